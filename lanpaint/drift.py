@@ -1,0 +1,49 @@
+"""The drift: what a dynamics integrates at one noise level.
+
+A Langevin dynamics needs three things of the world: the score that pushes the state, the damping A of the linear force
+that it may integrate exactly, and the step dτ. The last two are constant on regions (the unknown and the known part of
+an image), so they are kept *compact*, one value per region, and spread over the state only where they meet it:
+whatever is computed from them (exponentials, Cholesky factors) is computed on a handful of numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Drift:
+    """A drift function with its damping and its step.
+
+    Args:
+        function: x → drift, shape of x: the score of the law to be sampled, in units of 1/x.
+        damping: A > 0, in units of 1/x²: the score is close to C − A x with C slowly varying (LanPaint, Eq. 120).
+        step: dτ ≥ 0, in units of x²: the Langevin time of one inner step; 0 freezes an entry.
+        known: Boolean mask of two regions, broadcastable to x. Then ``damping`` and ``step`` have a leading axis of
+            length 2, unknown first, and the level's own shape behind it. None: one region, no leading axis.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        damping: Tensor | float,
+        step: Tensor | float,
+        known: Tensor | None = None,
+    ) -> None:
+        self.function = function
+        self.damping = torch.as_tensor(damping, dtype=torch.float64)
+        self.step = torch.as_tensor(step, dtype=torch.float64)
+        self.known = known
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The drift at x."""
+        return self.function(x)
+
+    def spread(self, compact: Tensor, x: Tensor) -> Tensor:
+        """A compact quantity (from ``damping`` and ``step``) as a tensor that broadcasts against x, in its dtype."""
+        if self.known is None:
+            return compact.to(x.dtype) if not compact.shape else compact.to(x)
+        unknown, known = (part.to(x.dtype) if not part.shape else part.to(x) for part in compact)
+        return torch.where(self.known, known, unknown)

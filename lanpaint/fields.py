@@ -1,0 +1,121 @@
+"""Conditional fields: a score and an observation become the drift of the joint state z = (x, y).
+
+The law to sample at a level is (LanPaint, Eq. 11), for guidance λ > −1,
+
+    q_λ(x, y | y_o) ∝ p(x | y) p(y | y_o)^(1+λ) / p(y)^λ,
+
+which is the exact conditional at σ = 0. Its drift is the model's score on the unknown part and the bidirectional
+guided (BiG) score on the known one (LanPaint, Eq. 12), in native coordinates with s the model's joint score
+
+    unknown    s_x
+    known      (1+λ) (α y_o − y)/σ² − λ s_y
+
+Damping and time scale, with a the expected noise (LanPaint, Eq. 121, 122, Alg. 4):
+
+    unknown    A = 1/(σ² + α² a)        time σ² + α² a
+    known      A = (1+λ)/σ²             time σ²
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from lanpaint.drift import Drift
+from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.observation import Observation
+from lanpaint.score import Score, as_score
+
+
+class BiG:
+    """Bidirectional guided score (LanPaint, Eq. 12).
+
+    Args:
+        score: The model.
+        observation: What is known; noise s of its values replaces σ² by σ² + α² s² in the known part.
+        guidance: λ ≥ −1. −1 is the unconditional score, 0 the decoupled one, above 0 the known part answers to x.
+        expected_noise: a ≥ 0: variance of the clean data, in its units squared, as far as one noise level can see; 0
+            for images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α).
+
+    Raises:
+        ValueError: For λ < −1 or a < 0.
+    """
+
+    def __init__(
+        self,
+        score: Score | Callable[[Tensor, NoiseLevel], Tensor],
+        observation: Observation,
+        guidance: float = 8.0,
+        expected_noise: float = 0.0,
+    ) -> None:
+        if not (math.isfinite(guidance) and guidance >= -1):
+            raise ValueError(f"guidance (λ) must be a number of at least −1, got {guidance}")
+        if not (math.isfinite(expected_noise) and expected_noise >= 0):
+            raise ValueError(f"expected_noise (a) must be a number of at least 0, got {expected_noise}")
+        self.score, self.observation = as_score(score), observation
+        self.guidance, self.expected_noise = guidance, expected_noise
+
+    def combine(self, prediction: Prediction) -> Tensor:
+        """The field at an evaluated state: shape of x, in units of 1/x."""
+        score = prediction.score
+        observed = self.observation.score(prediction.x, prediction.level)
+        if self.guidance == 0:
+            return self.observation.replace_known(score, observed)
+        return self.observation.replace_known(score, (1 + self.guidance) * observed - self.guidance * score)
+
+    def __call__(self, x: Tensor, level: NoiseLevel) -> Tensor:
+        """The field at x and ``level``, one evaluation of the score."""
+        return self.combine(self.score.predict(x, level))
+
+    def damping(self, level: NoiseLevel) -> Tensor:
+        """A of the unknown and the known part, shape (2, *level): LanPaint, Eq. 121 and 122."""
+        unknown, known = self.time_scale(level)
+        return torch.stack([1 / unknown, (1 + self.guidance) / known])
+
+    def time_scale(self, level: NoiseLevel) -> Tensor:
+        """dτ/η of the unknown and the known part, shape (2, *level): LanPaint, Alg. 4."""
+        unknown = level.sigma**2 + level.alpha**2 * self.expected_noise
+        return torch.stack([unknown, self.observation.variance(level)])
+
+    def drift(self, level: NoiseLevel, step: Tensor) -> FieldDrift:
+        """The drift at ``level`` with the compact ``step`` dτ, shape (2, *level)."""
+        return FieldDrift(self, level, step)
+
+
+class Decoupled(BiG):
+    """Decoupled approximation p(x | y) p(y | y_o) (LanPaint, Eq. 7): BiG with λ = 0.
+
+    Args:
+        score: The model.
+        observation: What is known.
+        expected_noise: a, as in :class:`BiG`.
+    """
+
+    def __init__(
+        self,
+        score: Score | Callable[[Tensor, NoiseLevel], Tensor],
+        observation: Observation,
+        expected_noise: float = 0.0,
+    ) -> None:
+        super().__init__(score, observation, guidance=0.0, expected_noise=expected_noise)
+
+
+class FieldDrift(Drift):
+    """A conditional field held at one level.
+
+    Attributes:
+        level: The level.
+        prediction: The last evaluation of the model, or None before the first: x̂₀ without another evaluation.
+    """
+
+    def __init__(self, field: BiG, level: NoiseLevel, step: Tensor) -> None:
+        super().__init__(self._evaluate, field.damping(level), step, field.observation.known)
+        self.field, self.level = field, level
+        self.prediction: Prediction | None = None
+
+    def _evaluate(self, x: Tensor) -> Tensor:
+        self.prediction = self.field.score.predict(x, self.level)
+        return self.field.combine(self.prediction)

@@ -1,0 +1,187 @@
+"""Noise levels: all that an algorithm ever learns of a model's formalism.
+
+Every diffusion or flow model perturbs clean data x₀ with Gaussian noise ε ~ N(0, I),
+
+    x = α x₀ + σ ε,
+
+and a *noise level* is the pair (α, σ). Variance-preserving models have α² + σ² = 1, variance-exploding ones α = 1,
+rectified flows α + σ = 1 (LanPaint, Appendix E). No algorithm of this library converts between them: if x is scaled
+by c then (α, σ) scale by c, the score by 1/c, and nothing else changes.
+
+What a network predicts is one of five views of the same posterior mean, with x̂₀ = E[x₀ | x] and ε̂ = E[ε | x]:
+
+    denoised    x̂₀
+    epsilon     ε̂ = (x − α x̂₀) / σ
+    score       s = ∇ log p(x) = −ε̂ / σ                                        (LanPaint, Eq. 41 and 106)
+    v           v = α ε̂ − σ x̂₀           diffusion's velocity (Salimans & Ho, 2022, Eq. 11)
+    flow        u = ε̂ − x̂₀               rectified flow's velocity dx/ds for α = 1 − s, σ = s (LanPaint, Eq. 56)
+
+:class:`Prediction` converts between them; it is the only place that does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+View = Literal["score", "denoised", "epsilon", "v", "flow"]
+VIEWS: tuple[str, ...] = get_args(View)
+
+
+def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
+    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    if not tensor.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor or a number, got dtype {tensor.dtype}")
+    # A device's values are not read back: levels are made on the CPU and checked there.
+    if tensor.device.type == "cpu" and not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
+        raise ValueError(f"{name} must be finite and non-negative, got {tensor.flatten()[:4].tolist()}")
+    return tensor
+
+
+@dataclass(frozen=True)
+class NoiseLevel:
+    """How much signal and how much noise: x = α x₀ + σ ε.
+
+    Args:
+        alpha: Scale α ≥ 0 of the clean data; a number or a floating-point tensor that broadcasts against x.
+        sigma: Standard deviation σ ≥ 0 of the noise, likewise.
+
+    A 0-d tensor is one level for the batch, shape ``(B, 1, …, 1)`` one per sample (see :meth:`per_sample`), and any
+    shape that broadcasts against x one per pixel or token. Numbers become float64 tensors: coefficients are then
+    computed in double precision and rounded once, where they meet x.
+
+    Raises:
+        TypeError: For a tensor that is not floating point.
+        ValueError: For values that are negative or not finite, or shapes that do not broadcast with each other.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __init__(self, alpha: Tensor | float, sigma: Tensor | float) -> None:
+        alpha, sigma = _as_level_tensor(alpha, "alpha"), _as_level_tensor(sigma, "sigma")
+        try:
+            alpha, sigma = torch.broadcast_tensors(alpha, sigma)
+        except RuntimeError as error:
+            raise ValueError(
+                f"alpha and sigma must broadcast with each other, got shapes {tuple(alpha.shape)} and "
+                f"{tuple(sigma.shape)}"
+            ) from error
+        object.__setattr__(self, "alpha", alpha)
+        object.__setattr__(self, "sigma", sigma)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of α and σ: ``()`` for one level per batch."""
+        return self.alpha.shape
+
+    @property
+    def log_snr(self) -> Tensor:
+        """Logarithm of the signal-to-noise ratio α²/σ², in nats; ±inf at the ends."""
+        return 2 * (self.alpha.log() - self.sigma.log())
+
+    @property
+    def relative_sigma(self) -> Tensor:
+        """σ/α: the noise in units of the clean data, σ of the variance-exploding notation (LanPaint, Eq. 48)."""
+        return self.sigma / self.alpha
+
+    def rescale(self, factor: Tensor | float) -> NoiseLevel:
+        """The level of c x where this is the level of x."""
+        return NoiseLevel(self.alpha * factor, self.sigma * factor)
+
+    def per_sample(self, ndim: int) -> NoiseLevel:
+        """View a level of shape ``(B,)`` as ``(B, 1, …, 1)`` with ``ndim`` dimensions, one level per sample."""
+        if len(self.shape) != 1:
+            raise ValueError(f"per_sample takes a level of shape (B,), got {tuple(self.shape)}")
+        shape = (-1,) + (1,) * (ndim - 1)
+        return NoiseLevel(self.alpha.reshape(shape), self.sigma.reshape(shape))
+
+    def to(self, like: Tensor) -> NoiseLevel:
+        """This level ready to meet ``like``.
+
+        A 0-d level stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for
+        its device. Others take the dtype and device of ``like``.
+        """
+        if not self.shape:
+            return self
+        return NoiseLevel(self.alpha.to(like), self.sigma.to(like))
+
+    def perturb(self, clean: Tensor, epsilon: Tensor) -> Tensor:
+        """Forward diffusion α x₀ + σ ε (LanPaint, Eq. 2); ``clean`` and ``epsilon`` of one shape."""
+        level = self.to(clean)
+        return level.alpha * clean + level.sigma * epsilon
+
+    def __repr__(self) -> str:
+        if not self.shape:
+            return f"NoiseLevel(alpha={float(self.alpha):.6g}, sigma={float(self.sigma):.6g})"
+        return f"NoiseLevel(shape={tuple(self.shape)})"
+
+
+class Prediction:
+    """What one evaluation of a model says about x at a level, in any of the five views.
+
+    Args:
+        x: The state that was evaluated, of any shape.
+        level: Its noise level.
+        views: At least one of ``score=``, ``denoised=``, ``epsilon=``, ``v=``, ``flow=``, shaped as x. The others are
+            computed from it when they are asked for. Give two where one alone loses information: at α = 0 the score
+            says nothing of x₀.
+
+    Raises:
+        ValueError: When no view is given, or one with a name that is not a view.
+    """
+
+    def __init__(self, x: Tensor, level: NoiseLevel, **views: Tensor) -> None:
+        if not views or any(name not in VIEWS for name in views):
+            raise ValueError(f"a Prediction takes at least one of {', '.join(VIEWS)}, got {', '.join(views) or 'none'}")
+        self.x = x
+        self.level = level.to(x)
+        self._given = views
+
+    @cached_property
+    def denoised(self) -> Tensor:
+        """Posterior mean x̂₀ = E[x₀ | x], Tweedie's estimate (LanPaint, Eq. 106)."""
+        given, alpha, sigma, x = self._given, self.level.alpha, self.level.sigma, self.x
+        if "denoised" in given:
+            return given["denoised"]
+        if "flow" in given:
+            return (x - sigma * given["flow"]) / (alpha + sigma)
+        if "v" in given:
+            return (alpha * x - sigma * given["v"]) / (alpha**2 + sigma**2)
+        if "epsilon" in given:
+            return (x - sigma * given["epsilon"]) / alpha
+        return (x + sigma**2 * given["score"]) / alpha
+
+    @cached_property
+    def epsilon(self) -> Tensor:
+        """Posterior mean of the noise ε̂ = E[ε | x]."""
+        given, alpha, sigma, x = self._given, self.level.alpha, self.level.sigma, self.x
+        if "epsilon" in given:
+            return given["epsilon"]
+        if "score" in given:
+            return -sigma * given["score"]
+        if "flow" in given:
+            return (x + alpha * given["flow"]) / (alpha + sigma)
+        if "v" in given:
+            return (sigma * x + alpha * given["v"]) / (alpha**2 + sigma**2)
+        return (x - alpha * given["denoised"]) / sigma
+
+    @cached_property
+    def score(self) -> Tensor:
+        """Score ∇ log p(x) = −ε̂/σ."""
+        return self._given["score"] if "score" in self._given else -self.epsilon / self.level.sigma
+
+    @cached_property
+    def v(self) -> Tensor:
+        """Diffusion's velocity v = α ε̂ − σ x̂₀."""
+        given = self._given
+        return given["v"] if "v" in given else self.level.alpha * self.epsilon - self.level.sigma * self.denoised
+
+    @cached_property
+    def flow(self) -> Tensor:
+        """Rectified flow's velocity u = ε̂ − x̂₀."""
+        return self._given["flow"] if "flow" in self._given else self.epsilon - self.denoised

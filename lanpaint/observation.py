@@ -1,0 +1,102 @@
+"""Observations: which entries of x₀ are known, and to what values.
+
+The known part of the state is written y, its observed clean values y_o, the unknown part x (LanPaint, Sec. 3.3).
+Forward diffusion of the observation is Gaussian at every level,
+
+    p_t(y | y_o) = N(α y_o, σ² + α² s²),
+
+where s is the standard deviation of the observed values: 0, as in the paper, unless given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from lanpaint.noise import NoiseLevel
+
+
+class Observation:
+    """Known entries of a batch of samples.
+
+    Args:
+        values: Observed values y_o, shape (B, …), floating point. What stands at unknown entries is ignored, NaN
+            included. float16 and bfloat16 become float32, in which the sampler's state is kept.
+        known: Boolean mask, True where known, broadcastable to the shape of ``values``. All and none are legal.
+        noise: Standard deviation s ≥ 0 of the observed values, in their units. With s > 0 the known entries are
+            sampled around their values, y ~ N(y_o, s²), instead of being returned bit for bit. That is the paper's
+            suggestion for noisy observations (Sec. 6); the law sampled for λ = 0 is p(x | y) N(y; y_o, s²), which
+            lets the observation alone speak of y, and is not Bayes' p(x, y) N(y_o; y, s²).
+
+    Raises:
+        TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
+        ValueError: When the shapes do not broadcast, a known value is not finite, or ``noise`` is negative.
+    """
+
+    def __init__(self, values: Tensor, known: Tensor, noise: float = 0.0) -> None:
+        if not isinstance(values, Tensor) or not values.is_floating_point():
+            what = values.dtype if isinstance(values, Tensor) else type(values).__name__
+            raise TypeError(f"values must be a floating-point tensor, got {what}; images: map 0…255 to −1…1 first")
+        if not isinstance(known, Tensor) or known.dtype != torch.bool:
+            what = known.dtype if isinstance(known, Tensor) else type(known).__name__
+            raise TypeError(f"known must be a boolean tensor (True where known), got {what}; use mask > 0.5")
+        if values.ndim < 1 or values.shape[0] < 1:
+            raise ValueError(f"values must have shape (B, …) with B ≥ 1, got {tuple(values.shape)}")
+        try:
+            fits = torch.broadcast_shapes(values.shape, known.shape) == values.shape
+        except RuntimeError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"known must broadcast to the shape of values, got {tuple(known.shape)} for {tuple(values.shape)}"
+            )
+        if not (math.isfinite(noise) and noise >= 0):
+            raise ValueError(f"noise must be a finite standard deviation of at least 0, got {noise}")
+        if values.dtype in (torch.float16, torch.bfloat16):
+            values = values.float()
+        known = known.to(values.device)
+        values = torch.where(known, values, 0.0)
+        if not bool(torch.isfinite(values).all()):
+            bad = int((~torch.isfinite(values)).sum())
+            raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
+        self.values, self.known, self.noise = values, known, float(noise)
+
+    @classmethod
+    def none(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Observation:
+        """Nothing known: ``shape`` (B, …) is all there is."""
+        values = torch.zeros(tuple(shape), dtype=dtype, device=device)
+        return cls(values, torch.zeros((1,) * values.ndim, dtype=torch.bool, device=device))
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape (B, …) of the state."""
+        return self.values.shape
+
+    def variance(self, level: NoiseLevel) -> Tensor:
+        """σ² + α² s² of p_t(y | y_o), shape of the level."""
+        return level.sigma**2 + level.alpha**2 * self.noise**2
+
+    def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
+        """Score of p_t(y | y_o) at the state x, (α y_o − x)/(σ² + α² s²); of use at known entries only."""
+        level = level.to(x)
+        return (level.alpha * self.values - x) / self.variance(level)
+
+    def diffused(self, level: NoiseLevel, noise: Tensor) -> Tensor:
+        """A draw from p_t(y | y_o) (LanPaint, Eq. 8), given standard normal ``noise`` of the state's shape."""
+        level = level.to(self.values)
+        return level.alpha * self.values + self.variance(level).sqrt() * noise
+
+    def replace_known(self, x: Tensor, replacement: Tensor) -> Tensor:
+        """x with its known entries taken from ``replacement``."""
+        return torch.where(self.known, replacement, x)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """x with its known entries set to the observed values, bit for bit, unless they are noisy."""
+        return x if self.noise else self.replace_known(x, self.values)
+
+    def __repr__(self) -> str:
+        share = float(self.known.float().mean())
+        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise:g})"

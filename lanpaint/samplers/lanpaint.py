@@ -1,0 +1,76 @@
+"""LanPaint (Algorithm 4 of the paper).
+
+Inner steps of fast Langevin dynamics move the joint state under the bidirectional guided score. Targets q_λ (Eq. 11),
+the exact conditional at σ = 0. Inner steps + 1 evaluations per step, no gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lanpaint.dynamics import Dynamics, FastLangevin
+from lanpaint.fields import BiG, FieldDrift
+from lanpaint.noise import NoiseLevel
+from lanpaint.observation import Observation
+from lanpaint.samplers.langevin_paint import check_inner
+from lanpaint.samplers.replace import Replace
+from lanpaint.score import Score
+
+
+class LanPaint(Replace):
+    """LanPaint. Defaults are the paper's (Appendix A).
+
+    Args:
+        score: The model, as in :class:`Sampler`.
+        inner_steps: N ≥ 0, inner steps at each level.
+        guidance: λ > −1: how much the known part answers to the unknown one (Eq. 12).
+        step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4).
+        friction: γ in (0, ∞], Γ = γ² A (Eq. 126); 15 when neither it nor ``dynamics`` is given.
+        expected_noise: a ≥ 0: variance of the clean data around x̂₀ (Eq. 121). 0 for images, 1 for unit Gaussians.
+        dynamics: Any other dynamics in place of ``FastLangevin(friction)``.
+        **options: Those of :class:`Sampler`.
+
+    Raises:
+        ValueError: For N < 0, λ ≤ −1, η ≤ 0, γ ≤ 0 or a < 0, for both a friction and a dynamics, and as
+            :class:`Sampler`.
+    """
+
+    remedy = (
+        "lower step_size (η) or expected_noise (a): the step is too long for how fast the score varies there; "
+        "if expected_noise is 0 already, check that the score is finite and that the levels end near the data's scale"
+    )
+
+    def __init__(
+        self,
+        score: Score | Callable[[Tensor, NoiseLevel], Tensor],
+        *,
+        inner_steps: int = 5,
+        guidance: float = 8.0,
+        step_size: float = 0.15,
+        friction: float | None = None,
+        expected_noise: float = 0.0,
+        dynamics: Dynamics | None = None,
+        **options: Any,
+    ) -> None:
+        check_inner(inner_steps, step_size)
+        if not guidance > -1:
+            raise ValueError(f"guidance (λ) must exceed −1, got {guidance}; at −1 nothing holds the known part")
+        if dynamics is not None and friction is not None:
+            raise ValueError("give friction or dynamics, not both; write dynamics=FastLangevin(friction=…)")
+        super().__init__(score, **options)
+        self.inner_steps, self.step_size = inner_steps, step_size
+        self.guidance, self.expected_noise = guidance, expected_noise
+        self.dynamics = dynamics or FastLangevin(15.0 if friction is None else friction)
+        self.field(Observation.none((1,)))  # its own checks, now rather than in mid-run
+
+    def field(self, observation: Observation) -> BiG:
+        """The BiG field (Eq. 12)."""
+        return BiG(self.score, observation, self.guidance, self.expected_noise)
+
+    def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
+        """The BiG drift with the steps of Alg. 4."""
+        field = self.field(observation)
+        return field.drift(level, self.step_size * field.time_scale(level))

@@ -1,0 +1,87 @@
+"""Spacings: which noise levels of a schedule a sampler visits.
+
+A spacing turns a schedule and a number of steps S into S + 1 levels, noisiest first, the last one clean (σ = 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from lanpaint.noise import NoiseLevel
+from lanpaint.schedules import Schedule
+
+Spacing = Callable[[Schedule, int], list[NoiseLevel]]
+
+
+def _check_steps(steps: int) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+
+
+def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
+    """S times evenly from the first to the last, then σ = 0: the paper's levels (Sec. 5)."""
+    _check_steps(steps)
+    times = torch.linspace(schedule.first_time, schedule.last_time, steps, dtype=torch.float64)
+    return [schedule.level(time) for time in times] + [schedule.clean]
+
+
+def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
+    """Largest and smallest finite σ/α; a schedule that starts at α = 0 starts just below it here."""
+    first = schedule.level(schedule.first_time)
+    if float(first.alpha) == 0:
+        first = schedule.level(schedule.first_time * (1 - 1e-3))
+    return first.relative_sigma, schedule.level(schedule.last_time).relative_sigma
+
+
+def _at_relative_sigmas(schedule: Schedule, sigmas: torch.Tensor) -> list[NoiseLevel]:
+    times = schedule.time(NoiseLevel(torch.ones_like(sigmas), sigmas))
+    return [schedule.level(time) for time in times] + [schedule.clean]
+
+
+def uniform_log_snr(schedule: Schedule, steps: int) -> list[NoiseLevel]:
+    """S levels evenly in log(α²/σ²) between the schedule's ends, then σ = 0 (Lu et al., 2022)."""
+    _check_steps(steps)
+    largest, smallest = (s.log() for s in _sigma_range(schedule))
+    ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+    return _at_relative_sigmas(schedule, torch.exp(largest + ramp * (smallest - largest)))
+
+
+class Karras:
+    """S levels evenly in (σ/α)^(1/ρ) between the schedule's ends, then σ = 0 (Karras et al., 2022, Eq. 5).
+
+    Args:
+        rho: ρ > 0; 7 is that paper's value, larger puts more steps at low noise.
+
+    Raises:
+        ValueError: For ρ that is not positive.
+    """
+
+    def __init__(self, rho: float = 7.0) -> None:
+        if not rho > 0:
+            raise ValueError(f"rho must be positive, got {rho}")
+        self.rho = rho
+
+    def __call__(self, schedule: Schedule, steps: int) -> list[NoiseLevel]:
+        """The S + 1 levels."""
+        _check_steps(steps)
+        largest, smallest = (s ** (1 / self.rho) for s in _sigma_range(schedule))
+        ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
+        return _at_relative_sigmas(schedule, (largest + ramp * (smallest - largest)) ** self.rho)
+
+
+SPACINGS: dict[str, Spacing] = {"paper": uniform_time, "logsnr": uniform_log_snr, "karras": Karras()}
+
+
+def as_spacing(spacing: str | Spacing) -> Spacing:
+    """A spacing by name (``"paper"``, ``"logsnr"``, ``"karras"``) or as it is.
+
+    Raises:
+        ValueError: For a name that is not one of these.
+    """
+    if callable(spacing):
+        return spacing
+    if spacing not in SPACINGS:
+        raise ValueError(f"unknown spacing {spacing!r}; expected one of {', '.join(SPACINGS)} or a function")
+    return SPACINGS[spacing]

@@ -1,0 +1,6 @@
+"""Targets whose answers are known exactly, and small networks trained here."""
+
+from toy_models.gaussian import Gaussian, GaussianMixture
+from toy_models.problems import Problem, gauss2, star500
+
+__all__ = ["Gaussian", "GaussianMixture", "Problem", "gauss2", "star500"]
