@@ -33,7 +33,7 @@ types: $(VENV)/.dev  ## static types
 	$(BIN)/mypy
 
 bench: $(BIN)/lanpaint  ## the method's figures on analytic targets: docs/benchmarks.md (about an hour)
-	$(BIN)/python -m toy_models.table
+	$(BIN)/python -m lanpaint.bench
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

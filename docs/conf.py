@@ -1,0 +1,26 @@
+"""How Sphinx builds these pages: `make docs`, or `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
+
+from importlib.metadata import version as _version
+
+project = "lanpaint"
+author = "the lanpaint contributors"
+copyright = author
+release = version = _version("lanpaint")
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # the notebooks are run by the tests, these pages hold no code cells
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # an attribute that a class documents and autodoc finds is listed once
+python_use_unqualified_type_names = True
+maximum_signature_line_length = 100
+
+html_theme = "furo"
+html_title = f"lanpaint {release}"

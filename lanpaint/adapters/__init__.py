@@ -1,0 +1,1 @@
+"""Adapters: foreign models as scores."""

@@ -1,0 +1,116 @@
+"""Unconditional pixel-space models of diffusers as scores.
+
+A folder in diffusers' layout (``unet/`` and ``scheduler/``, as ``DDPMPipeline.save_pretrained`` writes it) or a model of
+that layout on the hub becomes a :class:`~lanpaint.score.NetworkScore`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.noise import View
+from lanpaint.schedules import VP, Schedule
+from lanpaint.score import NetworkScore
+
+_VIEWS: dict[str, View] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "denoised"}
+
+
+def schedule_of(scheduler: Any) -> tuple[Schedule, View]:
+    """The noise schedule of a diffusers scheduler, and what its network predicts.
+
+    Raises:
+        ValueError: For a scheduler without ᾱ or with an unknown prediction type.
+    """
+    alphas = getattr(scheduler, "alphas_cumprod", None)
+    if alphas is None:
+        raise ValueError(f"{type(scheduler).__name__} has no alphas_cumprod; variance-preserving models are supported")
+    prediction = scheduler.config.prediction_type
+    if prediction not in _VIEWS:
+        raise ValueError(f"prediction_type {prediction!r} is not one of {', '.join(_VIEWS)}")
+    return VP(alphas), _VIEWS[prediction]
+
+
+class PixelModel(NetworkScore):
+    """An unconditional diffusers U-Net on pixels in [−1, 1].
+
+    Args:
+        unet: A ``UNet2DModel``; one that also predicts its variance is cut to its mean.
+        scheduler: The scheduler that it was trained with.
+
+    Attributes:
+        channels: Image channels.
+        sample_size: (height, width) that it was trained for.
+        multiple: What height and width must be divisible by.
+    """
+
+    def __init__(self, unet: torch.nn.Module, scheduler: Any) -> None:
+        schedule, predicts = schedule_of(scheduler)
+        config: Any = unet.config
+        self.channels: int = config.in_channels
+        size = config.sample_size or 0
+        self.sample_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
+        self.multiple = 2 ** (len(config.block_out_channels) - 1)
+        super().__init__(self._mean, predicts, schedule, dtype=next(unet.parameters()).dtype)
+        self.unet = unet
+
+    def _mean(self, x: Tensor, time: Tensor) -> Tensor:
+        return self.unet(x, time).sample[:, : self.channels]
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ValueError, naming the nearest size that fits, when the network cannot take this one."""
+        if height % self.multiple or width % self.multiple:
+            nearest = [max(self.multiple, round(n / self.multiple) * self.multiple) for n in (width, height)]
+            raise ValueError(
+                f"the image is {width}×{height}; this model takes multiples of {self.multiple}, "
+                f"nearest {nearest[0]}×{nearest[1]}: resize or crop image and mask"
+            )
+
+
+def load_pixel_model(
+    source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> PixelModel:
+    """Load an unconditional pixel-space model.
+
+    Args:
+        source: A folder in diffusers' layout, or a hub id such as ``google/ddpm-cat-256``.
+        device: Where it runs.
+        dtype: What it computes in.
+
+    Raises:
+        ValueError: When there is no such model, or it is not an unconditional pixel-space one.
+    """
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    folder = Path(source)
+    if folder.is_dir():
+        _check_folder(folder)
+    elif "/" not in str(source).strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin", ".pt"):
+        raise ValueError(f"unknown model {str(source)!r}; give digits, a diffusers folder, or a hub id such as org/name")
+    try:
+        unet = UNet2DModel.from_pretrained(source, subfolder="unet", torch_dtype=dtype)
+        scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler")
+    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"cannot load {str(source)!r} as an unconditional pixel-space model (folders unet/ and scheduler/): {reason}"
+        ) from error
+    if getattr(unet.config, "num_class_embeds", None):
+        raise ValueError(f"{str(source)!r} is a class-conditional model; an unconditional one is needed")
+    unet = unet.to(device).eval().requires_grad_(False)
+    return PixelModel(unet, scheduler)
+
+
+def _check_folder(folder: Path) -> None:
+    index = folder / "model_index.json"
+    parts = json.loads(index.read_text()) if index.is_file() else {}
+    extra = sorted(set(parts) & {"vae", "vqvae", "text_encoder", "transformer"})
+    if extra:
+        raise ValueError(f"{folder} has {', '.join(extra)}: not an unconditional pixel-space model")
+    missing = [name for name in ("unet", "scheduler") if not (folder / name).is_dir()]
+    if missing:
+        raise ValueError(f"{folder} is not a diffusers pipeline folder: {' and '.join(missing)} missing in it")

@@ -1,0 +1,152 @@
+"""The method's figures on analytic targets: one row, or the whole table.
+
+``python -m lanpaint.bench`` prints the table of docs/benchmarks.md, mean of three seeds.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from lanpaint.observation import Observation
+from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
+from lanpaint.score import CountedScore, Score
+
+METHODS = ("replace", "langevin", "fld", "lanpaint")
+SAMPLES = {"gaussian": 20_000, "star": 10_000}
+
+
+def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int, **options: Any) -> Sampler:
+    """A sampler by the name that benchmarks use; options that are None take the method's default.
+
+    ``fld`` is LanPaint with guidance 0.
+
+    Raises:
+        ValueError: For an unknown method, or an option that the method does not have.
+    """
+    options = {name: value for name, value in options.items() if value is not None}
+    own = {
+        "replace": set[str](),
+        "langevin": {"step_size"},
+        "fld": {"step_size", "friction", "expected_noise"},
+        "lanpaint": {"step_size", "friction", "expected_noise", "guidance"},
+    }
+    if method not in own:
+        raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
+    unknown = sorted(set(options) - own[method] - {"spacing", "callbacks", "progress"})
+    if unknown:
+        raise ValueError(f"{method} has no {' or '.join(unknown)}; it takes {', '.join(sorted(own[method])) or 'none'}")
+    if method == "replace":
+        return Replace(score, steps=steps, **options)
+    if method == "langevin":
+        return LangevinPaint(score, steps=steps, inner_steps=inner_steps, **options)
+    if method == "fld":
+        options["guidance"] = 0.0
+    return LanPaint(score, steps=steps, inner_steps=inner_steps, **options)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of one method.
+
+    Attributes:
+        target: Problem.
+        method: Method.
+        steps: Outer steps.
+        inner_steps: Inner steps.
+        levels: Spacing of the levels.
+        samples: Number of samples.
+        seed: Seed.
+        kl: Figure of merit, in nats.
+        floor: The same of as many exact samples.
+        nfe: Evaluations of the score.
+        seconds: Time of sampling.
+    """
+
+    target: str
+    method: str
+    steps: int
+    inner_steps: int
+    levels: str
+    samples: int
+    seed: int
+    kl: float
+    floor: float
+    nfe: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def run(
+    target: str,
+    method: str,
+    *,
+    steps: int = 20,
+    inner_steps: int = 5,
+    levels: str = "paper",
+    samples: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Row:
+    """Run one method on one problem (see :mod:`toy_models.problems`).
+
+    Raises:
+        ValueError: For an unknown target or method, and as the samplers.
+    """
+    from toy_models.problems import PROBLEMS
+
+    if target not in PROBLEMS:
+        raise ValueError(f"unknown target {target!r}; expected one of {', '.join(PROBLEMS)}")
+    count = SAMPLES[target] if samples is None else samples
+    if count < 10:
+        raise ValueError(f"samples must be at least 10, got {count}")
+    problem = PROBLEMS[target]()
+    generator = torch.Generator().manual_seed(seed)
+    observation = Observation(*problem.observe(count, generator))
+    score = CountedScore(problem.target)
+    sampler = make_sampler(method, score, steps=steps, inner_steps=inner_steps, spacing=levels, **options)
+    start = time.perf_counter()
+    x = sampler(observation, generator=generator)
+    seconds = time.perf_counter() - start
+    floor = problem.floor(count, generator)
+    inner_steps = sampler.inner_steps
+    kl = problem.divergence(x)
+    return Row(target, method, steps, inner_steps, levels, count, seed, kl, floor, score.evaluations, seconds)
+
+
+# (target, method, options): the columns of the table
+COLUMNS: list[tuple[str, str, dict[str, float]]] = [
+    ("gaussian", "replace", {}),
+    ("gaussian", "langevin", {}),
+    ("gaussian", "fld", {}),
+    ("gaussian", "lanpaint", {}),
+    ("gaussian", "lanpaint", {"expected_noise": 1.0}),
+    ("star", "langevin", {}),
+    ("star", "fld", {}),
+    ("star", "lanpaint", {}),
+]
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is done."""
+    heads = [f"{t}: {m}" + "".join(f", a = {v:g}" for v in o.values()) for t, m, o in COLUMNS]
+    print("| steps × inner | " + " | ".join(heads) + " |", flush=True)
+    print("|---" * (len(heads) + 1) + "|", flush=True)
+    for steps, inner_steps in [(10, 5), (20, 5), (20, 10), (50, 10)]:
+        cells = []
+        for target, method, options in COLUMNS:
+            rows = [
+                run(target, method, steps=steps, inner_steps=inner_steps, seed=seed, **options) for seed in range(3)
+            ]
+            cells.append(f"{sum(row.kl for row in rows) / len(rows):.4g}")
+        print(f"| {steps} × {inner_steps} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The command line: ``lanpaint demo``, ``lanpaint inpaint``, ``lanpaint bench``."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from lanpaint.callbacks import DivergenceError
+
+app = typer.Typer(
+    help="Training-free conditional sampling with diffusion and flow models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Steps = Annotated[int, typer.Option(help="Outer steps S.")]
+InnerSteps = Annotated[int, typer.Option(help="Inner steps N at each level.")]
+Levels = Annotated[str, typer.Option(help="Spacing of the noise levels: paper, logsnr or karras.")]
+Guidance = Annotated[float | None, typer.Option(help="Guidance λ > −1 of the known part [paper: 8].", show_default=False)]
+StepSize = Annotated[
+    float | None, typer.Option(help="Step η of the inner steps [paper: 0.15; langevin 0.04].", show_default=False)
+]
+Friction = Annotated[
+    float | None, typer.Option(help="Friction γ; inf for the overdamped limit [paper: 15].", show_default=False)
+]
+ExpectedNoise = Annotated[
+    float | None, typer.Option(help="Expected noise a of the data; 0 for images [paper: 0].", show_default=False)
+]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def _quiet_libraries() -> None:
+    """Keep the notices of diffusers' dependencies off the terminal."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} is not available here; give cpu, or leave --device out") from error
+    return device
+
+
+def _dtype(name: str) -> torch.dtype:
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; expected one of {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")] = Path("lanpaint-demo.png"),
+    count: Annotated[int, typer.Option(help="Held-out digits that the figures are a mean over.")] = 100,
+    seed: Seed = 0,
+) -> None:
+    """Inpaint real held-out digits under the paper's four masks, offline, and draw the result."""
+    from lanpaint.demo import MaskResult, digits_score, draw, held_out_digits, run
+    from lanpaint.images import check_output
+
+    _quiet_libraries()
+    check_output(output)
+    start = time.perf_counter()
+    truth, score = held_out_digits(count), digits_score()
+
+    print(f"{len(truth)} held-out handwritten digits of 8×8 pixels; PSNR on the hole, mean over the digits")
+    print(f"{'mask':<14}{'Replace':>20}{'LanPaint':>22}")
+
+    def report(result: MaskResult) -> None:
+        cells = [
+            f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled
+        ]
+        print(f"{result.mask:<12}" + "  ".join(cells), flush=True)
+
+    results = run(score, truth, seed, report)
+    draw(results, output)
+    print(f"picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s in all)")
+
+
+@app.command()
+def inpaint(
+    image: Annotated[Path, typer.Argument(help="Image file, 8 bits per channel.")],
+    mask: Annotated[
+        Path | None, typer.Argument(help="Mask file: white is repainted. Left out: the image's transparent pixels are.")
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the result goes (.png).")] = ...,  # type: ignore[assignment]
+    model: Annotated[str, typer.Option(help="digits, a diffusers folder, or a hub id.")] = "digits",
+    steps: Steps = 20,
+    inner_steps: InnerSteps = 5,
+    guidance: Guidance = None,
+    step_size: StepSize = None,
+    friction: Friction = None,
+    expected_noise: ExpectedNoise = None,
+    levels: Levels = "paper",
+    seed: Seed = 0,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)] = None,
+    dtype: Annotated[str, typer.Option(help="What the network computes in: float32, float16, bfloat16.")] = "float32",
+    quiet: Quiet = False,
+) -> None:
+    """Repaint the masked part of an image with an unconditional pixel-space model; the rest stays bit for bit."""
+    from lanpaint.adapters.diffusers import load_pixel_model
+    from lanpaint.bench import make_sampler
+    from lanpaint.images import check_output, read_mask, read_picture, to_pixels, write_picture
+    from lanpaint.observation import Observation
+    from lanpaint.randomness import seeded
+
+    _quiet_libraries()
+    check_output(output)
+    picture = read_picture(image)
+    known = _known(picture, image, mask, read_mask)
+    where = _device(device)
+    options: dict[str, Any] = {
+        "guidance": guidance,
+        "step_size": step_size,
+        "friction": friction,
+        "expected_noise": expected_noise,
+    }
+    if model == "digits":
+        from toy_models.digits import FOLDER
+
+        source: str | Path = FOLDER
+    else:
+        source = model
+    score = load_pixel_model(source, device=where, dtype=_dtype(dtype))
+    score.check_size(*picture.size)
+    if picture.size != score.sample_size:
+        print(
+            f"note: the model was trained on {score.sample_size[1]}×{score.sample_size[0]} images, "
+            f"this one is {picture.size[1]}×{picture.size[0]}",
+            file=sys.stderr,
+        )
+    picture = picture.with_channels(score.channels)
+    sampler = make_sampler(
+        "lanpaint", score, steps=steps, inner_steps=inner_steps, spacing=levels, progress=not quiet, **options
+    )
+    observation = Observation(picture.values().to(where), known.to(where))
+    x = sampler(observation, generator=seeded([seed]))
+    write_picture(output, torch.where(known, picture.pixels, to_pixels(x[0])))
+    print(f"{output}: {float((~known).float().mean()):.1%} repainted, {sampler.steps * (sampler.inner_steps + 1)} NFE")
+
+
+def _known(picture: Any, image: Path, mask: Path | None, read_mask: Any) -> torch.Tensor:
+    if mask is None:
+        if picture.opaque is None:
+            raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
+        return picture.opaque
+    known: torch.Tensor = read_mask(mask)
+    if tuple(known.shape) != picture.size:
+        raise ValueError(
+            f"the mask is {known.shape[1]}×{known.shape[0]} and the image {picture.size[1]}×{picture.size[0]}; "
+            "resize the mask to the image"
+        )
+    return known
+
+
+@app.command()
+def bench(
+    target: Annotated[str, typer.Argument(help="gaussian (gauss2) or star (star500).")],
+    method: Annotated[str, typer.Option(help="replace, langevin, fld (lanpaint with λ = 0) or lanpaint.")] = "lanpaint",
+    steps: Steps = 20,
+    inner_steps: InnerSteps = 5,
+    levels: Levels = "paper",
+    guidance: Guidance = None,
+    step_size: StepSize = None,
+    friction: Friction = None,
+    expected_noise: ExpectedNoise = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Number of samples [gaussian 20,000; star 10,000].", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a method against an exact answer: KL in nats, its floor, evaluations and seconds."""
+    from lanpaint.bench import run
+
+    row = run(
+        target,
+        method,
+        steps=steps,
+        inner_steps=inner_steps,
+        levels=levels,
+        guidance=guidance,
+        step_size=step_size,
+        friction=friction,
+        expected_noise=expected_noise,
+        samples=samples,
+        seed=seed,
+        progress=not (quiet or as_json),
+    )
+    if as_json:
+        print(json.dumps(row.as_dict()))
+    else:
+        print(f"{row.target}, {row.method}, {row.steps} × {row.inner_steps}, {row.levels} levels, {row.samples} samples")
+        print(f"kl {row.kl:.4g} nats   floor {row.floor:.2g}   nfe {row.nfe}   {row.seconds:.1f} s")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit status 1."""
+    try:
+        app()
+    except (ValueError, DivergenceError, ImportError, OSError) as error:
+        if os.environ.get("LANPAINT_DEBUG"):
+            raise
+        print(f"lanpaint: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
