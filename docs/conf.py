@@ -1,6 +1,7 @@
 """How Sphinx builds these pages: `make docs`, or `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
 
 from importlib.metadata import version as _version
+from typing import Any
 
 project = "lanpaint"
 author = "the lanpaint contributors"
@@ -15,8 +16,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"  # the notebooks are run by the tests, these pages hold no code cells
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # an attribute that a class documents and autodoc finds is listed once
 python_use_unqualified_type_names = True
@@ -24,3 +24,14 @@ maximum_signature_line_length = 100
 
 html_theme = "furo"
 html_title = f"lanpaint {release}"
+
+
+def _keep_colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Put an empty comment before a property's text, for napoleon takes a first line with a colon for "type: text"."""
+    if what in ("attribute", "property"):
+        lines[:0] = ["..", ""]
+
+
+def setup(app: Any) -> None:
+    """Register the above, to run before napoleon."""
+    app.connect("autodoc-process-docstring", _keep_colons, priority=400)

@@ -34,7 +34,7 @@ class Stop(enum.Enum):
 
 
 class DivergenceError(FloatingPointError):
-    """The state of a sampler is no longer finite."""
+    """The state of a sampler is no longer finite, or has grown a million-fold at one noise level."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,21 @@ class Callback:
 
 
 class FiniteCheck(Callback):
-    """Raises :class:`DivergenceError` as soon as a state is not finite; every sampler has one.
+    """Raises :class:`DivergenceError` as soon as a state is lost; every sampler has one.
 
-    On the CPU the state is checked after each inner step. Elsewhere that would wait for the device, so there it is
-    checked after each outer step only.
+    Lost is a state that is not finite, or whose largest entry has grown a million-fold since its level was entered: an
+    unstable step multiplies the state by a constant each time, and in float64 would go on for hundreds of steps before
+    it overflows. On the CPU the state is checked after each inner step. Elsewhere that would wait for the device, so
+    there it is checked after each outer step only.
     """
+
+    _GROWTH = 1e6
+
+    def on_level_start(self, sampler: Sampler, moment: Moment) -> None:
+        """Takes the size of the state."""
+        level = moment.level.to(moment.x)
+        natural = (level.alpha**2 + level.sigma**2).sqrt().amax().to(moment.x)
+        self._limit = self._GROWTH * torch.maximum(moment.x.abs().amax(), natural)
 
     def on_inner_end(self, sampler: Sampler, moment: Moment) -> None:
         """Checks on the CPU."""
@@ -112,15 +122,16 @@ class FiniteCheck(Callback):
         """Checks everywhere."""
         self._check(sampler, moment)
 
-    @staticmethod
-    def _check(sampler: Sampler, moment: Moment) -> None:
-        if bool(torch.isfinite(moment.x).all()):
+    def _check(self, sampler: Sampler, moment: Moment) -> None:
+        kept = moment.x.abs() <= self._limit  # False for NaN
+        if bool(kept.all()):
             return
-        finite = torch.isfinite(moment.x).reshape(len(moment.x), -1).all(1)
+        lost = int((~kept).reshape(len(kept), -1).any(1).sum())
+        what = "has grown a million-fold" if bool(torch.isfinite(moment.x).all()) else "is no longer finite"
         where = f"inner step {moment.inner} of " if moment.kind == "inner" else ""
         raise DivergenceError(
-            f"the state is no longer finite after {where}step {moment.step + 1} of {sampler.steps}, at {moment.level} "
-            f"({int((~finite).sum())} of {len(finite)} samples): {sampler.remedy}"
+            f"the state {what} after {where}step {moment.step + 1} of {sampler.steps}, at {moment.level} "
+            f"({lost} of {len(kept)} samples): {sampler.remedy}"
         )
 
 

@@ -19,6 +19,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -26,7 +27,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 Steps = Annotated[int, typer.Option(help="Outer steps S.")]
 InnerSteps = Annotated[int, typer.Option(help="Inner steps N at each level.")]
 Levels = Annotated[str, typer.Option(help="Spacing of the noise levels: paper, logsnr or karras.")]
-Guidance = Annotated[float | None, typer.Option(help="Guidance λ > −1 of the known part [paper: 8].", show_default=False)]
+Guidance = Annotated[
+    float | None, typer.Option(help="Guidance λ > −1 of the known part [paper: 8].", show_default=False)
+]
 StepSize = Annotated[
     float | None, typer.Option(help="Step η of the inner steps [paper: 0.15; langevin 0.04].", show_default=False)
 ]
@@ -82,9 +85,7 @@ def demo(
     print(f"{'mask':<14}{'Replace':>20}{'LanPaint':>22}")
 
     def report(result: MaskResult) -> None:
-        cells = [
-            f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled
-        ]
+        cells = [f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled]
         print(f"{result.mask:<12}" + "  ".join(cells), flush=True)
 
     results = run(score, truth, seed, report)
@@ -108,7 +109,9 @@ def inpaint(
     expected_noise: ExpectedNoise = None,
     levels: Levels = "paper",
     seed: Seed = 0,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
+    ] = None,
     dtype: Annotated[str, typer.Option(help="What the network computes in: float32, float16, bfloat16.")] = "float32",
     quiet: Quiet = False,
 ) -> None:
@@ -206,7 +209,9 @@ def bench(
     if as_json:
         print(json.dumps(row.as_dict()))
     else:
-        print(f"{row.target}, {row.method}, {row.steps} × {row.inner_steps}, {row.levels} levels, {row.samples} samples")
+        print(
+            f"{row.target}, {row.method}, {row.steps} × {row.inner_steps}, {row.levels} levels, {row.samples} samples"
+        )
         print(f"kl {row.kl:.4g} nats   floor {row.floor:.2g}   nfe {row.nfe}   {row.seconds:.1f} s")
 
 

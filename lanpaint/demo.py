@@ -43,7 +43,9 @@ class MaskResult:
     seconds: dict[str, float]
 
 
-def run(score: Score, truth: Tensor, seed: int = 0, report: Callable[[MaskResult], None] | None = None) -> list[MaskResult]:
+def run(
+    score: Score, truth: Tensor, seed: int = 0, report: Callable[[MaskResult], None] | None = None
+) -> list[MaskResult]:
     """Inpaint ``truth`` (B, 1, H, W) under the four masks with both methods; every image has its own generator."""
     results = []
     for mask, make in MASKS.items():
@@ -76,7 +78,9 @@ def draw(results: list[MaskResult], path: str | Path) -> None:
         rows = {"truth": result.truth, "masked": result.truth, **result.filled}
         axes = block.subplots(len(rows), 1)
         gain = result.psnr["LanPaint"] - result.psnr["Replace"]
-        block.suptitle(f"{result.mask}   (LanPaint {gain:+.1f} dB on the hole, {len(result.truth)} digits)", fontsize=11)
+        block.suptitle(
+            f"{result.mask}   (LanPaint {gain:+.1f} dB on the hole, {len(result.truth)} digits)", fontsize=11
+        )
         for axis, (name, images) in zip(axes, rows.items(), strict=True):
             grey = ((images[:SHOWN, 0].clamp(-1, 1) + 1) / 2).numpy()
             colour = np.repeat(grey[..., None], 3, axis=-1)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.noise import NoiseLevel
+from lanpaint.randomness import NoiseSource
 
 
 class Observation:
@@ -26,10 +27,11 @@ class Observation:
         values: Observed values y_o, shape (B, …), floating point. What stands at unknown entries is ignored, NaN
             included. float16 and bfloat16 become float32, in which the sampler's state is kept.
         known: Boolean mask, True where known, broadcastable to the shape of ``values``. All and none are legal.
-        noise: Standard deviation s ≥ 0 of the observed values, in their units. With s > 0 the known entries are
-            sampled around their values, y ~ N(y_o, s²), instead of being returned bit for bit. That is the paper's
-            suggestion for noisy observations (Sec. 6); the law sampled for λ = 0 is p(x | y) N(y; y_o, s²), which
-            lets the observation alone speak of y, and is not Bayes' p(x, y) N(y_o; y, s²).
+        noise: Standard deviation s ≥ 0 of the observed values, in their units. With s > 0 a sampler draws the known
+            entries once per sample, y₀ ~ N(y_o, s²), and conditions on them exactly: the diffused y then follows
+            p_t(y | y_o), and the result p(x | y) N(y; y_o, s²) for any guidance. (Moving y under the score of that wide
+            p_t(y | y_o) instead would leave x behind a y that never comes to rest.) The observation alone speaks of y
+            here; this is not Bayes' p(x, y) N(y_o; y, s²).
 
     Raises:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
@@ -89,13 +91,19 @@ class Observation:
         level = level.to(self.values)
         return level.alpha * self.values + self.variance(level).sqrt() * noise
 
+    def draw(self, noise: NoiseSource) -> Observation:
+        """An exact observation drawn from this one: values y_o + s ξ. Itself, and no random numbers, where s = 0."""
+        if not self.noise:
+            return self
+        return Observation(self.values + self.noise * noise(self.values), self.known)
+
     def replace_known(self, x: Tensor, replacement: Tensor) -> Tensor:
         """x with its known entries taken from ``replacement``."""
         return torch.where(self.known, replacement, x)
 
     def finish(self, x: Tensor) -> Tensor:
-        """x with its known entries set to the observed values, bit for bit, unless they are noisy."""
-        return x if self.noise else self.replace_known(x, self.values)
+        """x with its known entries set to the observed values, bit for bit."""
+        return self.replace_known(x, self.values)
 
     def __repr__(self) -> str:
         share = float(self.known.float().mean())

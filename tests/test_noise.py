@@ -64,7 +64,8 @@ def test_alpha_and_sigma_share_the_broadcast_shape():
 @pytest.mark.parametrize("number", [1, 1.0])
 def test_numbers_become_zero_dimensional_double_tensors(number):
     level = NoiseLevel(number, 0)
-    assert level.shape == () and level.alpha.dtype == level.sigma.dtype == DOUBLE
+    assert level.shape == ()
+    assert level.alpha.dtype == level.sigma.dtype == DOUBLE
 
 
 def test_level_cannot_be_changed():
@@ -113,8 +114,8 @@ def test_double_precision_level_does_not_change_the_dtype_of_a_state(dtype, shap
     level = NoiseLevel(torch.full(shape, 0.8, dtype=DOUBLE), torch.full(shape, 0.6, dtype=DOUBLE))
     x = torch.ones(2, 3, dtype=dtype)
     assert level.perturb(x, x).dtype == dtype
-    for given in VIEWS:
-        prediction = Prediction(x, level, **{given: x})
+    for given_view in VIEWS:
+        prediction = Prediction(x, level, **{given_view: x})
         assert {getattr(prediction, view).dtype for view in VIEWS} == {dtype}
 
 
@@ -222,8 +223,8 @@ def test_rescaling_the_state_scales_the_score_inversely_and_keeps_clean_data_and
         torch.testing.assert_close(getattr(scaled, name), views[name], rtol=0, atol=1e-11)
 
 
-@pytest.mark.parametrize("views", [{}, {"noise": torch.zeros(2)}, {"score": torch.zeros(2), "velocity": torch.zeros(2)}])
-def test_missing_or_unknown_view_is_refused_with_the_names_of_all(views):
+@pytest.mark.parametrize("names", [[], ["noise"], ["score", "velocity"]])
+def test_missing_or_unknown_view_is_refused_with_the_names_of_all(names):
     with pytest.raises(ValueError, match=", ".join(VIEWS)) as refused:
-        Prediction(torch.zeros(2), NoiseLevel(1.0, 1.0), **views)
-    assert str(refused.value).endswith("got " + (", ".join(views) or "none"))
+        Prediction(torch.zeros(2), NoiseLevel(1.0, 1.0), **{name: torch.zeros(2) for name in names})
+    assert str(refused.value).endswith("got " + (", ".join(names) or "none"))

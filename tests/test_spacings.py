@@ -126,7 +126,7 @@ def test_karras_exponent_must_be_positive(rho):
 
 
 def test_unknown_name_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match="unknown spacing 'quadratic'.* paper, logsnr, karras"):
+    with pytest.raises(ValueError, match=r"unknown spacing 'quadratic'.* paper, logsnr, karras"):
         as_spacing("quadratic")
 
 

@@ -9,22 +9,22 @@ with ``t`` uniform over the scheduler's timesteps and ``d`` the number of values
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning as L
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DModel
 from diffusers.optimization import get_cosine_schedule_with_warmup
+from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, TensorDataset
 
 from toy_models.evaluation import denoising_loss, image_losses, spread_timesteps
 
 
-class Denoising(L.LightningModule):
+class Denoising(LightningModule):
     """A network that learns to predict the noise in an image.
 
     Everything random in a step (images, timesteps, noise, dropout) follows from ``(seed, step)`` alone. A run that
@@ -70,13 +70,16 @@ class Denoising(L.LightningModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader:
-        # Only counts the steps: a loader's own order would start afresh when a run resumes.
-        return DataLoader(range(self.steps), batch_size=None)
+        """Return a loader that only counts the steps."""
+        # A loader's own order would start afresh when a run resumes, so `training_step` draws the images itself.
+        return DataLoader(TensorDataset(torch.arange(self.steps)), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        return DataLoader(self.validation.unsqueeze(0), batch_size=None)  # all images in one batch
+        """Return the validation images as one batch."""
+        return DataLoader(TensorDataset(self.validation), batch_size=max(1, len(self.validation)))
 
-    def training_step(self, _: Tensor) -> Tensor:
+    def training_step(self, _: list[Tensor]) -> Tensor:
+        """Return the loss of the batch that belongs to this step."""
         torch.manual_seed(int(np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)[0]))
         rows = torch.randint(len(self.images), (self.batch_size,))
         timesteps = spread_timesteps(self.batch_size, self.scheduler.config.num_train_timesteps)
@@ -86,12 +89,15 @@ class Denoising(L.LightningModule):
         self.log("train_loss", loss)
         return loss
 
-    def validation_step(self, images: Tensor) -> None:
+    def validation_step(self, batch: list[Tensor]) -> None:
+        """Log the denoising loss of the validation images."""
+        (images,) = batch
         loss, standard_error = denoising_loss(self.unet, self.scheduler, images)
         self.log("validation_loss", loss, batch_size=len(images))
         self.log("validation_standard_error", standard_error, batch_size=len(images))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return AdamW, and a learning rate that climbs linearly and falls as a cosine."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = get_cosine_schedule_with_warmup(optimizer, self.warmup_steps, self.steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

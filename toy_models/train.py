@@ -23,12 +23,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor
 
 from toy_models import digits
+
+
+Split = Literal["train", "test"]
 
 
 class UserError(Exception):
@@ -69,7 +72,7 @@ class Recipe:
         shipped: Folder of the shipped weights.
     """
 
-    load: Callable[[str], tuple[Tensor, Tensor]]
+    load: Callable[[Split], tuple[Tensor, Tensor]]
     unet: dict[str, Any]
     defaults: Settings
     shipped: Path
@@ -90,11 +93,12 @@ RECIPES = {
             "attention_head_dim": 16,
             "resnet_time_scale_shift": "scale_shift",
         },
+        # Chosen on 180 validation images; the model card tells what was compared.
         defaults=Settings(
             model="digits",
-            steps=6000,
+            steps=3000,
             batch_size=128,
-            learning_rate=2e-3,
+            learning_rate=4e-3,
             dropout=0.0,
             validation_images=0,
             seed=0,
@@ -115,7 +119,7 @@ SCHEDULER = {
 
 WARMUP_STEPS = 100
 WEIGHT_DECAY = 0.01  # AdamW's own default
-AVERAGE_DECAY = 0.999
+AVERAGE_DECAY = 0.999  # averages the last thousand of 3,000 steps
 CHECKPOINT_EVERY = 250  # steps; under a minute on one core
 
 
@@ -146,8 +150,10 @@ def train(
     Raises:
         UserError: If `out` cannot be written, or holds a run with other settings or an unreadable checkpoint.
     """
-    import lightning as L
-    from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.pipelines.ddpm.pipeline_ddpm import DDPMPipeline
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+    from lightning import Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
     from lightning.pytorch.loggers import CSVLogger
 
@@ -177,7 +183,7 @@ def train(
         module.load_state_dict(checkpoint["state_dict"])  # where Lightning puts the averaged weights
     else:
         with _quiet_lightning():
-            trainer = L.Trainer(
+            trainer = Trainer(
                 accelerator="gpu" if device == "cuda" else "cpu",
                 devices=1,
                 max_epochs=-1,
@@ -218,7 +224,8 @@ def evaluate(model: str, folder: Path, *, draws: int = 50) -> dict[str, tuple[fl
     Raises:
         UserError: If `folder` holds no such weights.
     """
-    from diffusers import DDPMScheduler, UNet2DModel
+    from diffusers.models.unets.unet_2d import UNet2DModel
+    from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 
     from toy_models.evaluation import denoising_loss
 
@@ -232,10 +239,8 @@ def evaluate(model: str, folder: Path, *, draws: int = 50) -> dict[str, tuple[fl
         scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"cannot load {folder}: {_first_line(error)}") from error
-    return {
-        split: denoising_loss(unet, scheduler, RECIPES[model].load(split)[0], draws=draws)
-        for split in ("train", "test")
-    }
+    splits: tuple[Split, ...] = ("train", "test")
+    return {split: denoising_loss(unet, scheduler, RECIPES[model].load(split)[0], draws=draws) for split in splits}
 
 
 def _begin_or_match(settings: Settings, out: Path) -> None:

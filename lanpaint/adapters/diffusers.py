@@ -90,7 +90,9 @@ def load_pixel_model(
     if folder.is_dir():
         _check_folder(folder)
     elif "/" not in str(source).strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin", ".pt"):
-        raise ValueError(f"unknown model {str(source)!r}; give digits, a diffusers folder, or a hub id such as org/name")
+        raise ValueError(
+            f"unknown model {str(source)!r}; give digits, a diffusers folder, or a hub id such as org/name"
+        )
     try:
         unet = UNet2DModel.from_pretrained(source, subfolder="unet", torch_dtype=dtype)
         scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler")

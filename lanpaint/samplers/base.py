@@ -144,6 +144,7 @@ class Sampler:
         """
         observation = observation if isinstance(observation, Observation) else Observation.none(observation)
         noise = noise or NormalNoise(generator)
+        observation = observation.draw(noise)
         x = self._start(observation, noise, start)
         moment = Moment("start", 0, 0, self.levels[0], x, observation)
         try:

@@ -44,7 +44,7 @@ class LangevinPaint(Replace):
         ValueError: For N < 0 or η ≤ 0, and as :class:`Sampler`.
     """
 
-    remedy = "lower step_size (η), or use LanPaint, whose integrator is stable at large steps"
+    remedy = "lower step_size (η), or use LanPaint, whose integrator takes longer steps"
 
     def __init__(
         self,

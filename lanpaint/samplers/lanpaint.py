@@ -38,11 +38,6 @@ class LanPaint(Replace):
             :class:`Sampler`.
     """
 
-    remedy = (
-        "lower step_size (η) or expected_noise (a): the step is too long for how fast the score varies there; "
-        "if expected_noise is 0 already, check that the score is finite and that the levels end near the data's scale"
-    )
-
     def __init__(
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
@@ -65,6 +60,12 @@ class LanPaint(Replace):
         self.guidance, self.expected_noise = guidance, expected_noise
         self.dynamics = dynamics or FastLangevin(15.0 if friction is None else friction)
         self.field(Observation.none((1,)))  # its own checks, now rather than in mid-run
+
+    @property
+    def remedy(self) -> str:  # type: ignore[override]
+        """What to do when a state is lost."""
+        expected = f" or expected_noise (a, now {self.expected_noise:g})" if self.expected_noise else ""
+        return f"lower step_size (η, now {self.step_size:g}){expected}: the score varies faster than the step allows"
 
     def field(self, observation: Observation) -> BiG:
         """The BiG field (Eq. 12)."""

@@ -54,9 +54,7 @@ def envelope(gamma: float, damping: float, tau: float, exact: dict[str, mp.mpf])
     bounds = dict(exact)
     if delta >= 0.25:  # the absolute values of the two exponentials in G'
         root = mp.sqrt(delta)
-        bounds["momentum_momentum"] = (
-            decay / (2 * root) * (mp.exp(-2 * omega) * (1 + root) + kappa / (1 + root))
-        )
+        bounds["momentum_momentum"] = decay / (2 * root) * (mp.exp(-2 * omega) * (1 + root) + kappa / (1 + root))
     elif delta >= 0:  # cosh and sinh parts
         sinhc = mp.sinh(omega) / omega if omega else mp.mpf(1)
         bounds["momentum_momentum"] = mp.exp(-h) * (mp.cosh(omega) + h * sinhc)
@@ -105,7 +103,9 @@ def test_mean_and_covariance_agree_with_high_precision_matrix_exponentials(gamma
 def test_covariance_is_positive_semidefinite_everywhere():
     rng = np.random.default_rng(0)
     gamma_tau = torch.from_numpy(10 ** rng.uniform(-6, 4, 20_000))
-    delta = torch.from_numpy(np.where(rng.random(20_000) < 0.5, rng.uniform(-2, 1, 20_000), -(10 ** rng.uniform(-9, 4, 20_000))))
+    delta = torch.from_numpy(
+        np.where(rng.random(20_000) < 0.5, rng.uniform(-2, 1, 20_000), -(10 ** rng.uniform(-9, 4, 20_000)))
+    )
     o = Oscillator.solve(gamma_tau, gamma_tau * (1 - delta) / 4, torch.ones_like(delta))
     for factor in (o.position_noise, o.momentum_shared_noise, o.momentum_noise):
         assert bool(torch.isfinite(factor).all())
@@ -167,7 +167,8 @@ def test_two_half_times_are_one_whole_time():
         ]
         zero = torch.zeros_like(damping)
         factor = torch.stack(
-            [torch.stack([o.position_noise, zero], -1), torch.stack([o.momentum_shared_noise, o.momentum_noise], -1)], -2
+            [torch.stack([o.position_noise, zero], -1), torch.stack([o.momentum_shared_noise, o.momentum_noise], -1)],
+            -2,
         )
         return torch.stack(rows, -2), factor @ factor.mT
 

@@ -12,8 +12,8 @@ import torch
 pytest.importorskip("sklearn")
 pytest.importorskip("diffusers")
 
-from toy_models import digits, train  # noqa: E402
-from toy_models.evaluation import spread_timesteps  # noqa: E402
+from toy_models import digits, train
+from toy_models.evaluation import spread_timesteps
 
 
 def test_splits_share_no_image_and_hold_the_whole_data_set():
@@ -42,8 +42,8 @@ def test_split_is_the_same_each_time():
 
 def test_images_are_sixteenths_of_ink_between_minus_one_and_one():
     images, labels = digits.load_digits("train")
-    assert images.shape == (1437, 1, 8, 8) and images.dtype == torch.float32
-    assert labels.shape == (1437,) and labels.dtype == torch.int64
+    assert (images.shape, images.dtype) == ((1437, 1, 8, 8), torch.float32)
+    assert (labels.shape, labels.dtype) == ((1437,), torch.int64)
     assert (images.min(), images.max()) == (-1, 1)
     assert torch.equal(images * 8, (images * 8).round())
 
@@ -128,7 +128,7 @@ def test_run_that_resumes_ends_with_the_weights_of_an_uninterrupted_run(tmp_path
 def test_run_refuses_to_go_on_with_other_settings(tmp_path):
     pytest.importorskip("lightning")
     train.train(TINY, tmp_path, checkpoint_every=2, stop_after=2)
-    with pytest.raises(train.UserError, match="holds a run with learning_rate .*, not 0.5: give that value"):
+    with pytest.raises(train.UserError, match=r"holds a run with learning_rate .*, not 0\.5: give that value"):
         train.train(replace(TINY, learning_rate=0.5), tmp_path)
 
 
@@ -160,14 +160,14 @@ def test_mistake_on_the_command_line_is_told_in_one_line(arguments, told, capsys
         train.main(arguments)
     assert left.value.code == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert told in error
+    assert error.count("\n") == 1
 
 
 def test_missing_lightning_is_told_with_the_extra_that_brings_it(tmp_path):
     # A new process: once imported, Lightning stays. None in sys.modules makes an import fail as a missing package does.
-    code = f"import sys; sys.modules['lightning'] = None; from toy_models import train; train.main({['digits', '--out', str(tmp_path)]})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(train.__file__).parents[1]
-    )
+    code = "import sys; sys.modules['lightning'] = None; from toy_models import train; train.main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "digits", "--out", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(train.__file__).parents[1])
     assert done.returncode == 2
     assert done.stderr == 'python -m toy_models.train: error: this needs lightning: pip install "lanpaint[train]"\n'

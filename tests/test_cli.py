@@ -1,0 +1,190 @@
+"""The command line as a user meets it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lanpaint.cli import main
+from toy_models.digits import load_digits
+
+
+def lanpaint(*arguments, cwd=None):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "lanpaint.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=environment,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    digit = ((load_digits("test")[0][0, 0] + 1) * 127.5).round().numpy().astype(np.uint8)
+    Image.fromarray(digit).save(folder / "digit.png")
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[2:6, 2:6] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(np.dstack([digit, 255 - mask])).save(folder / "own.png")
+    Image.fromarray(mask[:, :4]).save(folder / "narrow.png")
+    Image.fromarray(np.pad(digit, (0, 1))).save(folder / "nine.png")
+    Image.fromarray(np.pad(mask, (0, 1))).save(folder / "nine-mask.png")
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(folder / "red.png")
+    (folder / "text.png").write_text("not an image")
+    (folder / "empty").mkdir()
+    return folder
+
+
+def test_inpaint_repaints_the_white_part_and_nothing_else(files):
+    first = lanpaint("inpaint", "digit.png", "mask.png", "-o", "out.png", "--seed", 3, cwd=files)
+    assert first.returncode == 0, first.stderr
+    assert "25.0% repainted, 120 NFE" in first.stdout
+    before, after = (np.array(Image.open(files / n)) for n in ("digit.png", "out.png"))
+    hole = np.array(Image.open(files / "mask.png")) == 255
+    assert np.array_equal(before[~hole], after[~hole])
+    assert not np.array_equal(before[hole], after[hole])
+    again = lanpaint("inpaint", "own.png", "-o", "again.png", "--seed", 3, "-q", cwd=files)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr == ""
+    assert np.array_equal(np.array(Image.open(files / "again.png")), after)  # transparency is the same mask
+
+
+def test_inpaint_takes_a_folder_and_every_option(files):
+    from toy_models.digits import FOLDER
+
+    run = lanpaint(
+        *("inpaint", "digit.png", "mask.png", "-o", "folder.png", "--model", FOLDER, "--steps", 3, "--inner-steps", 2),
+        *("--guidance", 4, "--step-size", 0.1, "--friction", "inf", "--expected-noise", 0.05, "--levels", "logsnr"),
+        *("--seed", 1, "--device", "cpu", "--dtype", "bfloat16", "--quiet"),
+        cwd=files,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "9 NFE" in run.stdout
+
+
+MISTAKES = {
+    "no such image": (["inpaint", "nothing.png", "mask.png", "-o", "x.png"], "nothing.png does not exist"),
+    "not an image": (["inpaint", "text.png", "mask.png", "-o", "x.png"], "text.png cannot be read as an image"),
+    "a folder": (["inpaint", "empty", "mask.png", "-o", "x.png"], "is a folder"),
+    "mask of another size": (
+        ["inpaint", "digit.png", "narrow.png", "-o", "x.png"],
+        "the mask is 4×8 and the image 8×8; resize the mask",
+    ),
+    "no mask and no transparency": (["inpaint", "digit.png", "-o", "x.png"], "has no transparent pixels; give a mask"),
+    "a size the model cannot take": (
+        ["inpaint", "nine.png", "nine-mask.png", "-o", "x.png"],
+        "nearest 8×8: resize or crop image and mask",
+    ),
+    "colours": (["inpaint", "red.png", "mask.png", "-o", "x.png"], "this image has colours"),
+    "a lossy output": (["inpaint", "digit.png", "mask.png", "-o", "x.jpg"], "its ending must be .png"),
+    "an output nowhere": (["inpaint", "digit.png", "mask.png", "-o", "no/x.png"], "does not exist"),
+    "unknown model": (["inpaint", "digit.png", "mask.png", "-o", "x.png", "--model", "dogs"], "unknown model 'dogs'"),
+    "a folder without a model": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--model", "empty"],
+        "unet and scheduler missing",
+    ),
+    "a hub out of reach": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--model", "nobody/nothing"],
+        "cannot load 'nobody/nothing'",
+    ),
+    "unknown device": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--device", "tpu9"],
+        "device 'tpu9' is not available",
+    ),
+    "unknown dtype": (["inpaint", "digit.png", "mask.png", "-o", "x.png", "--dtype", "int8"], "unknown dtype 'int8'"),
+    "unknown levels": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--levels", "even"],
+        "unknown spacing 'even'",
+    ),
+    "no steps": (["inpaint", "digit.png", "mask.png", "-o", "x.png", "--steps", 0], "steps must be a whole number"),
+    "no step size": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--step-size", 0],
+        "step_size (η) must be a positive",
+    ),
+    "no friction": (["inpaint", "digit.png", "mask.png", "-o", "x.png", "--friction", 0], "friction (γ) must be"),
+    "unknown target": (["bench", "moon"], "unknown target 'moon'; expected one of gaussian, star"),
+    "unknown method": (["bench", "gaussian", "--method", "magic"], "unknown method 'magic'"),
+    "an option the method lacks": (["bench", "gaussian", "--method", "replace", "--friction", 3], "has no friction"),
+    "a divergence": (
+        ["bench", "star", "--samples", 200, "--expected-noise", 1, "--quiet"],
+        "lower step_size (η, now 0.15) or expected_noise (a, now 1)",
+    ),
+    "too few digits": (["demo", "--count", 2, "-o", "x.png"], "must be from 8 to"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_that_says_what_to_do(files, name, monkeypatch, capsys):
+    arguments, message = MISTAKES[name]
+    monkeypatch.chdir(files)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_status:
+        main()
+    error = capsys.readouterr().err
+    assert exit_status.value.code == 1
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (files / "x.png").exists()
+
+
+def test_a_mistake_in_a_process_of_its_own_exits_with_1_and_no_traceback(files):
+    run = lanpaint("inpaint", "digit.png", "narrow.png", "-o", "x.png", cwd=files)
+    assert run.returncode == 1
+    assert run.stderr.startswith("lanpaint: the mask is 4×8")
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [("inpaint", "digit.png"), ("bench", "gaussian", "--steps", "ten"), ("paint",)])
+def test_a_wrong_command_line_says_so_without_a_traceback(files, arguments):
+    run = lanpaint(*arguments, cwd=files)
+    assert run.returncode == 2
+    assert "Error: " in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_bench_prints_the_figures():
+    arguments = ("bench", "gaussian", "--steps", 4, "--inner-steps", 2, "--samples", 500, "--seed", 1)
+    row = json.loads(lanpaint(*arguments, "--json").stdout)
+    assert row["nfe"] == 12
+    assert 0 < row["floor"] < 0.05 < row["kl"] < 2
+    text = lanpaint(*arguments, "--quiet").stdout
+    assert f"kl {row['kl']:.4g} nats" in text  # the same seed, the same figure
+    fld, zero = (
+        json.loads(lanpaint(*arguments, *o, "--json").stdout) for o in (("--method", "fld"), ("--guidance", 0))
+    )
+    assert fld["kl"] == zero["kl"]
+
+
+def test_demo_draws_a_picture_and_prints_figures(tmp_path):
+    run = lanpaint("demo", "--count", 8, "-o", tmp_path / "demo.png")
+    assert run.returncode == 0, run.stderr
+    for word in ("box", "half", "checkerboard", "outpaint", "20 NFE", "120 NFE", str(tmp_path / "demo.png")):
+        assert word in run.stdout
+    picture = np.array(Image.open(tmp_path / "demo.png"))
+    assert picture.shape[1] > 1000
+    assert picture[..., :3].std() > 20
+
+
+def test_importing_lanpaint_loads_nothing_heavy():
+    """diffusers, lightning, matplotlib and their kind load where they are used first."""
+    code = (
+        "import sys, lanpaint; "
+        "print([m for m in ('diffusers', 'lightning', 'matplotlib', 'sklearn', 'scipy', 'typer', 'PIL', 'tqdm') "
+        "if m in sys.modules and m not in before])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", "import sys, torch; before = set(sys.modules); " + code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,62 @@
+"""The documentation names what the library has: every public name, and no name that is not there."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+import lanpaint
+import toy_models
+
+DOCS = Path(__file__).parent.parent / "docs"
+DIRECTIVE = re.compile(r"^\.\. auto(?:class|function|exception|data):: (\S+)$", re.MULTILINE)
+ROLE = re.compile(r"\{(?:class|func|meth|attr|exc)\}`~?([\w.]+)`")
+DOTTED = re.compile(r"`((?:lanpaint|toy_models)(?:\.\w+)+)`")
+
+
+def documented() -> list[str]:
+    return DIRECTIVE.findall((DOCS / "api.md").read_text(encoding="utf-8"))
+
+
+def resolve(name: str) -> object:
+    """The object of a dotted name, modules imported on the way; AttributeError if there is none."""
+    found: object = importlib.import_module(name.split(".")[0])
+    path = name.split(".")[0]
+    for part in name.split(".")[1:]:
+        path = f"{path}.{part}"
+        if not hasattr(found, part):
+            try:
+                importlib.import_module(path)
+            except ModuleNotFoundError as error:
+                raise AttributeError(f"{path} does not exist") from error
+        found = getattr(found, part)
+    return found
+
+
+@pytest.mark.parametrize("package", [lanpaint, toy_models], ids=lambda package: package.__name__)
+def test_interface_page_has_every_public_name_once_and_no_other(package):
+    on_page = [name for name in documented() if name.startswith(f"{package.__name__}.")]
+    assert sorted(on_page) == sorted(f"{package.__name__}.{name}" for name in package.__all__)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.name)
+def test_names_that_a_page_mentions_exist(page):
+    text = page.read_text(encoding="utf-8")
+    missing = []
+    for name in {*ROLE.findall(text), *DOTTED.findall(text), *DIRECTIVE.findall(text)}:
+        try:
+            resolve(name)
+        except AttributeError:
+            missing.append(name)
+    assert not missing, f"{page.name} names what does not exist: {', '.join(sorted(missing))}"
+
+
+def test_public_names_have_docstrings():
+    bare = [
+        f"{package.__name__}.{name}"
+        for package in (lanpaint, toy_models)
+        for name in package.__all__
+        if not (getattr(package, name).__doc__ or "").strip()
+    ]
+    assert not bare

@@ -1,0 +1,205 @@
+"""Observations: their checks, their Gaussian law at each level, and the known entries of a result."""
+
+import math
+
+import pytest
+import torch
+
+from lanpaint.noise import NoiseLevel
+from lanpaint.observation import Observation
+
+DOUBLE = torch.float64
+VALUES = torch.tensor([[1.0, -2.0, 0.25], [3.0, 0.5, -0.125]], dtype=DOUBLE)
+KNOWN = torch.tensor([True, False, True])
+LEVELS = {
+    "clean end": NoiseLevel(1.0, 1e-3),
+    "batch": NoiseLevel(0.6, 0.8),
+    "no signal": NoiseLevel(0.0, 1.0),
+    "per sample": NoiseLevel(torch.tensor([[0.9], [0.2]], dtype=DOUBLE), torch.tensor([[0.3], [1.5]], dtype=DOUBLE)),
+    "per element": NoiseLevel(torch.linspace(0.1, 1.0, 6, dtype=DOUBLE).reshape(2, 3), 0.7),
+}
+every_level = pytest.mark.parametrize("level", LEVELS.values(), ids=LEVELS)
+every_noise = pytest.mark.parametrize("noise", [0.0, 0.3])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_values_that_are_not_floating_point_are_refused_with_what_to_do(dtype):
+    with pytest.raises(TypeError, match=f"values must be a floating-point tensor, got {dtype}; images: map 0…255"):
+        Observation(torch.ones(2, 3, dtype=dtype), KNOWN)
+
+
+def test_values_that_are_no_tensor_are_refused():
+    with pytest.raises(TypeError, match="values must be a floating-point tensor, got list"):
+        Observation([[1.0, 2.0, 3.0]], KNOWN)
+
+
+@pytest.mark.parametrize("mask", [KNOWN.float(), KNOWN.to(torch.uint8)])
+def test_mask_that_is_not_boolean_is_refused_with_what_to_do(mask):
+    with pytest.raises(TypeError, match=f"known must be a boolean tensor .*, got {mask.dtype}; use mask > 0.5"):
+        Observation(VALUES, mask)
+
+
+def test_mask_that_is_no_tensor_is_refused():
+    with pytest.raises(TypeError, match=r"known must be a boolean tensor .*, got list"):
+        Observation(VALUES, [True, False, True])
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 2), (3, 1), (1, 2, 3), (5, 2, 3)])
+def test_mask_that_does_not_broadcast_to_the_values_is_refused_with_both_shapes(shape):
+    with pytest.raises(ValueError, match=r"known must broadcast to the shape of values, got \(.*\) for \(2, 3\)"):
+        Observation(VALUES, torch.ones(shape, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("values", [torch.tensor(1.0), torch.ones(0, 3)])
+def test_values_without_a_batch_are_refused(values):
+    with pytest.raises(ValueError, match=r"values must have shape \(B, …\) with B ≥ 1, got \("):
+        Observation(values, torch.tensor(True))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_known_values_that_are_not_finite_are_counted_and_refused(bad):
+    values = VALUES.clone()
+    values[:, 2] = bad
+    with pytest.raises(ValueError, match="2 known values are NaN or infinite; mark those entries as unknown"):
+        Observation(values, KNOWN)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_what_stands_at_unknown_entries_does_not_matter(bad):
+    values = VALUES.clone()
+    values[:, 1] = bad
+    holes, whole = Observation(values, KNOWN), Observation(VALUES, KNOWN)
+    assert torch.equal(holes.values, whole.values)
+    level, noise = LEVELS["batch"], torch.ones(2, 3, dtype=DOUBLE)
+    assert torch.equal(holes.diffused(level, noise), whole.diffused(level, noise))
+    assert torch.equal(holes.finish(noise), whole.finish(noise))
+
+
+@pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
+def test_noise_that_is_no_standard_deviation_is_refused(noise):
+    with pytest.raises(ValueError, match=f"noise must be a finite standard deviation of at least 0, got {noise}"):
+        Observation(VALUES, KNOWN, noise)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (torch.float16, torch.float32),
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_half_precision_becomes_single_and_the_rest_stays(given, kept):
+    observation = Observation(VALUES.to(given), KNOWN)
+    assert observation.values.dtype == kept
+    assert torch.equal(observation.values[:, KNOWN].double(), VALUES[:, KNOWN])  # exact in all four
+    level = LEVELS["per sample"]
+    x = torch.zeros(2, 3, dtype=kept)
+    assert observation.diffused(level, x).dtype == observation.score(x, level).dtype == kept
+    assert observation.finish(x).dtype == kept
+
+
+def test_values_of_the_caller_are_neither_changed_nor_followed():
+    values = VALUES.clone()
+    observation = Observation(values, KNOWN)
+    assert torch.equal(values, VALUES)
+    values.fill_(9.0)
+    assert torch.equal(observation.values[:, KNOWN], VALUES[:, KNOWN])
+
+
+@pytest.mark.parametrize("known", [torch.tensor(True), torch.ones(2, 3, dtype=torch.bool)])
+def test_everything_may_be_known(known):
+    assert torch.equal(Observation(VALUES, known).finish(torch.zeros_like(VALUES)), VALUES)
+
+
+@pytest.mark.parametrize(
+    "observation",
+    [Observation(VALUES * math.nan, torch.tensor(False)), Observation.none((2, 3), dtype=DOUBLE)],
+    ids=["mask", "none"],
+)
+def test_nothing_may_be_known(observation):
+    assert observation.shape == (2, 3)
+    assert observation.values.dtype == DOUBLE
+    assert torch.equal(observation.finish(VALUES), VALUES)
+    assert torch.equal(observation.replace_known(VALUES, torch.zeros_like(VALUES)), VALUES)
+
+
+@every_level
+@every_noise
+def test_score_is_the_gradient_of_the_log_density_of_the_diffused_observation(level, noise):
+    observation = Observation(VALUES, torch.tensor(True), noise)
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE).requires_grad_()
+    deviation = (level.sigma**2 + level.alpha**2 * noise**2).sqrt()
+    density = torch.distributions.Normal((level.alpha * VALUES).expand(2, 3), deviation.expand(2, 3))
+    (expected,) = torch.autograd.grad(density.log_prob(x).sum(), x)
+    torch.testing.assert_close(observation.score(x.detach(), level), expected, rtol=1e-12, atol=1e-12)
+
+
+@every_level
+@every_noise
+def test_diffused_observation_has_its_mean_and_its_standard_deviation(level, noise):
+    observation = Observation(VALUES, torch.tensor(True), noise)
+    mean = observation.diffused(level, torch.zeros_like(VALUES))
+    torch.testing.assert_close(mean, level.alpha * VALUES, rtol=1e-14, atol=1e-14)
+    for unit in (1.0, -2.0):
+        away = observation.diffused(level, torch.full_like(VALUES, unit)) - mean
+        variance = (level.sigma**2 + level.alpha**2 * noise**2).expand(2, 3)
+        torch.testing.assert_close(away, unit * variance.sqrt(), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(observation.variance(level).expand(2, 3), variance, rtol=1e-14, atol=0)
+
+
+def test_noise_of_the_observation_is_all_that_is_left_at_clean_data():
+    clean = NoiseLevel(1.0, 0.0)
+    unit = torch.ones_like(VALUES)
+    assert torch.equal(Observation(VALUES, torch.tensor(True)).diffused(clean, unit), VALUES)
+    noisy = Observation(VALUES, torch.tensor(True), noise=0.3).diffused(clean, unit)
+    torch.testing.assert_close(noisy, VALUES + 0.3, rtol=1e-14, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("known", [KNOWN, torch.tensor([[True], [False]]), torch.tensor([[False] * 3, [True] * 3])])
+def test_finish_sets_known_entries_bit_for_bit_and_leaves_the_others(known, dtype):
+    values = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    mask = known.expand(2, 3)
+    done = Observation(values, known).finish(x)
+    assert torch.equal(done[mask], values[mask])
+    assert torch.equal(done[~mask], x[~mask])
+
+
+@pytest.mark.parametrize("unit", [0.0, 1.0, -2.0])
+def test_draw_of_a_noisy_observation_is_an_exact_one_at_that_many_deviations(unit):
+    noisy = Observation(VALUES, KNOWN, noise=0.3)
+    drawn = noisy.draw(lambda like: torch.full_like(like, unit))
+    torch.testing.assert_close(drawn.values[:, KNOWN], VALUES[:, KNOWN] + 0.3 * unit, rtol=1e-14, atol=1e-14)
+    assert drawn.noise == 0
+    assert torch.equal(drawn.known, noisy.known)
+    assert torch.equal(noisy.values[:, KNOWN], VALUES[:, KNOWN])  # the one that was drawn from is as it was
+
+
+def test_exact_observation_is_its_own_draw_and_takes_no_random_numbers():
+    def none_left(like):
+        raise AssertionError("random numbers were asked for")
+
+    observation = Observation(VALUES, KNOWN)
+    assert observation.draw(none_left) is observation
+
+
+def test_diffused_draws_follow_the_law_of_the_diffused_noisy_observation():
+    level, noise = NoiseLevel(0.6, 0.8), 0.5
+    noisy = Observation(torch.full((20_000, 1), 2.0, dtype=DOUBLE), torch.tensor(True), noise)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(like):
+        return torch.randn(like.shape, generator=generator, dtype=like.dtype)
+
+    for samples in (noisy.diffused(level, draw(noisy.values)), noisy.draw(draw).diffused(level, draw(noisy.values))):
+        variance = 0.8**2 + 0.6**2 * noise**2
+        # Five standard errors of the mean and of the variance of 20,000 normal numbers.
+        assert abs(float(samples.mean()) - 1.2) < 5 * math.sqrt(variance / 20_000)
+        assert abs(float(samples.var()) - variance) < 5 * variance * math.sqrt(2 / 20_000)
+
+
+def test_repr_says_how_much_is_known():
+    assert repr(Observation(VALUES, KNOWN, noise=0.5)) == "Observation(shape=(2, 3), known=66.7%, noise=0.5)"

@@ -1,0 +1,363 @@
+"""Scores: networks of every prediction type, guidance, counting, and what counts as a score."""
+
+import pytest
+import torch
+
+from lanpaint.noise import VIEWS, NoiseLevel
+from lanpaint.schedules import VE, VP, Flow
+from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, as_score
+from toy_models.gaussian import Gaussian, GaussianMixture
+
+DOUBLE = torch.float64
+TARGET = GaussianMixture(
+    means=[[1.0, -2.0, 0.5], [-1.0, 0.0, 2.0]],
+    cov=[
+        [[1.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 0.5]],
+        [[0.7, 0.0, 0.2], [0.0, 0.4, 0.0], [0.2, 0.0, 1.0]],
+    ],
+    weights=[0.3, 0.7],
+)
+# Times that float32, in which a network gets its time, holds exactly: whole ones and short binary fractions.
+SCHEDULES = {
+    "VP": (VP.linear(), [0.0, 1.0, 250.0, 613.5, 999.0]),
+    "VE": (VE(0.01, 50.0), [0.0, 0.125, 0.5, 0.75, 1.0]),
+    "flow": (Flow(), [0.0625, 0.25, 0.5, 0.75, 0.984375]),
+    "shifted flow": (Flow(shift=3.0), [0.0625, 0.25, 0.5, 0.75, 0.984375]),
+}
+every_formalism = pytest.mark.parametrize(("schedule", "times"), SCHEDULES.values(), ids=SCHEDULES)
+every_view = pytest.mark.parametrize("view", VIEWS)
+
+
+def _exact_network(view, schedule):
+    """What a perfectly trained network would be: x in the schedule's coordinates and its time, of shape (B,)."""
+
+    def network(x, time):
+        assert time.shape == x.shape[:1]
+        return getattr(TARGET.predict(x, schedule.level(time).per_sample(x.ndim)), view)
+
+    return network
+
+
+def _states(level, count=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return TARGET.sample(count, generator, level)
+
+
+def _assert_same_prediction(got, expected, tolerance=1e-9):
+    for view in VIEWS:
+        want = getattr(expected, view)
+        scale = max(1.0, float(want.abs().max()))
+        torch.testing.assert_close(getattr(got, view) / scale, want / scale, rtol=0, atol=tolerance, msg=view)
+
+
+# --- NetworkScore
+
+
+@every_formalism
+@every_view
+def test_exact_network_gives_the_exact_score_at_its_own_levels(view, schedule, times):
+    score = NetworkScore(_exact_network(view, schedule), view, schedule)
+    for time in times:
+        level = schedule.level(time)
+        x = _states(level)
+        _assert_same_prediction(score.predict(x, level), TARGET.predict(x, level))
+
+
+@every_formalism
+@every_view
+def test_exact_network_gives_the_exact_score_in_any_other_coordinates(view, schedule, times):
+    score = NetworkScore(_exact_network(view, schedule), view, schedule)
+    own = schedule.level(times[2])
+    for factor in (0.1, float(1 / own.alpha), float(1 / (own.alpha + own.sigma)), 20.0):
+        level = own.rescale(factor)
+        x = _states(level)
+        _assert_same_prediction(score.predict(x, level), TARGET.predict(x, level))
+
+
+@every_formalism
+@every_view
+def test_each_sample_may_have_its_own_level_and_coordinates(view, schedule, times):
+    score = NetworkScore(_exact_network(view, schedule), view, schedule)
+    factors = torch.tensor([1.0, 0.3, 5.0, 1.0, 2.0], dtype=DOUBLE)
+    level = schedule.level(torch.tensor(times, dtype=DOUBLE)).rescale(factors).per_sample(2)
+    x = _states(level)
+    _assert_same_prediction(score.predict(x, level), TARGET.predict(x, level))
+    for row in range(5):  # and is not touched by the other samples
+        alone = NoiseLevel(level.alpha[row, 0], level.sigma[row, 0])
+        alone = score.score(x[row : row + 1], alone)
+        torch.testing.assert_close(score.score(x, level)[row], alone[0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("view", ["denoised", "flow", "v"])
+def test_network_that_speaks_of_clean_data_is_exact_at_pure_noise(view):
+    score = NetworkScore(_exact_network(view, Flow()), view, Flow())
+    level = NoiseLevel(0.0, 3.0)
+    x = _states(level)
+    _assert_same_prediction(score.predict(x, level), TARGET.predict(x, level))
+
+
+def test_network_sees_its_own_coordinates_and_one_time_per_sample():
+    seen = []
+
+    def network(x, time):
+        seen.append((x, time))
+        return torch.zeros_like(x)
+
+    schedule = VP.linear()
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    own = schedule.level(400.0)
+    NetworkScore(network, "epsilon", schedule).score(x * 7, own.rescale(7.0))
+    state, time = seen[0]
+    torch.testing.assert_close(state, x, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(time, torch.full((4,), 400.0))
+
+
+class _Recording(torch.nn.Module):
+    """Records what dtypes come in, and predicts no noise at all in its own dtype."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.register_buffer("index", torch.arange(3))  # an integer buffer and parameter must not decide the dtype
+        self.weight = torch.nn.Parameter(torch.zeros(3, dtype=dtype))
+        self.seen = []
+
+    def forward(self, x, time):
+        self.seen.append((x.dtype, time.dtype))
+        return x * self.weight
+
+
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("network_dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_network_runs_in_its_own_dtype_and_the_state_keeps_its_own(network_dtype, x_dtype):
+    network = _Recording(network_dtype)
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=x_dtype)
+    schedule = VP.linear()
+    level = schedule.level(torch.tensor([10.0, 500.0])).per_sample(2)
+    prediction = NetworkScore(network, "epsilon", schedule).predict(x, level)
+    assert network.seen == [(network_dtype, torch.float32)]
+    assert {getattr(prediction, view).dtype for view in VIEWS} == {x_dtype}
+    # ε̂ = 0, so x̂₀ = x/α: with a state that had been rounded to the network's dtype this would be off by 1e-3.
+    torch.testing.assert_close(prediction.denoised, x / level.alpha.to(x_dtype), rtol=1e-6, atol=0)
+
+
+def test_dtype_can_be_given_for_a_network_that_has_no_parameters():
+    seen = []
+
+    def network(x, time):
+        seen.append(x.dtype)
+        return x
+
+    level = VP.linear().level(100.0)
+    score = NetworkScore(network, "epsilon", VP.linear(), dtype=torch.bfloat16).score(torch.ones(2, 3), level)
+    assert seen == [torch.bfloat16]
+    assert score.dtype == torch.float32
+    NetworkScore(network, "epsilon", VP.linear()).score(torch.ones(2, 3, dtype=DOUBLE), level)
+    assert seen[1:] == [DOUBLE]
+
+
+def test_output_may_be_an_object_with_a_sample():
+    from diffusers.models.unets.unet_2d import UNet2DOutput
+
+    schedule = VP.linear()
+    plain = _exact_network("epsilon", schedule)
+    wrapped = NetworkScore(lambda x, time: UNet2DOutput(sample=plain(x, time)), "epsilon", schedule)
+    level = schedule.level(300.0)
+    x = _states(level)
+    assert torch.equal(wrapped.score(x, level), NetworkScore(plain, "epsilon", schedule).score(x, level))
+
+
+@pytest.fixture(scope="module")
+def unet():
+    from diffusers import UNet2DModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UNet2DModel(
+            sample_size=8,
+            in_channels=1,
+            out_channels=1,
+            block_out_channels=(8, 16),
+            layers_per_block=1,
+            norm_num_groups=4,
+            down_block_types=("DownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "UpBlock2D"),
+        )
+    return network.eval().requires_grad_(False)
+
+
+def test_unet_of_diffusers_is_a_score_in_any_coordinates_and_at_one_level_per_sample(unet):
+    schedule = VP.linear()
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    times = torch.tensor([900.0, 30.0])
+    score = NetworkScore(unet, "epsilon", schedule)
+    own = schedule.level(times).per_sample(4)
+    expected = unet(x, times).sample
+    assert float(expected.std()) > 0.1  # it says something
+    torch.testing.assert_close(score.epsilon(x, own), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(score.score(x, own), -expected / own.sigma.float(), rtol=1e-4, atol=1e-4)
+    exploding = own.rescale(1 / own.alpha)
+    scaled = score.epsilon(x / own.alpha.float(), exploding)
+    torch.testing.assert_close(scaled, expected, rtol=0, atol=1e-4)
+    for row in range(2):
+        alone = score.epsilon(x[row : row + 1], schedule.level(times[row]))
+        torch.testing.assert_close(alone[0], expected[row], rtol=0, atol=1e-5)
+
+
+def test_unet_of_diffusers_in_bfloat16_stays_near_itself_in_float32(unet):
+    import copy
+
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    level = VP.linear().level(500.0)
+    half = NetworkScore(copy.deepcopy(unet).to(torch.bfloat16), "epsilon", VP.linear()).epsilon(x, level)
+    whole = NetworkScore(unet, "epsilon", VP.linear()).epsilon(x, level)
+    assert half.dtype == torch.float32
+    assert 0 < float((half - whole).norm() / whole.norm()) < 0.05  # 2⁻⁸ a rounding, in a dozen layers
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (3,), (4,), (1, 3)])
+def test_level_that_varies_within_a_sample_is_refused_with_the_shapes_that_fit(shape):
+    score = NetworkScore(_exact_network("epsilon", VP.linear()), "epsilon", VP.linear())
+    with pytest.raises(ValueError, match=r"of shape \(\) or \(4, 1\), got \(" + ", ".join(map(str, shape))):
+        score.score(torch.zeros(4, 3, dtype=DOUBLE), NoiseLevel(torch.full(shape, 0.8), torch.full(shape, 0.6)))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (4, 1)])
+def test_single_level_of_any_shape_is_taken(shape):
+    score = NetworkScore(_exact_network("epsilon", VP.linear()), "epsilon", VP.linear())
+    own = VP.linear().level(200.0)
+    x = _states(own, count=4)
+    level = NoiseLevel(own.alpha.expand(shape), own.sigma.expand(shape))
+    torch.testing.assert_close(score.score(x, level), TARGET.score(x, own), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (4,), (1, 3)])
+def test_output_of_another_shape_is_refused_with_both_shapes(shape):
+    score = NetworkScore(lambda x, time: torch.zeros(shape), "epsilon", VP.linear())
+    with pytest.raises(ValueError, match=r"returned shape \(.*\) for x of shape \(4, 3\)"):
+        score.score(torch.zeros(4, 3), VP.linear().level(1.0))
+
+
+def test_unknown_prediction_type_is_refused_with_the_names_there_are():
+    with pytest.raises(ValueError, match=", ".join(VIEWS) + ", got 'noise'"):
+        NetworkScore(torch.nn.Identity(), "noise", VP.linear())
+
+
+# --- GuidedScore
+
+OTHER = Gaussian([0.5, 0.5, -1.0], 2.0)
+
+
+@pytest.mark.parametrize("scale", [-1.0, 0.0, 0.3, 1.0, 7.5])
+@every_view
+def test_guidance_extrapolates_from_the_unconditional_score_in_every_view(view, scale):
+    guided = GuidedScore(TARGET, OTHER, scale)
+    for level in (NoiseLevel(0.6, 0.8), NoiseLevel(1.0, 12.0), NoiseLevel(0.9, 0.1)):
+        x = _states(level)
+        conditional, unconditional = (getattr(s.predict(x, level), view) for s in (TARGET, OTHER))
+        expected = unconditional + scale * (conditional - unconditional)
+        size = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(getattr(guided.predict(x, level), view) / size, expected / size, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("scale", "alone"), [(0.0, OTHER), (1.0, TARGET)])
+def test_guidance_of_zero_and_one_is_one_of_the_two_scores_without_rounding(scale, alone):
+    level = NoiseLevel(0.6, 0.8)
+    x = _states(level)
+    guided, alone = GuidedScore(TARGET, OTHER, scale).predict(x, level), alone.predict(x, level)
+    assert torch.equal(guided.denoised, alone.denoised)
+    assert torch.equal(guided.epsilon, alone.epsilon)
+
+
+def test_guidance_works_at_pure_noise():
+    level = NoiseLevel(0.0, 1.0)
+    x = _states(level)
+    guided = GuidedScore(TARGET, OTHER, 3.0).predict(x, level)
+    mean = (TARGET.weights[:, None] * TARGET.means).sum(0)
+    expected = (OTHER.mean + 3.0 * (mean - OTHER.mean)).expand_as(x)
+    torch.testing.assert_close(guided.denoised, expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(guided.score, -x, rtol=0, atol=1e-12)
+
+
+def test_guidance_costs_one_evaluation_of_each_score_and_keeps_their_schedule():
+    schedule = Flow(3.0)
+    conditional = CountedScore(NetworkScore(_exact_network("flow", schedule), "flow", schedule))
+    unconditional = CountedScore(OTHER)
+    for pair in ((conditional, unconditional), (unconditional, conditional)):
+        guided = GuidedScore(*pair, 2.0)
+        assert guided.schedule is schedule
+    guided.score(torch.zeros(2, 3, dtype=DOUBLE), schedule.level(0.5))
+    assert (conditional.evaluations, unconditional.evaluations) == (1, 1)
+
+
+# --- CountedScore
+
+
+@pytest.mark.parametrize("method", ["score", "denoised", "epsilon", "velocity", "predict"])
+def test_every_kind_of_evaluation_counts_once(method):
+    counted = CountedScore(TARGET)
+    level = NoiseLevel(0.6, 0.8)
+    for calls in (1, 2, 3):
+        got = getattr(counted, method)(_states(level), level)
+        assert counted.evaluations == calls
+    if method != "predict":
+        assert torch.equal(got, getattr(TARGET, method)(_states(level), level))
+
+
+def test_all_views_of_one_evaluation_count_once():
+    counted, level = CountedScore(TARGET.score), NoiseLevel(0.6, 0.8)
+    prediction = counted.predict(_states(level), level)
+    for view in VIEWS:
+        getattr(prediction, view)
+    assert counted.evaluations == 1
+
+
+def test_counting_keeps_the_schedule():
+    schedule = VE()
+    assert CountedScore(NetworkScore(_exact_network("score", schedule), "score", schedule)).schedule is schedule
+    assert CountedScore(TARGET).schedule is None
+
+
+# --- Score and as_score
+
+
+def test_score_and_its_bound_method_are_the_score_itself():
+    assert as_score(TARGET) is TARGET
+    assert as_score(TARGET.score) is TARGET
+    counted = CountedScore(TARGET)
+    assert as_score(counted.score) is counted
+
+
+def test_function_of_state_and_level_is_a_score_with_all_views():
+    score = as_score(lambda x, level: -x / (level.alpha**2 + level.sigma**2))  # of a unit Gaussian
+    level = NoiseLevel(0.6, 0.4)
+    x = _states(level)
+    assert isinstance(score, Score)
+    assert score.schedule is None
+    _assert_same_prediction(score.predict(x, level), Gaussian([0.0] * 3, 1.0).predict(x, level), 1e-12)
+
+
+def test_velocity_is_the_expected_noise_less_the_expected_data():
+    level = NoiseLevel(0.3, 0.7)
+    x = _states(level)
+    expected = TARGET.epsilon(x, level) - TARGET.denoised(x, level)
+    torch.testing.assert_close(TARGET.velocity(x, level), expected, rtol=0, atol=1e-12)
+
+
+def test_bare_network_is_refused_with_what_to_do():
+    with pytest.raises(TypeError, match=r"Linear is a network; wrap it: NetworkScore\(network, predicts="):
+        as_score(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("thing", [3, None, "score", torch.zeros(2)])
+def test_what_cannot_be_called_is_no_score(thing):
+    with pytest.raises(TypeError, match=f"expected a Score or a function .*, got {type(thing).__name__}"):
+        as_score(thing)
+
+
+def test_subclass_that_overrides_neither_method_is_told_so():
+    class Empty(Score):
+        pass
+
+    for method in ("score", "predict", "denoised"):
+        with pytest.raises(TypeError, match=r"Empty must override score\(x, level\) or predict\(x, level\)"):
+            getattr(Empty(), method)(torch.zeros(2, 3), NoiseLevel(1.0, 1.0))
