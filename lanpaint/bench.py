@@ -121,7 +121,7 @@ def run(
 
 
 # (target, method, options): the columns of the table
-COLUMNS: list[tuple[str, str, dict[str, float]]] = [
+COLUMNS: list[tuple[str, str, dict[str, Any]]] = [
     ("gaussian", "replace", {}),
     ("gaussian", "langevin", {}),
     ("gaussian", "fld", {}),

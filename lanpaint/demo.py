@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,9 +73,9 @@ def draw(results: list[MaskResult], path: str | Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    figure = plt.figure(figsize=(13.2, 7.6), layout="constrained")
-    blocks = figure.subfigures(2, 2, wspace=0.03, hspace=0.03).flat
-    for block, result in zip(blocks, results, strict=True):
+    figure = plt.figure(figsize=(13.2, 6.9), layout="constrained")
+    blocks: Any = figure.subfigures(2, 2, wspace=0.03, hspace=0.05)
+    for block, result in zip(blocks.flat, results, strict=True):
         rows = {"truth": result.truth, "masked": result.truth, **result.filled}
         axes = block.subplots(len(rows), 1)
         gain = result.psnr["LanPaint"] - result.psnr["Replace"]

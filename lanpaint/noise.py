@@ -63,16 +63,15 @@ class NoiseLevel:
     sigma: Tensor
 
     def __init__(self, alpha: Tensor | float, sigma: Tensor | float) -> None:
-        alpha, sigma = _as_level_tensor(alpha, "alpha"), _as_level_tensor(sigma, "sigma")
+        a, s = _as_level_tensor(alpha, "alpha"), _as_level_tensor(sigma, "sigma")
         try:
-            alpha, sigma = torch.broadcast_tensors(alpha, sigma)
+            shape = torch.broadcast_shapes(a.shape, s.shape)
         except RuntimeError as error:
             raise ValueError(
-                f"alpha and sigma must broadcast with each other, got shapes {tuple(alpha.shape)} and "
-                f"{tuple(sigma.shape)}"
+                f"alpha and sigma must broadcast with each other, got shapes {tuple(a.shape)} and {tuple(s.shape)}"
             ) from error
-        object.__setattr__(self, "alpha", alpha)
-        object.__setattr__(self, "sigma", sigma)
+        object.__setattr__(self, "alpha", a.expand(shape))
+        object.__setattr__(self, "sigma", s.expand(shape))
 
     @property
     def shape(self) -> torch.Size:

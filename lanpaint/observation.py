@@ -98,11 +98,11 @@ class Observation:
         return Observation(self.values + self.noise * noise(self.values), self.known)
 
     def replace_known(self, x: Tensor, replacement: Tensor) -> Tensor:
-        """x with its known entries taken from ``replacement``."""
+        """X with its known entries taken from ``replacement``."""
         return torch.where(self.known, replacement, x)
 
     def finish(self, x: Tensor) -> Tensor:
-        """x with its known entries set to the observed values, bit for bit."""
+        """X with its known entries set to the observed values, bit for bit."""
         return self.replace_known(x, self.values)
 
     def __repr__(self) -> str:

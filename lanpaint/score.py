@@ -102,7 +102,8 @@ class NetworkScore(Score):
             raise ValueError(f"predicts must be one of {', '.join(VIEWS)}, got {predicts!r}")
         if dtype is None and isinstance(network, torch.nn.Module):
             dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
-        self.network, self.predicts, self.schedule, self.dtype = network, predicts, schedule, dtype
+        self.network, self.predicts, self.dtype = network, predicts, dtype
+        self.schedule: Schedule = schedule
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """One call of the network, x of shape (B, …) and one level for the batch or per sample."""

@@ -82,7 +82,7 @@ class Denoising(LightningModule):
         """Return the loss of the batch that belongs to this step."""
         torch.manual_seed(int(np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)[0]))
         rows = torch.randint(len(self.images), (self.batch_size,))
-        timesteps = spread_timesteps(self.batch_size, self.scheduler.config.num_train_timesteps)
+        timesteps = spread_timesteps(self.batch_size, self.scheduler.config["num_train_timesteps"])
         noise = torch.randn(self.batch_size, *self.images.shape[1:])
         clean, noise, timesteps = (part.to(self.device) for part in (self.images[rows], noise, timesteps))
         loss = image_losses(self.unet, self.scheduler, clean, noise, timesteps).mean()

@@ -40,7 +40,7 @@ def image_losses(
     Returns:
         Losses ``(N,)``.
     """
-    noisy = scheduler.add_noise(clean, noise, timesteps)
+    noisy = scheduler.add_noise(clean, noise, timesteps)  # type: ignore[arg-type]  # wants IntTensor, takes int64
     return (unet(noisy, timesteps).sample - noise).square().flatten(1).mean(1)
 
 
@@ -63,7 +63,7 @@ def denoising_loss(
     generator = torch.Generator().manual_seed(seed)
     losses = []
     for image in images:
-        timesteps = spread_timesteps(draws, scheduler.config.num_train_timesteps, generator).to(images.device)
+        timesteps = spread_timesteps(draws, scheduler.config["num_train_timesteps"], generator).to(images.device)
         noise = torch.randn(draws, *image.shape, generator=generator).to(images.device)
         losses.append(image_losses(unet, scheduler, image.expand_as(noise), noise, timesteps).mean())
     each = torch.stack(losses)

@@ -1,7 +1,8 @@
 """Gaussians and Gaussian mixtures, exact at every noise level.
 
-If x₀ ~ N(m, C) then x = α x₀ + σ ε ~ N(α m, α C α + σ²), also when α and σ are vectors, one entry per coordinate. So the
-score, the density, samples and the conditionals of a Gaussian and of a mixture are known in closed form at every level.
+If x₀ ~ N(m, C) then x = α x₀ + σ ε ~ N(α m, α C α + σ²), also when α and σ are vectors, one entry per coordinate. So
+the score, the density, samples and the conditionals of a Gaussian and of a mixture are known in closed form at every
+level.
 
 Points have shape (B, d). Levels are 0-d, per sample (B, 1), per coordinate (d,) or both (B, d).
 """

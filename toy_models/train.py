@@ -30,7 +30,6 @@ from torch import Tensor
 
 from toy_models import digits
 
-
 Split = Literal["train", "test"]
 
 
@@ -206,7 +205,8 @@ def train(
             trainer.fit(module, ckpt_path=None if checkpoint is None else out / "checkpoints" / "last.ckpt")
         if trainer.global_step < settings.steps:
             return out / "pipeline"
-    DDPMPipeline(module.unet.cpu().eval(), module.scheduler).save_pretrained(out / "pipeline")
+    pipeline = DDPMPipeline(module.unet.cpu().eval(), module.scheduler)  # type: ignore[arg-type]  # of a stub in diffusers
+    pipeline.save_pretrained(out / "pipeline")
     return out / "pipeline"
 
 

@@ -1,7 +1,7 @@
 """Unconditional pixel-space models of diffusers as scores.
 
-A folder in diffusers' layout (``unet/`` and ``scheduler/``, as ``DDPMPipeline.save_pretrained`` writes it) or a model of
-that layout on the hub becomes a :class:`~lanpaint.score.NetworkScore`.
+A folder in diffusers' layout (``unet/`` and ``scheduler/``, as ``DDPMPipeline.save_pretrained`` writes it) or a model
+of that layout on the hub becomes a :class:`~lanpaint.score.NetworkScore`.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def load_pixel_model(
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(
-            f"cannot load {str(source)!r} as an unconditional pixel-space model (folders unet/ and scheduler/): {reason}"
+            f"cannot load {str(source)!r} as an unconditional pixel-space model (unet/ and scheduler/): {reason}"
         ) from error
     if getattr(unet.config, "num_class_embeds", None):
         raise ValueError(f"{str(source)!r} is a class-conditional model; an unconditional one is needed")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lanpaint.drift import Drift
 from lanpaint.dynamics.base import Dynamics, State
-from lanpaint.dynamics.oscillator import Oscillator, OrnsteinUhlenbeck
+from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator
 from lanpaint.randomness import NoiseSource
 
 

@@ -23,7 +23,7 @@ from lanpaint.dynamics import Dynamics
 from lanpaint.fields import FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
-from lanpaint.randomness import Generators, NormalNoise, NoiseSource
+from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.schedules import VP, Schedule
 from lanpaint.score import Score, as_score
 from lanpaint.solvers import Euler, Solver
@@ -148,7 +148,8 @@ class Sampler:
         x = self._start(observation, noise, start)
         moment = Moment("start", 0, 0, self.levels[0], x, observation)
         try:
-            for moment in self._loop(moment, noise):
+            for latest in self._loop(moment, noise):
+                moment = latest
                 yield moment
         finally:
             self._call("on_run_end", moment)

@@ -1,7 +1,8 @@
 """Langevin inpainting, TFG (Cornwall et al., 2024; LanPaint, Sec. 3.3 and Appendix A).
 
 Inner steps of overdamped Langevin dynamics move the unknown part, the known part being held at its forward-diffused
-value. Targets the decoupled law p(x | y) p(y | y_o), exact at σ = 0. Inner steps + 1 evaluations per step, no gradients.
+value. Targets the decoupled law p(x | y) p(y | y_o), exact at σ = 0. Inner steps + 1 evaluations per step, no
+gradients.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def covariance(dynamics, damping, step):
 
 
 def bias(dynamics, damping, steps):
-    """Largest errors of the stationary covariance, of the position and of (position, momentum) in units of their scale."""
+    """Largest errors of the stationary covariance: of the position, and of (position, momentum) in their own units."""
     position, joint = [], []
     for step in steps:
         cov = covariance(dynamics, damping, step)

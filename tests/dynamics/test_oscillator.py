@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lanpaint import Drift
-from lanpaint.dynamics.oscillator import Oscillator, OrnsteinUhlenbeck
+from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator
 
 GAMMA_TAU = [1e-6, 1e-4, 1e-2, 0.1, 0.5, 1.0, 2.9, 3.1, 10.0, 33.75, 100.0, 1e3, 1e4]
 DELTA = [-1e4, -300.0, -1.0, -0.1, -1e-9, 0.0, 1e-9, 1e-3, 0.2, 0.249, 0.251, 0.9, 1 - 4 / 225, 1 - 1e-9, 1.0]

@@ -271,7 +271,7 @@ def test_a_start_or_generators_that_do_not_fit_are_refused():
         sampler(observation, start=torch.zeros(2, 3))
     with pytest.raises(ValueError, match="got 2 generators for a batch of 3"):
         sampler(observation, generator=lp.seeded([0, 1]))
-    with pytest.raises(TypeError, match="a torch.Generator or a sequence"):
+    with pytest.raises(TypeError, match="or a sequence of them"):
         sampler(observation, generator=[1, 2, 3])
 
 
