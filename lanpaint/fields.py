@@ -71,17 +71,17 @@ class BiG:
         return self.combine(self.score.predict(x, level))
 
     def damping(self, level: NoiseLevel) -> Tensor:
-        """A of the unknown and the known part, shape (2, *level): LanPaint, Eq. 121 and 122."""
+        """A of the unknown and the known part, shape ``(2, *level)``: LanPaint, Eq. 121 and 122."""
         unknown, known = self.time_scale(level)
         return torch.stack([1 / unknown, (1 + self.guidance) / known])
 
     def time_scale(self, level: NoiseLevel) -> Tensor:
-        """dτ/η of the unknown and the known part, shape (2, *level): LanPaint, Alg. 4."""
+        """dτ/η of the unknown and the known part, shape ``(2, *level)``: LanPaint, Alg. 4."""
         unknown = level.sigma**2 + level.alpha**2 * self.expected_noise
         return torch.stack([unknown, self.observation.variance(level)])
 
     def drift(self, level: NoiseLevel, step: Tensor) -> FieldDrift:
-        """The drift at ``level`` with the compact ``step`` dτ, shape (2, *level)."""
+        """The drift at ``level`` with the compact ``step`` dτ, shape ``(2, *level)``."""
         return FieldDrift(self, level, step)
 
 

@@ -73,5 +73,10 @@ def load_unet(dtype: torch.dtype = torch.float32) -> UNet2DModel:
     """
     from diffusers import UNet2DModel
 
-    unet = UNet2DModel.from_pretrained(FOLDER / "unet", torch_dtype=dtype, local_files_only=True)
+    unet = UNet2DModel.from_pretrained(
+        FOLDER / "unet",
+        torch_dtype=dtype,
+        local_files_only=True,
+        low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which two megabytes do not need
+    )
     return unet.eval().requires_grad_(False)

@@ -235,7 +235,7 @@ def evaluate(model: str, folder: Path, *, draws: int = 50) -> dict[str, tuple[fl
     if missing:
         raise UserError(f"{folder} is not the folder of a trained model: it has no {missing[0]}")
     try:
-        unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True).eval()
+        unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, low_cpu_mem_usage=False).eval()
         scheduler = DDPMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"cannot load {folder}: {_first_line(error)}") from error
@@ -336,29 +336,8 @@ def _parser() -> _Parser:
     parser = _Parser(prog="python -m toy_models.train", description="Train a toy model, or print its denoising loss.")
     models = parser.add_subparsers(dest="model", metavar="MODEL", required=True, help=f"one of: {', '.join(RECIPES)}")
     for name, recipe in RECIPES.items():
-        defaults = recipe.defaults
-        model = models.add_parser(name, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        model.add_argument("--out", type=Path, default=Path("runs") / name, help="folder of the run")
-        model.add_argument("--steps", type=_whole(1), default=defaults.steps)
-        model.add_argument("--batch-size", type=_whole(1), default=defaults.batch_size)
-        model.add_argument(
-            "--learning-rate",
-            type=_real("a number above 0", lambda rate: rate > 0),
-            default=defaults.learning_rate,
-            help="its peak",
-        )
-        model.add_argument(
-            "--dropout", type=_real("a number in [0, 1)", lambda share: 0 <= share < 1), default=defaults.dropout
-        )
-        model.add_argument(
-            "--validation-images",
-            type=_whole(0),
-            default=defaults.validation_images,
-            help="training images kept out of training, to log the loss on them",
-        )
-        model.add_argument("--seed", type=_whole(0), default=defaults.seed)
-        model.add_argument("--threads", type=_whole(1), help="CPU threads (default: PyTorch's choice)")
-        model.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+        model = models.add_parser(name, help=f"the model of toy_models/{name}.py")
+        model.add_argument("--out", type=Path, default=Path("runs") / name, help="folder of the run (%(default)s)")
         model.add_argument(
             "--evaluate",
             type=Path,
@@ -367,6 +346,24 @@ def _parser() -> _Parser:
             metavar="FOLDER",
             help="do not train, print the losses of these weights (without FOLDER: of the shipped ones)",
         )
+        model.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (%(default)s)")
+        model.add_argument("--threads", type=_whole(1), help="CPU threads (PyTorch's choice)")
+        positive = _real("a number above 0", lambda value: value > 0)
+        share = _real("a number in [0, 1)", lambda value: 0 <= value < 1)
+        for setting, read, meaning in (
+            ("steps", _whole(1), "optimizer steps"),
+            ("batch_size", _whole(1), "images in a step"),
+            ("learning_rate", positive, "peak of the learning rate"),
+            ("dropout", share, "probability within the residual blocks"),
+            ("validation_images", _whole(0), "training images kept out of training, to log the loss on them"),
+            ("seed", _whole(0), "names the run"),
+        ):
+            model.add_argument(
+                "--" + setting.replace("_", "-"),
+                type=read,
+                default=getattr(recipe.defaults, setting),
+                help=f"{meaning} (%(default)s)",
+            )
     return parser
 
 

@@ -94,8 +94,11 @@ def load_pixel_model(
             f"unknown model {str(source)!r}; give digits, a diffusers folder, or a hub id such as org/name"
         )
     try:
-        unet = UNet2DModel.from_pretrained(source, subfolder="unet", torch_dtype=dtype)
-        scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler")
+        local = {"local_files_only": folder.is_dir()}
+        unet = UNet2DModel.from_pretrained(
+            source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, **local
+        )
+        scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler", **local)
     except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(

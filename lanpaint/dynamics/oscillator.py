@@ -13,7 +13,7 @@ With h = Γτ/2, ω² = h² Δ and the impulse response G(u) = u e^(−hu) sinh(
     position_momentum = τ G(1)          position_force = Γτ² ∫ G du         Σ_xx = 2 Γ²τ³ ∫ G² du
     momentum_momentum = G'(1)           momentum_force = Γτ G(1)            Σ_qq = 2 Γ²τ ∫ G'² du
                                                                             Σ_xq = Γ²τ² G(1)²
-    ζ₂ = G(1), 1 − ζ₁ = Γτ ∫ G du, σ₂₂ = 2(Γτ)² ∫ G² du / 2, σ₁₁ = 2 Γτ ∫ G'² du   in the paper's names.
+In the paper's names ζ₂ = G(1), 1 − ζ₁ = Γτ ∫ G du, σ₂₂ = (Γτ)² ∫ G² du and σ₁₁ = 2Γτ ∫ G'² du.
 
 Each integral has a closed form that loses its digits somewhere, so it is computed in one of three ways: by Gauss–
 Legendre quadrature where h and ω are small (the integrands of Σ are positive: nothing cancels), as a sum of two
