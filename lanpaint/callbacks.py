@@ -10,7 +10,6 @@ has written is lost.
 from __future__ import annotations
 
 import enum
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,7 +41,8 @@ class Moment:
     """Where a run stands. Tensors are the run's own: look, do not write.
 
     Attributes:
-        kind: ``"start"`` of a level, ``"inner"`` after an inner step, ``"outer"`` after the step to the next level.
+        kind: ``"start"`` of a level, ``"inner"`` before and after an inner step, ``"outer"`` after the step to the next
+            level and for the result of a run that was stopped.
         step: Outer step, from 0.
         inner: Inner steps made at this level.
         level: Noise level of ``x``; after an outer step, the level that was reached.
@@ -99,10 +99,10 @@ class Callback:
 class FiniteCheck(Callback):
     """Raises :class:`DivergenceError` as soon as a state is lost; every sampler has one.
 
-    Lost is a state that is not finite, or whose largest entry has grown a million-fold since its level was entered: an
-    unstable step multiplies the state by a constant each time, and in float64 would go on for hundreds of steps before
-    it overflows. On the CPU the state is checked after each inner step. Elsewhere that would wait for the device, so
-    there it is checked after each outer step only.
+    Lost is a state that is not finite, or whose largest entry has grown a million-fold since its level was entered
+    (and beyond the observed values): an unstable step multiplies the state by a constant each time, and in float64
+    would go on for hundreds of steps before it overflows. On the CPU the state is checked after each inner step.
+    Elsewhere that would wait for the device, so there it is checked after each outer step only.
     """
 
     _GROWTH = 1e6
@@ -111,7 +111,8 @@ class FiniteCheck(Callback):
         """Takes the size of the state."""
         level = moment.level.to(moment.x)
         natural = (level.alpha**2 + level.sigma**2).sqrt().amax().to(moment.x)
-        self._limit = self._GROWTH * torch.maximum(moment.x.abs().amax(), natural)
+        largest = torch.maximum(moment.x.abs().amax(), moment.observation.values.abs().amax())
+        self._limit = self._GROWTH * torch.maximum(largest, natural)
 
     def on_inner_end(self, sampler: Sampler, moment: Moment) -> None:
         """Checks on the CPU."""
@@ -192,7 +193,7 @@ class TrajectoryRecorder(Callback):
     def _forget(self) -> None:
         self.records: list[dict[str, Any]] = []
         self._stride, self._seen = 1, 0
-        self._last: Moment | None = None
+        self._kept: Moment | None = None
 
     def on_run_start(self, sampler: Sampler, moment: Moment) -> None:
         """Forgets the last run."""
@@ -212,13 +213,13 @@ class TrajectoryRecorder(Callback):
         self._record(moment)
 
     def on_run_end(self, sampler: Sampler, moment: Moment) -> None:
-        """Makes sure that the last moment is there."""
-        if self._last is not None and (self._seen - 1) % self._stride:
-            record = self._copy(self._last)
+        """Makes sure that the last moment is there, the result of a stopped run included."""
+        if self._kept is not None and self._kept is not moment:
+            record = self._copy(moment)
             if self._bytes(self.records) + self._bytes([record]) > self.max_bytes:
                 self.records.pop()
             self.records.append(record)
-        self._last = None
+        self._kept = None
 
     def _record(self, moment: Moment) -> None:
         copies = 1 if moment.prediction is None else 2
@@ -228,7 +229,7 @@ class TrajectoryRecorder(Callback):
                 f"two records of {copies * size:,} bytes do not fit in max_bytes={self.max_bytes:,}; "
                 "raise it or record a smaller batch"
             )
-        index, self._seen, self._last = self._seen, self._seen + 1, moment
+        index, self._seen = self._seen, self._seen + 1
         if index % self._stride:
             return
         while self._bytes(self.records) + copies * size > self.max_bytes:
@@ -236,6 +237,7 @@ class TrajectoryRecorder(Callback):
             self._stride *= 2
         if index % self._stride == 0:
             self.records.append(self._copy(moment))
+            self._kept = moment
 
     @staticmethod
     def _bytes(records: list[dict[str, Any]]) -> int:
@@ -313,8 +315,9 @@ class LightningLogger(Callback):
         logger: An object with Lightning's ``log_metrics(metrics, step)`` and ``save()``, for example
             ``lightning.pytorch.loggers.CSVLogger("runs")``. The step is the number of moments logged so far.
 
-    The figures are ``sigma`` (σ/α, mean over the level), ``rms`` of the state in units of √(α² + σ²), ``change`` (root
-    mean square of the change of x̂₀ since the last moment, in units of σ/α) and the outer and inner step.
+    The figures are ``sigma`` (σ/√(α² + σ²), mean over the level, from 1 for pure noise to 0), ``rms`` of the state in
+    units of √(α² + σ²), ``change`` (root mean square of the change of x̂₀ since the last moment, in units of σ/α) and
+    the outer and inner step.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -342,16 +345,17 @@ class LightningLogger(Callback):
 
     def _log(self, moment: Moment) -> None:
         level, x = moment.level, moment.x
-        norm = math.sqrt(float((level.alpha**2 + level.sigma**2).mean()))
+        norm = (level.alpha**2 + level.sigma**2).sqrt()
         metrics = {
             "outer_step": moment.step,
             "inner_step": moment.inner,
-            "sigma": float(level.relative_sigma.mean()),
-            "rms": float(x.square().mean().sqrt()) / norm,
+            "sigma": float((level.sigma / norm).mean()),
+            "rms": float((x / norm.to(x)).square().mean().sqrt()),
         }
         denoised = moment.denoised
         if denoised is not None and self._previous is not None and metrics["sigma"] > 0:
-            metrics["change"] = float((denoised - self._previous).square().mean().sqrt()) / metrics["sigma"]
+            ratio = (level.alpha / level.sigma).to(denoised)
+            metrics["change"] = float(((denoised - self._previous) * ratio).square().mean().sqrt())
         self._previous = denoised
         self.logger.log_metrics(metrics, step=self._step)
         self._step += 1

@@ -42,7 +42,7 @@ def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
     return tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoiseLevel:
     """How much signal and how much noise: x = α x₀ + σ ε.
 

@@ -59,7 +59,7 @@ class Observation:
             raise ValueError(f"noise must be a finite standard deviation of at least 0, got {noise}")
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
-        known = known.to(values.device)
+        known = known.to(values.device, copy=True)
         values = torch.where(known, values, 0.0)
         if not bool(torch.isfinite(values).all()):
             bad = int((~torch.isfinite(values)).sum())

@@ -53,6 +53,13 @@ def _positive(**numbers: float) -> None:
             raise ValueError(f"{name} must be a positive finite number, got {value}")
 
 
+def _clamped(time: Tensor | float, low: float, high: float) -> Tensor:
+    time = torch.as_tensor(time, dtype=torch.float64)
+    if time.device.type == "cpu" and bool(time.isnan().any()):
+        raise ValueError(f"time must be a number between {low:g} and {high:g}, got NaN")
+    return time.clamp(low, high)
+
+
 class VP(Schedule):
     """Variance-preserving schedule on T discrete times 0 … T−1 (DDPM, Stable Diffusion).
 
@@ -87,6 +94,7 @@ class VP(Schedule):
     @classmethod
     def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> VP:
         """√β linear in time (Rombach et al., 2022): latent diffusion and Stable Diffusion."""
+        _positive(beta_start=beta_start, beta_end=beta_end)
         betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float64) ** 2
         return cls._from_betas(betas)
 
@@ -105,7 +113,7 @@ class VP(Schedule):
 
     def level(self, time: Tensor | float) -> NoiseLevel:
         """The level at ``time`` in [0, T−1], fractions included."""
-        time = torch.as_tensor(time, dtype=torch.float64).clamp(self.last_time, self.first_time)
+        time = _clamped(time, self.last_time, self.first_time)
         below = time.floor().long().clamp(max=len(self.alphas_cumprod) - 2)
         fraction = time - below
         table = self._log_relative_sigma.to(time.device)
@@ -142,7 +150,7 @@ class VE(Schedule):
 
     def level(self, time: Tensor | float) -> NoiseLevel:
         """(1, σ) at ``time`` in [0, 1]."""
-        time = torch.as_tensor(time, dtype=torch.float64).clamp(self.last_time, self.first_time)
+        time = _clamped(time, self.last_time, self.first_time)
         sigma = self.sigma_min * (self.sigma_max / self.sigma_min) ** time
         return NoiseLevel(torch.ones_like(sigma), sigma)
 
@@ -173,7 +181,7 @@ class Flow(Schedule):
 
     def level(self, time: Tensor | float) -> NoiseLevel:
         """(1 − s, s) at ``time`` in [0, 1]."""
-        time = torch.as_tensor(time, dtype=torch.float64).clamp(0.0, 1.0)
+        time = _clamped(time, 0.0, 1.0)
         scale = 1 + (self.shift - 1) * time
         return NoiseLevel((1 - time) / scale, self.shift * time / scale)
 

@@ -65,8 +65,12 @@ def as_score(score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> Score:
     if isinstance(score, Score):
         return score
     owner = getattr(score, "__self__", None)
-    if isinstance(owner, Score) and getattr(score, "__name__", "") == "score":
-        return owner  # Gaussian(...).score and Gaussian(...) mean the same, and the latter knows more views
+    if isinstance(owner, Score):
+        if getattr(score, "__name__", "") == "score":
+            return owner  # Gaussian(...).score and Gaussian(...) mean the same, and the latter knows more views
+        raise TypeError(f"{getattr(score, '__name__', 'this method')} is not a score; give the Score itself")
+    if isinstance(score, type):
+        raise TypeError(f"expected a Score, got the class {score.__name__}; make an instance of it first")
     if isinstance(score, torch.nn.Module):
         raise TypeError(
             f"{type(score).__name__} is a network; wrap it: NetworkScore(network, predicts='epsilon', schedule=…)"
@@ -119,7 +123,9 @@ class NetworkScore(Score):
         norm = torch.sqrt(level.alpha**2 + level.sigma**2)
         factor = torch.sqrt(own.alpha**2 + own.sigma**2).reshape(norm.shape) / norm
         state = x * factor.to(x)
-        output = self.network(state.to(self.dtype or x.dtype), time.to(x.device, torch.float32).expand(batch))
+        dtype = self.dtype or x.dtype
+        clock = time.to(x.device, torch.float64 if dtype == torch.float64 else torch.float32)
+        output = self.network(state.to(dtype), clock.expand(batch))
         output = getattr(output, "sample", output).to(x.dtype)
         if output.shape != x.shape:
             raise ValueError(

@@ -5,7 +5,9 @@ A spacing turns a schedule and a number of steps S into S + 1 levels, noisiest f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Integral
 
 import torch
 
@@ -16,7 +18,7 @@ Spacing = Callable[[Schedule, int], list[NoiseLevel]]
 
 
 def _check_steps(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
         raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
 
 
@@ -59,8 +61,8 @@ class Karras:
     """
 
     def __init__(self, rho: float = 7.0) -> None:
-        if not rho > 0:
-            raise ValueError(f"rho must be positive, got {rho}")
+        if not (rho > 0 and math.isfinite(rho)):
+            raise ValueError(f"rho must be a positive finite number, got {rho}")
         self.rho = rho
 
     def __call__(self, schedule: Schedule, steps: int) -> list[NoiseLevel]:

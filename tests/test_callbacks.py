@@ -342,7 +342,8 @@ def test_divergence_closes_the_callbacks_and_leaves_them_out_of_the_bad_moment()
 
 def test_divergence_on_another_device_is_checked_once_a_level():
     finite, sampler, level = callbacks.FiniteCheck(), SimpleNamespace(steps=1, remedy=""), NoiseLevel(1.0, 1.0)
-    finite.on_level_start(sampler, SimpleNamespace(x=torch.ones(2, 2), kind="start", step=0, level=level))
+    start = SimpleNamespace(x=torch.ones(2, 2), level=level, observation=Observation.none((2, 2)))
+    finite.on_level_start(sampler, start)
     elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"))  # nothing else of x is looked at
     assert finite.on_inner_end(sampler, SimpleNamespace(x=elsewhere, kind="inner")) is None
     with pytest.raises(DivergenceError):
@@ -536,7 +537,7 @@ def test_logged_figures_are_what_they_are_called():
     previous = None
     for (_, metrics), moment in zip(logger.rows, moments, strict=True):
         alpha, sigma = float(moment.level.alpha), float(moment.level.sigma)
-        assert metrics["sigma"] == pytest.approx(sigma / alpha)
+        assert metrics["sigma"] == pytest.approx(sigma / math.hypot(alpha, sigma))
         rms = math.sqrt(float((moment.x.double() ** 2).mean()))
         assert metrics["rms"] == pytest.approx(rms / math.hypot(alpha, sigma), rel=1e-5)
         if previous is not None and sigma > 0:

@@ -109,7 +109,7 @@ def test_network_sees_its_own_coordinates_and_one_time_per_sample():
     NetworkScore(network, "epsilon", schedule).score(x * 7, own.rescale(7.0))
     state, time = seen[0]
     torch.testing.assert_close(state, x, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(time, torch.full((4,), 400.0))
+    torch.testing.assert_close(time, torch.full((4,), 400.0, dtype=DOUBLE))
 
 
 class _Recording(torch.nn.Module):

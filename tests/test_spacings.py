@@ -121,7 +121,7 @@ def test_steps_that_are_no_whole_number_from_one_on_are_refused(spacing, steps):
 
 @pytest.mark.parametrize("rho", [0.0, -7.0, float("nan")])
 def test_karras_exponent_must_be_positive(rho):
-    with pytest.raises(ValueError, match=f"rho must be positive, got {rho}"):
+    with pytest.raises(ValueError, match=f"rho must be a positive finite number, got {rho}"):
         Karras(rho)
 
 

@@ -100,8 +100,10 @@ class GaussianMixture(Score):
 
     def log_prob(self, x: Tensor, level: NoiseLevel = _CLEAN) -> Tensor:
         """Log density of the noisy law at x (B, d), in nats: shape (B,)."""
-        parts = [self._components(part, part_level)[0] for _, part, part_level in self._chunks(x, level)]
-        return torch.cat([torch.logsumexp(part, dim=1) for part in parts])
+        log_prob = x.new_empty(len(x))
+        for rows, part, part_level in self._chunks(x, level):
+            log_prob[rows] = torch.logsumexp(self._components(part, part_level)[0], dim=1)
+        return log_prob
 
     def sample(
         self,
@@ -128,6 +130,10 @@ class GaussianMixture(Score):
     def sample_conditional(self, values: Tensor, known: Array, generator: torch.Generator | None = None) -> Tensor:
         """Exact samples given the known coordinates of each row of ``values`` (B, d): shape (B, d), dtype of values."""
         known = self._check_known(known)
+        if not values.is_floating_point() or values.ndim != 2 or values.shape[1] != self.dim:
+            raise ValueError(
+                f"values must be floating point of shape (B, {self.dim}), got {values.dtype} {tuple(values.shape)}"
+            )
         result = values.clone()
         rows_at_once = max(1, _CHUNK_BYTES // (8 * self.means.numel()))
         for rows in torch.arange(len(values)).split(rows_at_once):

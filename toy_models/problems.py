@@ -44,9 +44,17 @@ class Problem:
         return self.divergence(self.target.sample(count, generator))
 
 
+def _finite(samples: Tensor, dim: int) -> Tensor:
+    if samples.ndim != 2 or samples.shape[1] != dim or not len(samples):
+        raise ValueError(f"samples must have shape (B, {dim}) with B ≥ 1, got {tuple(samples.shape)}")
+    if not bool(torch.isfinite(samples).all()):
+        raise ValueError(f"{int((~torch.isfinite(samples)).any(1).sum())} of {len(samples)} samples are not finite")
+    return samples.double()
+
+
 def gaussian_kl(samples: Tensor, target: Gaussian) -> float:
     """KL(N(m, S) ‖ target) in nats, m and S the mean and covariance of ``samples`` (B, d)."""
-    samples = samples.double()
+    samples = _finite(samples, target.dim)
     away = samples.mean(0) - target.mean
     cov, true = torch.cov(samples.mT), target.full_cov[0]
     trace = torch.linalg.solve(true, cov).trace() + away @ torch.linalg.solve(true, away)
@@ -56,13 +64,16 @@ def gaussian_kl(samples: Tensor, target: Gaussian) -> float:
 def histogram_kl(samples: Tensor, target: GaussianMixture, bins: int = 50, edge: float = 2.5) -> float:
     """KL(histogram ‖ exact) in nats over ``bins`` × ``bins`` squares on [−edge, edge]², for isotropic mixtures in 2-D.
 
-    Samples (B, 2) outside are clamped to the outermost squares; exact masses come from the normal distribution
-    function; 1e-7 is added to every mass of both, which are then renormalised.
+    Samples (B, 2) outside are clamped to the outermost squares, and the target's mass out there counts with them; exact
+    masses come from the normal distribution function; 1e-7 is added to every mass of both, which are then renormalised.
     """
     edges = torch.linspace(-edge, edge, bins + 1, dtype=torch.float64)
-    index = torch.bucketize(samples.double().clamp(-edge, edge), edges[1:-1])
+    if not target.isotropic or target.dim != 2:
+        raise ValueError("histogram_kl is for isotropic mixtures in two dimensions")
+    index = torch.bucketize(_finite(samples, 2).clamp(-edge, edge), edges[1:-1])
     counted = torch.bincount(index[:, 0] * bins + index[:, 1], minlength=bins * bins).double()
     deviation = target.cov.sqrt()[:, None, None]
+    edges[0], edges[-1] = -math.inf, math.inf
     cdf = torch.special.ndtr((edges - target.means[..., None]) / deviation)  # (K, 2, bins + 1)
     mass = cdf.diff(dim=-1)
     exact = torch.einsum("k,ki,kj->ij", target.weights, mass[:, 0], mass[:, 1]).flatten()

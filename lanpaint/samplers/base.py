@@ -12,6 +12,7 @@ A sampler is a choice of solver, dynamics and field for this loop; what it does 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -146,13 +147,7 @@ class Sampler:
         noise = noise or NormalNoise(generator)
         observation = observation.draw(noise)
         x = self._start(observation, noise, start)
-        moment = Moment("start", 0, 0, self.levels[0], x, observation)
-        try:
-            for latest in self._loop(moment, noise):
-                moment = latest
-                yield moment
-        finally:
-            self._call("on_run_end", moment)
+        return self._run(Moment("start", 0, 0, self.levels[0], x, observation), noise)
 
     def _start(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
         level = self.levels[0].to(observation.values)
@@ -163,43 +158,58 @@ class Sampler:
         return start.to(observation.values)
 
     @torch.no_grad()
-    def _loop(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
-        observation = moment.observation
-        solver_state = self.solver.init(moment.x)
-        stop = self._call("on_run_start", moment)
-        for step, (level, next_level) in enumerate(zip(self.levels[:-1], self.levels[1:], strict=True)):
-            if stop is Stop.RUN:
-                break
-            x = self.enter(moment.x, level, observation, noise)
-            moment = Moment("start", step, 0, level, x, observation, moment.prediction)
-            stop = self._call("on_level_start", moment)
-            yield moment
-            if self.dynamics is not None and self.inner_steps and stop is None:
-                drift = self.drift(level, observation)
-                state = self.dynamics.init(x, drift, noise)
-                moment = replace(moment, kind="inner", drift=drift, state=state)
-                while moment.inner < self.inner_steps and stop is None:
+    def _run(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
+        try:
+            stop = self._call("on_run_start", moment)
+            solver_state = self.solver.init(moment.x)
+            for step in range(self.steps):
+                if stop is Stop.RUN:
+                    break
+                level, next_level = self.levels[step : step + 2]
+                x = self.enter(moment.x, level, moment.observation, noise)
+                moment = Moment("start", step, 0, level, x, moment.observation, moment.prediction)
+                stop = self._call("on_level_start", moment)
+                yield moment
+                if self.dynamics is not None and self.inner_steps and stop is None:
+                    drift = self.drift(level, moment.observation)
+                    moment = replace(moment, kind="inner", drift=drift, state=self.dynamics.init(x, drift, noise))
+                while moment.state is not None and moment.inner < self.inner_steps and stop is None:
                     stop = self._call("on_inner_start", moment)
                     if stop is None:
-                        state = self.dynamics.step(state, drift, noise)
-                        inner = moment.inner + 1
-                        moment = replace(moment, inner=inner, x=state.x, prediction=drift.prediction, state=state)
+                        moment = self._inner_step(moment, noise)
                         stop = self._call("on_inner_end", moment)
                         yield moment
-            if stop is Stop.RUN:
-                break
-            solver_state = self.solver.step(replace(solver_state, x=moment.x), self.score, level, next_level, noise)
-            x, prediction = solver_state.x, solver_state.prediction
-            if step == self.steps - 1:
-                x = observation.finish(x)
-            moment = Moment("outer", step, moment.inner, next_level, x, observation, prediction, moment.drift)
-            stop = self._call("on_level_end", moment)
-            yield moment
-        else:
-            return
-        # Stopped on the way: the model's best guess of the clean data, at the cost of one evaluation.
-        denoised = observation.finish(self.score.predict(moment.x, moment.level).denoised)
-        yield replace(moment, kind="outer", level=self.levels[-1], x=denoised)
+                if stop is Stop.RUN:
+                    break
+                solver_state = replace(solver_state, x=moment.x)
+                solver_state = self.solver.step(solver_state, self.score, level, next_level, noise)
+                x = solver_state.x if step < self.steps - 1 else moment.observation.finish(solver_state.x)
+                moment = replace(
+                    moment, kind="outer", level=next_level, x=x, prediction=solver_state.prediction, state=None
+                )
+                stop = self._call("on_level_end", moment)
+                yield moment
+            else:
+                stop = None
+            if stop is Stop.RUN:  # on the way: the model's best guess of the clean data, for one evaluation
+                prediction = self.score.predict(moment.x, moment.level)
+                x = moment.observation.finish(prediction.denoised)
+                moment = replace(moment, kind="outer", level=self.levels[-1], x=x, prediction=prediction, state=None)
+                yield moment
+        except BaseException:
+            try:
+                self._call("on_run_end", moment)
+            except Exception as second:  # the first error is the one to report
+                warnings.warn(f"on_run_end failed as well: {second}", stacklevel=2)
+            raise
+        self._call("on_run_end", moment)
+
+    def _inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
+        assert self.dynamics is not None
+        assert isinstance(moment.drift, FieldDrift)
+        assert moment.state is not None
+        state = self.dynamics.step(moment.state, moment.drift, noise)
+        return replace(moment, inner=moment.inner + 1, x=state.x, prediction=moment.drift.prediction, state=state)
 
     def _call(self, hook: str, moment: Moment) -> Stop | None:
         """Call a hook of every callback; the strongest request to stop wins."""

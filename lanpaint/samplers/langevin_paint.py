@@ -8,6 +8,7 @@ gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from lanpaint.score import Score
 
 def check_inner(inner_steps: int, step_size: float) -> None:
     """Raise ValueError unless there are 0 or more inner steps of a positive size."""
-    if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 0:
+    if isinstance(inner_steps, bool) or not isinstance(inner_steps, Integral) or inner_steps < 0:
         raise ValueError(f"inner_steps must be a whole number of at least 0, got {inner_steps!r}")
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size (η) must be a positive finite number, got {step_size}")

@@ -267,6 +267,8 @@ def test_bad_arguments_are_refused_with_one_line(make, error, message):
 
 def test_a_start_or_generators_that_do_not_fit_are_refused():
     observation, sampler = lp.Observation(values(3), KNOWN), lp.Replace(MIXTURE, steps=2)
+    with pytest.raises(ValueError, match="got 2 generators for a batch of 3"):
+        sampler.iterate(observation, generator=lp.seeded([0, 1]))  # at once, not at the first step
     with pytest.raises(ValueError, match=r"start must have the samples' shape \(3, 3\), got \(2, 3\)"):
         sampler(observation, start=torch.zeros(2, 3))
     with pytest.raises(ValueError, match="got 2 generators for a batch of 3"):

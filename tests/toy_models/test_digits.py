@@ -82,8 +82,9 @@ def _wiener_losses(clean, noise, alpha_bar):
     return (predicted - noise.flatten(1)).square().mean(1)
 
 
-# Shares of the Wiener filter's loss that the network has, over 360 held-out images and 8 noises each.
-@pytest.mark.parametrize(("timestep", "share"), [(20, 1.0), (100, 1.0), (200, 1.0), (300, 1.0), (400, 1.0)])
+# The network's loss was 0.600, 0.552, 0.531, 0.619 and 0.811 of the Wiener filter's, each +- 0.01 (standard error over
+# images). A bound lies 0.05 above. At higher noise the linear predictor is nearly the best.
+@pytest.mark.parametrize(("timestep", "share"), [(20, 0.65), (50, 0.60), (100, 0.58), (200, 0.67), (300, 0.86)])
 def test_shipped_network_beats_the_best_linear_predictor_on_held_out_images(timestep, share):
     from diffusers import DDPMScheduler
 
