@@ -2,9 +2,10 @@
 
 A :class:`Callback` has a hook at the start and end of the run, of a noise level and of an inner step. Each is given the
 sampler and a :class:`Moment`, a read-only view of where the run stands. A hook may return a :class:`Stop` to end the
-inner loop of the level or the whole run; a run that is stopped returns the model's best guess x̂₀ so far. A hook that
-raises ends the run with its error, after ``on_run_end`` of every callback has been called, so nothing that a callback
-has written is lost.
+inner loop of the level (from the start of the level on; elsewhere there is none to end) or the whole run; a run that is
+stopped returns the model's best guess x̂₀ so far. A hook that raises ends the run with its error, after ``on_run_end``
+of every callback has been called, so nothing that a callback has written is lost. A callback that keeps figures of a
+run keeps those of one: do not share it between runs that are stepped by hand at the same time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Stop(enum.Enum):
 
 
 class DivergenceError(FloatingPointError):
-    """The state of a sampler is no longer finite, or has grown a million-fold at one noise level."""
+    """The state of a sampler is no longer finite, or ten thousand times larger than data and noise."""
 
 
 @dataclass(frozen=True)
@@ -99,36 +100,35 @@ class Callback:
 class FiniteCheck(Callback):
     """Raises :class:`DivergenceError` as soon as a state is lost; every sampler has one.
 
-    Lost is a state that is not finite, or whose largest entry has grown a million-fold since its level was entered
-    (and beyond the observed values): an unstable step multiplies the state by a constant each time, and in float64
-    would go on for hundreds of steps before it overflows. On the CPU the state is checked after each inner step.
-    Elsewhere that would wait for the device, so there it is checked after each outer step only.
+    Lost is a state that is not finite, or that has an entry beyond ten thousand times the scale of the run: the larger
+    of the largest √(α² + σ²) and the largest observed value. An unstable step multiplies the state by a constant each
+    time, and in float64 would go on for hundreds of steps before it overflows. A run that passes has not diverged; that
+    its steps are short enough to be accurate is another matter.
+
+    On the CPU the state is checked after each inner step. Elsewhere that would wait for the device, so there it is
+    checked after each outer step only.
     """
 
-    _GROWTH = 1e6
-
-    def on_level_start(self, sampler: Sampler, moment: Moment) -> None:
-        """Takes the size of the state."""
-        level = moment.level.to(moment.x)
-        natural = (level.alpha**2 + level.sigma**2).sqrt().amax().to(moment.x)
-        largest = torch.maximum(moment.x.abs().amax(), moment.observation.values.abs().amax())
-        self._limit = self._GROWTH * torch.maximum(largest, natural)
+    _GROWTH = 1e4
 
     def on_inner_end(self, sampler: Sampler, moment: Moment) -> None:
         """Checks on the CPU."""
         if moment.x.device.type == "cpu":
-            self._check(sampler, moment)
+            self.check(sampler, moment)
 
     def on_level_end(self, sampler: Sampler, moment: Moment) -> None:
         """Checks everywhere."""
-        self._check(sampler, moment)
+        self.check(sampler, moment)
 
-    def _check(self, sampler: Sampler, moment: Moment) -> None:
-        kept = moment.x.abs() <= self._limit  # False for NaN
+    def check(self, sampler: Sampler, moment: Moment) -> None:
+        """Raise :class:`DivergenceError` if the state of ``moment`` is lost."""
+        scale = moment.observation.largest.clamp(min=sampler.scale)
+        kept = moment.x.abs() <= self._GROWTH * scale  # False for NaN
         if bool(kept.all()):
             return
         lost = int((~kept).reshape(len(kept), -1).any(1).sum())
-        what = "has grown a million-fold" if bool(torch.isfinite(moment.x).all()) else "is no longer finite"
+        finite = bool(torch.isfinite(moment.x).all())
+        what = "has grown to ten thousand times the data and the noise" if finite else "is no longer finite"
         where = f"inner step {moment.inner} of " if moment.kind == "inner" else ""
         raise DivergenceError(
             f"the state {what} after {where}step {moment.step + 1} of {sampler.steps}, at {moment.level} "

@@ -86,7 +86,7 @@ def demo(
 
     def report(result: MaskResult) -> None:
         cells = [f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled]
-        print(f"{result.mask:<12}" + "  ".join(cells), flush=True)
+        print(f"{result.mask:<14}" + "  ".join(cells), flush=True)
 
     results = run(score, truth, seed, report)
     draw(results, output)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lanpaint.noise import Prediction
+
 
 class Drift:
     """A drift function with its damping and its step.
@@ -23,6 +25,12 @@ class Drift:
         step: dτ ≥ 0, in units of x²: the Langevin time of one inner step; 0 freezes an entry.
         known: Boolean mask of two regions, broadcastable to x. Then ``damping`` and ``step`` have a leading axis of
             length 2, unknown first, and the level's own shape behind it. None: one region, no leading axis.
+
+    Attributes:
+        prediction: The last evaluation of the model, for callbacks, where the function keeps it there; else None.
+
+    Raises:
+        ValueError: When ``known`` is given and ``damping`` or ``step`` lacks the leading axis.
     """
 
     def __init__(
@@ -36,6 +44,12 @@ class Drift:
         self.damping = torch.as_tensor(damping, dtype=torch.float64)
         self.step = torch.as_tensor(step, dtype=torch.float64)
         self.known = known
+        self.prediction: Prediction | None = None
+        for name, compact in {"damping": self.damping, "step": self.step}.items():
+            if known is not None and compact.shape[:1] != (2,):
+                raise ValueError(
+                    f"with two regions {name} needs a leading axis of 2 (unknown, known), got {tuple(compact.shape)}"
+                )
 
     def __call__(self, x: Tensor) -> Tensor:
         """The drift at x."""

@@ -13,7 +13,10 @@ guided (BiG) score on the known one (LanPaint, Eq. 12), in native coordinates wi
 Damping and time scale, with a the expected noise (LanPaint, Eq. 121, 122, Alg. 4):
 
     unknown    A = 1/(σ² + α² a)        time σ² + α² a
-    known      A = (1+λ)/σ²             time σ²
+    known      A = (1+λ)/σ²             time σ²                 a step of η: A dτ = (1+λ) η here, η above
+
+For an observation with noise s the known part has σ² + α² s² for σ², the variance of p(y | y_o). Entries with σ = 0 are
+clean: no force, and no time passes for them.
 """
 
 from __future__ import annotations
@@ -35,10 +38,11 @@ class BiG:
 
     Args:
         score: The model.
-        observation: What is known; noise s of its values replaces σ² by σ² + α² s² in the known part.
+        observation: What is known.
         guidance: λ ≥ −1. −1 is the unconditional score, 0 the decoupled one, above 0 the known part answers to x.
-        expected_noise: a ≥ 0: variance of the clean data, in its units squared, as far as one noise level can see; 0
-            for images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α).
+        expected_noise: a ≥ 0: variance of the clean data given everything but one entry, in its units squared; 0 for
+            images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α). The steps grow with it: where σ² is
+            far below a, errors of x̂₀ (of float32, of a network) enter the state enlarged by a/σ².
 
     Raises:
         ValueError: For λ < −1 or a < 0.
@@ -72,13 +76,20 @@ class BiG:
 
     def damping(self, level: NoiseLevel) -> Tensor:
         """A of the unknown and the known part, shape ``(2, *level)``: LanPaint, Eq. 121 and 122."""
-        unknown, known = self.time_scale(level)
+        unknown, known = self._variances(level)
+        if self.guidance == -1:  # the unconditional score everywhere: the known part is like the unknown one
+            return torch.stack([1 / unknown, 1 / unknown])
         return torch.stack([1 / unknown, (1 + self.guidance) / known])
 
     def time_scale(self, level: NoiseLevel) -> Tensor:
         """dτ/η of the unknown and the known part, shape ``(2, *level)``: LanPaint, Alg. 4."""
+        return torch.where(level.sigma > 0, self._variances(level), 0.0)
+
+    def _variances(self, level: NoiseLevel) -> Tensor:
+        """1 where σ = 0, so that the damping is finite."""
         unknown = level.sigma**2 + level.alpha**2 * self.expected_noise
-        return torch.stack([unknown, self.observation.variance(level)])
+        variances = torch.stack([unknown, self.observation.variance(level)])
+        return torch.where(level.sigma > 0, variances, 1.0)
 
     def drift(self, level: NoiseLevel, step: Tensor) -> FieldDrift:
         """The drift at ``level`` with the compact ``step`` dτ, shape ``(2, *level)``."""
@@ -108,13 +119,11 @@ class FieldDrift(Drift):
 
     Attributes:
         level: The level.
-        prediction: The last evaluation of the model, or None before the first: x̂₀ without another evaluation.
     """
 
     def __init__(self, field: BiG, level: NoiseLevel, step: Tensor) -> None:
         super().__init__(self._evaluate, field.damping(level), step, field.observation.known)
         self.field, self.level = field, level
-        self.prediction: Prediction | None = None
 
     def _evaluate(self, x: Tensor) -> Tensor:
         self.prediction = self.field.score.predict(x, self.level)

@@ -12,7 +12,7 @@ What a network predicts is one of five views of the same posterior mean, with x�
 
     denoised    x̂₀
     epsilon     ε̂ = (x − α x̂₀) / σ
-    score       s = ∇ log p(x) = −ε̂ / σ                                        (LanPaint, Eq. 41 and 106)
+    score       s = ∇ log p(x) = −ε̂ / σ                                        (LanPaint, Eq. 41 and 105)
     v           v = α ε̂ − σ x̂₀           diffusion's velocity (Salimans & Ho, 2022, Eq. 11)
     flow        u = ε̂ − x̂₀               rectified flow's velocity dx/ds for α = 1 − s, σ = s (LanPaint, Eq. 56)
 
@@ -36,10 +36,17 @@ def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
     tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor or a number, got dtype {tensor.dtype}")
+    if tensor.dtype in (torch.float16, torch.bfloat16):
+        tensor = tensor.float()
     # A device's values are not read back: levels are made on the CPU and checked there.
     if tensor.device.type == "cpu" and not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
         raise ValueError(f"{name} must be finite and non-negative, got {tensor.flatten()[:4].tolist()}")
     return tensor
+
+
+def reciprocal(x: Tensor) -> Tensor:
+    """1/x, and 0 where x is 0: an entry without noise feels no force."""
+    return torch.where(x == 0, 0.0, 1 / torch.where(x == 0, 1.0, x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +58,9 @@ class NoiseLevel:
         sigma: Standard deviation σ ≥ 0 of the noise, likewise.
 
     A 0-d tensor is one level for the batch, shape ``(B, 1, …, 1)`` one per sample (see :meth:`per_sample`), and any
-    shape that broadcasts against x one per pixel or token. Numbers become float64 tensors: coefficients are then
-    computed in double precision and rounded once, where they meet x.
+    shape that broadcasts against x one per pixel or token; entries with σ = 0 are clean already and stay as they are.
+    Numbers become float64 tensors: coefficients are then computed in double precision and rounded once, where they
+    meet x. float16 and bfloat16 become float32.
 
     Raises:
         TypeError: For a tensor that is not floating point.
@@ -107,7 +115,10 @@ class NoiseLevel:
         """
         if not self.shape:
             return self
-        return NoiseLevel(self.alpha.to(like), self.sigma.to(like))
+        ready = object.__new__(NoiseLevel)  # checked already, and float16 if x is
+        object.__setattr__(ready, "alpha", self.alpha.to(like))
+        object.__setattr__(ready, "sigma", self.sigma.to(like))
+        return ready
 
     def perturb(self, clean: Tensor, epsilon: Tensor) -> Tensor:
         """Forward diffusion α x₀ + σ ε (LanPaint, Eq. 2); ``clean`` and ``epsilon`` of one shape."""
@@ -128,7 +139,7 @@ class Prediction:
         level: Its noise level.
         views: At least one of ``score=``, ``denoised=``, ``epsilon=``, ``v=``, ``flow=``, shaped as x. The others are
             computed from it when they are asked for. Give two where one alone loses information: at α = 0 the score
-            says nothing of x₀.
+            says nothing of x₀. At σ = 0 x₀ says nothing of the score, and ε̂ and a score that was not given are 0.
 
     Raises:
         ValueError: When no view is given, or one with a name that is not a view.
@@ -167,12 +178,12 @@ class Prediction:
             return (x + alpha * given["flow"]) / (alpha + sigma)
         if "v" in given:
             return (sigma * x + alpha * given["v"]) / (alpha**2 + sigma**2)
-        return (x - alpha * given["denoised"]) / sigma
+        return (x - alpha * given["denoised"]) * reciprocal(sigma)
 
     @cached_property
     def score(self) -> Tensor:
         """Score ∇ log p(x) = −ε̂/σ."""
-        return self._given["score"] if "score" in self._given else -self.epsilon / self.level.sigma
+        return self._given["score"] if "score" in self._given else -self.epsilon * reciprocal(self.level.sigma)
 
     @cached_property
     def v(self) -> Tensor:

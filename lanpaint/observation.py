@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel
+from lanpaint.noise import NoiseLevel, reciprocal
 from lanpaint.randomness import NoiseSource
 
 
@@ -77,6 +78,11 @@ class Observation:
         """Shape (B, …) of the state."""
         return self.values.shape
 
+    @cached_property
+    def largest(self) -> Tensor:
+        """Largest magnitude of a known value, 0-d; 0 when nothing is known."""
+        return self.values.abs().amax()
+
     def variance(self, level: NoiseLevel) -> Tensor:
         """σ² + α² s² of p_t(y | y_o), shape of the level."""
         return level.sigma**2 + level.alpha**2 * self.noise**2
@@ -84,7 +90,7 @@ class Observation:
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """Score of p_t(y | y_o) at the state x, (α y_o − x)/(σ² + α² s²); of use at known entries only."""
         level = level.to(x)
-        return (level.alpha * self.values - x) / self.variance(level)
+        return (level.alpha * self.values - x) * reciprocal(self.variance(level))
 
     def diffused(self, level: NoiseLevel, noise: Tensor) -> Tensor:
         """A draw from p_t(y | y_o) (LanPaint, Eq. 8), given standard normal ``noise`` of the state's shape."""
@@ -98,11 +104,11 @@ class Observation:
         return Observation(self.values + self.noise * noise(self.values), self.known)
 
     def replace_known(self, x: Tensor, replacement: Tensor) -> Tensor:
-        """X with its known entries taken from ``replacement``."""
+        """The state x with its known entries taken from ``replacement``."""
         return torch.where(self.known, replacement, x)
 
     def finish(self, x: Tensor) -> Tensor:
-        """X with its known entries set to the observed values, bit for bit."""
+        """The state x with its known entries set to the observed values, bit for bit."""
         return self.replace_known(x, self.values)
 
     def __repr__(self) -> str:

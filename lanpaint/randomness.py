@@ -6,13 +6,13 @@ enters a sampler or a dynamics through one, so a test can put its own numbers th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 NoiseSource = Callable[[Tensor], Tensor]
-Generators = torch.Generator | Sequence[torch.Generator] | None
+Generators = torch.Generator | Iterable[torch.Generator] | None
 
 
 class NormalNoise:
@@ -20,18 +20,23 @@ class NormalNoise:
 
     Args:
         generator: One generator for the batch, or a sequence of one per sample, in which case a sample's numbers do not
-            depend on the batch it rides in. None seeds a fresh generator from the system's entropy. Numbers are drawn
-            on the generator's device and moved, so a CPU generator gives the same numbers on every device.
+            depend on the batch it rides in. Numbers are drawn on the generator's device and moved, so a CPU generator
+            gives the same numbers on every device. None seeds a fresh generator on the state's device from the
+            system's entropy.
+
+    Raises:
+        TypeError: When ``generator`` is none of these.
     """
 
     def __init__(self, generator: Generators = None) -> None:
-        if generator is None:
-            generator = torch.Generator()
-            generator.seed()
-        if not isinstance(generator, torch.Generator):
-            generator = list(generator)
-            if not generator or not all(isinstance(g, torch.Generator) for g in generator):
-                raise TypeError("generator must be a torch.Generator or a sequence of them, one per sample")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            given = list(generator) if isinstance(generator, Iterable) else [generator]
+            if not given or not all(isinstance(g, torch.Generator) for g in given):
+                raise TypeError(
+                    "generator must be a torch.Generator or one per sample, "
+                    f"got {generator!r:.60}; lanpaint.seeded(seeds) makes them"
+                )
+            generator = given
         self.generator = generator
 
     def __call__(self, like: Tensor) -> Tensor:
@@ -40,6 +45,9 @@ class NormalNoise:
         Raises:
             ValueError: When there is one generator per sample and their number is not the batch size.
         """
+        if self.generator is None:
+            self.generator = torch.Generator(like.device)
+            self.generator.seed()
         if isinstance(self.generator, torch.Generator):
             return self._draw(like, self.generator)
         if len(self.generator) != like.shape[0]:

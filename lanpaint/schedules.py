@@ -5,7 +5,7 @@ A schedule maps a model's own time to a :class:`~lanpaint.noise.NoiseLevel` in t
 
     variance preserving    α = √ᾱ_t,   σ = √(1 − ᾱ_t)       t = 0 … T−1, ᾱ_t the cumulative product of 1 − β
     variance exploding     α = 1,      σ = σ_min (σ_max/σ_min)^t
-    rectified flow         α = 1 − s,  σ = s,               s = shift·t / (1 + (shift − 1) t)
+    rectified flow         α = 1 − s,  σ = s                s = 0 … 1
 
 The way back goes through σ/α, which no rescaling of x changes: a level of any formalism has a time in any schedule.
 """
@@ -27,7 +27,7 @@ class Schedule(ABC):
 
     Attributes:
         first_time: The noisiest time, where sampling starts.
-        last_time: The least noisy time that a model was trained on; sampling ends with one step from there to σ = 0.
+        last_time: The least noisy time that a model is asked at; sampling ends with one step from there to σ = 0.
     """
 
     first_time: float
@@ -39,7 +39,17 @@ class Schedule(ABC):
 
     @abstractmethod
     def time(self, level: NoiseLevel) -> Tensor:
-        """The time (shape of the level, float64) whose level has the same σ/α, clamped to the schedule's ends."""
+        """The time (shape of the level, float64) whose level has the same σ/α, clamped to where the schedule ends."""
+
+    def times(self, steps: int) -> Tensor:
+        """S times from the first to the last, evenly or as the models of this schedule are sampled."""
+        return torch.linspace(self.first_time, self.last_time, steps, dtype=torch.float64)
+
+    def covers(self, level: NoiseLevel) -> bool:
+        """Whether every σ/α of ``level`` but 0 is that of a time in the schedule, to 0.1 %."""
+        own = self.level(self.time(level))
+        asked, given = own.sigma * level.alpha, level.sigma * own.alpha
+        return bool((((asked - given).abs() <= 1e-3 * torch.maximum(asked, given)) | (level.sigma == 0)).all())
 
     @property
     def clean(self) -> NoiseLevel:
@@ -63,10 +73,11 @@ def _clamped(time: Tensor | float, low: float, high: float) -> Tensor:
 class VP(Schedule):
     """Variance-preserving schedule on T discrete times 0 … T−1 (DDPM, Stable Diffusion).
 
-    Between two times log(σ/α) is interpolated linearly, in both directions.
+    Between two times the angle arctan(σ/α) is interpolated linearly, in both directions.
 
     Args:
-        alphas_cumprod: ᾱ_t for t = 0 … T−1: shape (T,), strictly decreasing, inside (0, 1).
+        alphas_cumprod: ᾱ_t for t = 0 … T−1: shape (T,), strictly decreasing, inside (0, 1); the last may be 0, for
+            models without a signal at their noisiest time, whose network predicts v or x₀.
 
     Raises:
         ValueError: When ``alphas_cumprod`` is not such an array.
@@ -76,13 +87,13 @@ class VP(Schedule):
         alphas = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
         if alphas.ndim != 1 or len(alphas) < 2:
             raise ValueError(f"alphas_cumprod must have shape (T,) with T ≥ 2, got {tuple(alphas.shape)}")
-        if not bool(((alphas > 0) & (alphas < 1)).all()) or not bool((alphas.diff() < 0).all()):
+        if not bool(((alphas >= 0) & (alphas < 1)).all()) or not bool((alphas.diff() < 0).all()):
             raise ValueError(
-                "alphas_cumprod must decrease strictly from below 1 to above 0 "
-                f"(got {alphas[0]:.4g} … {alphas[-1]:.4g}); a schedule that ends at 0 has no score there"
+                "alphas_cumprod must decrease strictly from below 1 to 0 or above, "
+                f"got {alphas[0]:.4g} … {alphas[-1]:.4g}"
             )
         self.alphas_cumprod = alphas
-        self._log_relative_sigma = 0.5 * (torch.log1p(-alphas) - alphas.log())
+        self._angles = torch.atan2((1 - alphas).sqrt(), alphas.sqrt())
         self.first_time = float(len(alphas) - 1)
         self.last_time = 0.0
 
@@ -115,17 +126,16 @@ class VP(Schedule):
         """The level at ``time`` in [0, T−1], fractions included."""
         time = _clamped(time, self.last_time, self.first_time)
         below = time.floor().long().clamp(max=len(self.alphas_cumprod) - 2)
-        fraction = time - below
-        table = self._log_relative_sigma.to(time.device)
-        log_ratio = torch.lerp(table[below], table[below + 1], fraction)
-        return NoiseLevel(torch.sigmoid(-2 * log_ratio).sqrt(), torch.sigmoid(2 * log_ratio).sqrt())
+        table = self._angles.to(time.device)
+        angle = torch.lerp(table[below], table[below + 1], time - below)
+        return NoiseLevel(torch.where(angle < math.pi / 2, torch.cos(angle), 0.0), torch.sin(angle))
 
     def time(self, level: NoiseLevel) -> Tensor:
-        """The time in [0, T−1] at which log(σ/α) is the level's."""
-        log_ratio = (level.sigma.double().log() - level.alpha.double().log()).contiguous()
-        table = self._log_relative_sigma.to(log_ratio.device)
-        below = (torch.searchsorted(table, log_ratio) - 1).clamp(0, len(table) - 2)
-        time = below + (log_ratio - table[below]) / (table[below + 1] - table[below])
+        """The time in [0, T−1] at which σ/α is the level's."""
+        angle = torch.atan2(level.sigma.double(), level.alpha.double()).contiguous()
+        table = self._angles.to(angle.device)
+        below = (torch.searchsorted(table, angle) - 1).clamp(0, len(table) - 2)
+        time = below + (angle - table[below]) / (table[below + 1] - table[below])
         return time.clamp(self.last_time, self.first_time)
 
 
@@ -161,31 +171,45 @@ class VE(Schedule):
 
 
 class Flow(Schedule):
-    """Rectified-flow schedule: α = 1 − s, σ = s with s = shift·t / (1 + (shift − 1) t) and t from 1 to 0.
+    """Rectified-flow schedule: α = 1 − s, σ = s with s from 1 to 0.
+
+    Time is s itself, the network's clock (LanPaint, Eq. 53–57). Transformers of diffusers count it in thousandths:
+    wrap one as ``NetworkScore(lambda x, s: transformer(x, 1000 * s), "flow", Flow(shift=3.0))``.
 
     Args:
-        shift: Time shift (Esser et al., 2024, Eq. 23): above 1, more of the steps go to the noisy end.
-        last_time: The least noisy time before the step to clean data; 1/1000 as flow models are trained.
+        shift: Time shift of the levels that are visited (Esser et al., 2024, Eq. 23): s = shift·t / (1 + (shift − 1) t)
+            for t evenly from ``first_time`` to ``last_time``. Above 1, more of the steps go to the noisy end.
+        first_time: t of the first level in (0, 1]. At 1 there is no signal, which suits networks that predict the
+            velocity or x₀; a score or ε says nothing of x₀ there, so start those at 0.999.
+        last_time: t of the least noisy level before the step to clean data; 1/1000 as flow models are trained.
 
     Raises:
-        ValueError: For a shift that is not positive or a ``last_time`` outside (0, 1).
+        ValueError: For a shift that is not positive, or times that are not 0 < ``last_time`` < ``first_time`` ≤ 1.
     """
 
-    first_time = 1.0
+    def __init__(self, shift: float = 1.0, first_time: float = 1.0, last_time: float = 1e-3) -> None:
+        _positive(shift=shift, first_time=first_time, last_time=last_time)
+        if not last_time < first_time <= 1:
+            raise ValueError(f"times must be 0 < last_time < first_time ≤ 1, got {last_time} and {first_time}")
+        self.shift = shift
+        self._span = first_time, last_time
+        self.first_time, self.last_time = (
+            float(self._shifted(torch.tensor(t, dtype=torch.float64))) for t in self._span
+        )
 
-    def __init__(self, shift: float = 1.0, last_time: float = 1e-3) -> None:
-        _positive(shift=shift, last_time=last_time)
-        if last_time >= 1:
-            raise ValueError(f"last_time must lie inside (0, 1), got {last_time}")
-        self.shift, self.last_time = shift, last_time
+    def _shifted(self, times: Tensor) -> Tensor:
+        return self.shift * times / (1 + (self.shift - 1) * times)
+
+    def times(self, steps: int) -> Tensor:
+        """S shifted times from the first to the last."""
+        return self._shifted(torch.linspace(*self._span, steps, dtype=torch.float64))
 
     def level(self, time: Tensor | float) -> NoiseLevel:
-        """(1 − s, s) at ``time`` in [0, 1]."""
+        """(1 − s, s) at ``time`` s in [0, 1]."""
         time = _clamped(time, 0.0, 1.0)
-        scale = 1 + (self.shift - 1) * time
-        return NoiseLevel((1 - time) / scale, self.shift * time / scale)
+        return NoiseLevel(1 - time, time)
 
     def time(self, level: NoiseLevel) -> Tensor:
-        """The time in [0, 1] whose s equals the level's σ/(α + σ)."""
+        """Time s = σ/(α + σ), in [0, 1]."""
         alpha, sigma = level.alpha.double(), level.sigma.double()
-        return sigma / (sigma + self.shift * alpha)
+        return sigma / (sigma + alpha)

@@ -25,6 +25,11 @@ class Score:
 
     schedule: Schedule | None = None
 
+    @property
+    def needs_signal(self) -> bool:
+        """Whether x̂₀ is lost at α = 0, pure noise: so it is where the score or ε̂ is all that is known."""
+        return type(self).predict is Score.predict
+
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """∇_x log p(x) at ``level``: shape and dtype of x, in units of 1/x."""
         return self.predict(x, level).score
@@ -33,7 +38,11 @@ class Score:
         """One evaluation at x (any shape) and ``level``, with all its views."""
         if type(self).score is Score.score:
             raise TypeError(f"{type(self).__name__} must override score(x, level) or predict(x, level)")
-        return Prediction(x, level, score=self.score(x, level))
+        score = self.score(x, level)
+        if not isinstance(score, Tensor) or score.shape != x.shape:
+            what = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+            raise ValueError(f"the score must be a tensor of x's shape {tuple(x.shape)}, got {what}")
+        return Prediction(x, level, score=score.to(x.dtype))
 
     def denoised(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """Posterior mean E[x₀ | x], shape of x."""
@@ -84,11 +93,13 @@ class NetworkScore(Score):
     """A trained network as a score.
 
     The network is called as ``network(x, time)`` with x in its own coordinates and dtype and ``time`` of shape (B,);
-    it returns a tensor shaped as x or an object with a ``sample`` attribute (diffusers' convention). Levels of another
-    formalism than the network's are rescaled on the way in and out, so any sampler runs in any coordinates.
+    it returns a tensor shaped as x, or a tuple that begins with one, or an object with a ``sample`` attribute
+    (diffusers' conventions). Levels of another formalism than the network's are rescaled on the way in and out, so any
+    sampler runs in any coordinates. A level beyond the schedule's ends is evaluated at the end.
 
     Args:
-        network: The network, or any function with its signature. Bind further conditioning with functools.partial.
+        network: The network, or any function with its signature. Bind further conditioning with functools.partial, and
+            another clock with a function: ``lambda x, time: network(x, 1000 * time)``.
         predicts: Which view it was trained to predict: ``"epsilon"``, ``"v"`` (diffusion's velocity), ``"flow"``
             (rectified flow's velocity), ``"denoised"`` (x₀) or ``"score"``.
         schedule: The schedule it was trained with; gives the network's time and coordinates.
@@ -109,6 +120,11 @@ class NetworkScore(Score):
         self.network, self.predicts, self.dtype = network, predicts, dtype
         self.schedule: Schedule = schedule
 
+    @property
+    def needs_signal(self) -> bool:
+        """True for networks that predict the score or ε."""
+        return self.predicts in ("score", "epsilon")
+
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """One call of the network, x of shape (B, …) and one level for the batch or per sample."""
         batch = x.shape[0]
@@ -122,18 +138,25 @@ class NetworkScore(Score):
         # By a factor that is 1 when the level already is the network's: only σ/α has to agree.
         norm = torch.sqrt(level.alpha**2 + level.sigma**2)
         factor = torch.sqrt(own.alpha**2 + own.sigma**2).reshape(norm.shape) / norm
-        state = x * factor.to(x)
+        if factor.shape:  # 0-d numbers stay on the CPU: no copy to wait for
+            factor = factor.to(x)
+        state = x * factor
         dtype = self.dtype or x.dtype
-        clock = time.to(x.device, torch.float64 if dtype == torch.float64 else torch.float32)
-        output = self.network(state.to(dtype), clock.expand(batch))
-        output = getattr(output, "sample", output).to(x.dtype)
+        clock_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        if time.device.type == "cpu" and len(time) == 1:
+            clock = torch.full((batch,), float(time), dtype=clock_dtype, device=x.device)
+        else:
+            clock = time.to(x.device, clock_dtype).expand(batch)
+        output = self.network(state.to(dtype), clock)
+        output = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+        output = output.to(x.dtype)
         if output.shape != x.shape:
             raise ValueError(
                 f"the network returned shape {tuple(output.shape)} for x of shape {tuple(x.shape)}; "
                 "a network that also predicts its variance must be cut to its mean"
             )
         if self.predicts == "score":
-            return Prediction(x, level, score=output * factor.to(x))
+            return Prediction(x, level, score=output * factor)
         if self.predicts == "v":  # the one view whose meaning depends on the coordinates
             own_view = Prediction(state, level.rescale(factor), v=output)
             return Prediction(x, level, denoised=own_view.denoised, epsilon=own_view.epsilon)
@@ -141,18 +164,24 @@ class NetworkScore(Score):
 
 
 class GuidedScore(Score):
-    """Classifier-free guidance of two scores: s = s_u + w (s_c − s_u) (Ho & Salimans, 2022, Eq. 6).
+    """Classifier-free guidance of two scores: s = s_u + w (s_c − s_u).
 
     Args:
         conditional: Score given the prompt or class, s_c.
         unconditional: Score without it (or with the negative prompt), s_u.
-        scale: Guidance weight w; 1 is the conditional score, 0 the unconditional one.
+        scale: Guidance weight w as diffusers counts it: 1 is the conditional score, 0 the unconditional one. In Ho &
+            Salimans, 2022, Eq. 6, the weight is w − 1.
     """
 
     def __init__(self, conditional: Score, unconditional: Score, scale: float) -> None:
         self.conditional, self.unconditional = as_score(conditional), as_score(unconditional)
         self.scale = float(scale)
         self.schedule = self.conditional.schedule or self.unconditional.schedule
+
+    @property
+    def needs_signal(self) -> bool:
+        """True if one of the two does."""
+        return self.conditional.needs_signal or self.unconditional.needs_signal
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """Two evaluations, one of each score."""
@@ -178,6 +207,11 @@ class CountedScore(Score):
         self._score = as_score(score)
         self.schedule = self._score.schedule
         self.evaluations = 0
+
+    @property
+    def needs_signal(self) -> bool:
+        """That of the score."""
+        return self._score.needs_signal
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """One counted evaluation."""

@@ -23,10 +23,12 @@ def _check_steps(steps: int) -> None:
 
 
 def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
-    """S times evenly from the first to the last, then σ = 0: the paper's levels (Sec. 5)."""
+    """S times evenly from the first to the last (shifted for a flow with a shift), then σ = 0.
+
+    The levels of the authors' benchmarks; the paper itself does not give its own.
+    """
     _check_steps(steps)
-    times = torch.linspace(schedule.first_time, schedule.last_time, steps, dtype=torch.float64)
-    return [schedule.level(time) for time in times] + [schedule.clean]
+    return [schedule.level(time) for time in schedule.times(steps)] + [schedule.clean]
 
 
 def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:

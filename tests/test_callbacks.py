@@ -13,7 +13,7 @@ from lanpaint import callbacks
 from lanpaint.callbacks import Callback, DivergenceError, EarlyStop, LightningLogger, Stop, TrajectoryRecorder
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
-from lanpaint.samplers import LangevinPaint, LanPaint, Replace
+from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
 from lanpaint.score import CountedScore, Score
 from toy_models.gaussian import Gaussian
 
@@ -327,9 +327,11 @@ def test_overflow_within_the_inner_loop_is_told_where_it_happens():
 
 
 def test_unstable_steps_are_told_long_before_they_overflow():
-    # Euler–Maruyama on a unit Gaussian multiplies the state by 1 − dτ: by 1e4, then by 1e8, and the limit is 1e6.
-    with pytest.raises(DivergenceError, match=r"grown a million-fold after inner step 2 of step 1 of 3, .*lower step"):
-        _run(sampler=LangevinPaint, step_size=1e4, inner_steps=100)
+    # Euler–Maruyama on a unit Gaussian multiplies the state by 1 − dτ: by 1e3, then by 1e6, and the limit is 1e4.
+    with pytest.raises(
+        DivergenceError, match=r"grown to ten thousand .* after inner step 2 of step 1 of 3, .*lower step"
+    ):
+        _run(sampler=LangevinPaint, step_size=1e3, inner_steps=100)
 
 
 def test_divergence_closes_the_callbacks_and_leaves_them_out_of_the_bad_moment():
@@ -341,13 +343,42 @@ def test_divergence_closes_the_callbacks_and_leaves_them_out_of_the_bad_moment()
 
 
 def test_divergence_on_another_device_is_checked_once_a_level():
-    finite, sampler, level = callbacks.FiniteCheck(), SimpleNamespace(steps=1, remedy=""), NoiseLevel(1.0, 1.0)
-    start = SimpleNamespace(x=torch.ones(2, 2), level=level, observation=Observation.none((2, 2)))
-    finite.on_level_start(sampler, start)
+    finite, sampler, level = (
+        callbacks.FiniteCheck(),
+        SimpleNamespace(steps=1, remedy="", scale=1.0),
+        NoiseLevel(1.0, 1.0),
+    )
     elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"))  # nothing else of x is looked at
     assert finite.on_inner_end(sampler, SimpleNamespace(x=elsewhere, kind="inner")) is None
+    bad = {"x": torch.full((2, 2), math.nan), "observation": Observation.none((2, 2))}
     with pytest.raises(DivergenceError):
-        finite.on_level_end(sampler, SimpleNamespace(x=torch.full((2, 2), math.nan), kind="outer", step=0, level=level))
+        finite.on_level_end(sampler, SimpleNamespace(kind="outer", step=0, level=level, **bad))
+
+
+def test_slow_growth_over_many_levels_is_found_too():
+    # A factor of 20 a level: no level sees much of it, the run does.
+    def score(x, level):
+        return -20 * x / level.sigma
+
+    with pytest.raises(DivergenceError, match="grown to ten thousand"):
+        LangevinPaint(score, steps=20, inner_steps=1, step_size=1.1)(OBSERVATION, generator=_seed())
+
+
+def test_a_stopped_run_whose_best_guess_is_not_finite_is_an_error():
+    class AtOnce(Callback):
+        def on_run_start(self, sampler, moment):
+            return Stop.RUN
+
+    with pytest.raises(DivergenceError, match="no longer finite"):
+        Sampler(lambda x, level: x * math.nan, callbacks=[AtOnce()])((2, 3))
+
+
+def test_runs_stepped_by_hand_at_the_same_time_are_checked_each_on_its_own():
+    sampler = LanPaint(TARGET, steps=3, inner_steps=1)
+    large = Observation(OBSERVATION.values * 1e5, OBSERVATION.known)
+    runs = [sampler.iterate(observation, generator=_seed()) for observation in (large, OBSERVATION)]
+    for moments in itertools.zip_longest(*runs):
+        assert None not in moments
 
 
 # --- TrajectoryRecorder

@@ -3,8 +3,20 @@ import math
 import pytest
 import torch
 
-from lanpaint import BiG, Decoupled, NoiseLevel, Observation
-from toy_models import GaussianMixture
+from lanpaint import (
+    VP,
+    BiG,
+    Decoupled,
+    Drift,
+    FastLangevin,
+    LanPaint,
+    NoiseLevel,
+    Observation,
+    Sampler,
+    uniform_log_snr,
+)
+from tests.exact import affine_step
+from toy_models import Gaussian, GaussianMixture
 
 LEVEL = NoiseLevel(0.8, 0.6)
 
@@ -94,3 +106,49 @@ def test_guidance_below_minus_one_is_refused(target, observation, guidance):
 def test_negative_expected_noise_is_refused(target, observation, noise):
     with pytest.raises(ValueError, match=r"expected_noise \(a\) must be"):
         BiG(target, observation, expected_noise=noise)
+
+
+@pytest.mark.parametrize("friction", [1.0, 15.0, math.inf])
+def test_guidance_minus_one_samples_the_unconditional_law_under_fast_langevin(friction):
+    target = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+    field = BiG(target, Observation(torch.ones(1, 2).double(), torch.tensor([False, True])), -1.0, expected_noise=0.4)
+    drift = field.drift(LEVEL, 0.01 * field.time_scale(LEVEL))
+    covariance = affine_step(FastLangevin(friction), drift, 2).stationary_covariance()[:2, :2]
+    assert covariance == pytest.approx(torch.tensor([[1.0, 0.512], [0.512, 1.0]]).numpy(), abs=1e-3)  # α² C + σ²
+
+
+def _clean_second_coordinate(steps):
+    """Levels of which the first coordinate descends, the second being clean from the start."""
+    levels = uniform_log_snr(VP.linear(), steps)
+    one, zero = torch.ones(1).double(), torch.zeros(1).double()
+    return [NoiseLevel(torch.cat([v.alpha.view(1), one]), torch.cat([v.sigma.view(1), zero])) for v in levels]
+
+
+def test_entries_without_noise_stay_and_condition_the_others():
+    """A level per coordinate: the probability flow of x given a clean y ends at N(0.8 y, 0.36)."""
+    target = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+    start = torch.tensor([[0.0, 1.0], [1.0, 1.0]]).double()
+    x = Sampler(target, levels=_clean_second_coordinate(2000))(Observation.none((2, 2), torch.float64), start=start)
+    assert x[:, 1].tolist() == pytest.approx([1.0, 1.0], abs=1e-12)
+    assert x[:, 0].tolist() == pytest.approx([0.8, 0.8 + 0.6], abs=5e-3)
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("friction", [1.0, 15.0, math.inf])
+@pytest.mark.parametrize("expected_noise", [0.0, 1.0])
+def test_inner_steps_leave_entries_without_noise_alone(friction, expected_noise, known):
+    start = torch.tensor([[0.3, 1.0]]).double()
+    paint = LanPaint(
+        Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]]),
+        levels=_clean_second_coordinate(4),
+        friction=friction,
+        expected_noise=expected_noise,
+    )
+    x = paint(Observation(start, torch.tensor([False, known])), start=start)
+    assert float(x[0, 1]) == pytest.approx(1.0, abs=1e-12)
+    assert math.isfinite(float(x[0, 0]))
+
+
+def test_a_drift_of_two_regions_needs_their_axis():
+    with pytest.raises(ValueError, match=r"with two regions step needs a leading axis of 2 .*, got \(\)"):
+        Drift(torch.neg, [1.0, 2.0], 0.1, known=torch.tensor([False, True]))

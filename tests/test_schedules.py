@@ -82,12 +82,32 @@ def test_variance_is_preserved_between_times_too(name):
     torch.testing.assert_close(level.alpha**2 + level.sigma**2, torch.ones(777, dtype=DOUBLE), rtol=0, atol=1e-14)
 
 
-def test_log_ratio_is_linear_between_two_discrete_times():
+def test_angle_is_linear_between_two_discrete_times():
     schedule = VP.linear()
-    below, above = schedule.level(500.0).log_snr, schedule.level(501.0).log_snr
+    below, above = (math.acos(float(schedule.level(t).alpha)) for t in (500.0, 501.0))
     for fraction in (0.25, 0.5, 0.9):
         expected = (1 - fraction) * below + fraction * above
-        assert float(schedule.level(500 + fraction).log_snr) == pytest.approx(float(expected), rel=1e-12)
+        assert math.asin(float(schedule.level(500 + fraction).sigma)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_variance_preserving_schedule_may_end_without_signal():
+    schedule = VP([0.9, 0.5, 0.0])
+    level = schedule.level(torch.tensor([0.0, 1.0, 1.5, 2.0]))
+    np.testing.assert_allclose(level.alpha[[0, 1, 3]] ** 2, [0.9, 0.5, 0.0], rtol=0, atol=1e-15)
+    assert float(level.alpha[3]) == 0
+    torch.testing.assert_close(
+        schedule.time(level), torch.tensor([0.0, 1.0, 1.5, 2.0], dtype=DOUBLE), rtol=0, atol=1e-12
+    )
+
+
+@everywhere
+def test_levels_are_covered_up_to_the_ends_of_the_schedule(schedule):
+    first, last = schedule.level(schedule.first_time), schedule.level(schedule.last_time)
+    for level in (first, last, schedule.clean, first.rescale(7.0), schedule.level(_times(schedule))):
+        assert schedule.covers(level)
+    if not isinstance(schedule, Flow):  # which is defined from pure noise to clean data
+        assert not schedule.covers(NoiseLevel(first.alpha, 1.01 * first.sigma))
+        assert not schedule.covers(NoiseLevel(last.alpha, 0.99 * last.sigma))
 
 
 def test_variance_exploding_levels_are_geometric_and_keep_the_signal():
@@ -98,17 +118,22 @@ def test_variance_exploding_levels_are_geometric_and_keep_the_signal():
 
 
 @pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
-def test_flow_levels_follow_the_shifted_time(shift):
-    times = np.linspace(0, 1, 33)
+def test_flow_spaces_its_times_by_the_shift(shift):
+    times = np.linspace(1, 1e-3, 33)
     shifted = shift * times / (1 + (shift - 1) * times)
+    np.testing.assert_allclose(Flow(shift).times(33), shifted, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("shift", [0.5, 1.0, 3.0])
+def test_flow_levels_do_not_depend_on_the_shift_of_their_spacing(shift):
+    times = np.linspace(0, 1, 33)
     level = Flow(shift).level(torch.from_numpy(times))
-    np.testing.assert_allclose(level.sigma, shifted, rtol=0, atol=1e-15)
-    np.testing.assert_allclose(level.alpha, 1 - shifted, rtol=0, atol=1e-15)
+    np.testing.assert_array_equal(level.sigma, times)
+    np.testing.assert_array_equal(level.alpha, 1 - times)
 
 
 def test_flow_keeps_a_small_signal_to_full_precision():
-    # 1 − s would lose it: α = (1 − t)/(1 + (shift − 1) t), and 1 − t is exact here.
-    assert float(Flow(3.0).level(1 - 2.0**-40).alpha) == pytest.approx(2.0**-40 / (3 - 2.0**-39), rel=1e-15)
+    assert float(Flow(3.0).level(1 - 2.0**-40).alpha) == 2.0**-40
 
 
 def test_flow_starts_at_pure_noise():
@@ -120,8 +145,9 @@ def test_shifted_flow_has_the_training_levels_of_diffusers():
     diffusers = pytest.importorskip("diffusers")
     theirs = diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0)  # before set_timesteps: 1000/1000 … 1/1000, shifted
     schedule = Flow(shift=3.0)
-    times = torch.linspace(schedule.first_time, schedule.last_time, 1000, dtype=DOUBLE)
-    np.testing.assert_allclose(schedule.level(times).sigma, theirs.sigmas, rtol=0, atol=2e-7)  # float32 there
+    np.testing.assert_allclose(
+        schedule.level(schedule.times(1000)).sigma, theirs.sigmas, rtol=0, atol=2e-7
+    )  # float32 there
 
 
 @pytest.mark.parametrize("steps", [1, 2, 10, 28])
@@ -221,7 +247,8 @@ def test_noise_grows_strictly_with_time_and_ends_clean(schedule):
         ([0.9, 0.5, 0.5], "decrease strictly"),
         ([0.5, 0.9], "decrease strictly"),
         ([1.0, 0.5], "decrease strictly"),
-        ([0.9, 0.0], "a schedule that ends at 0 has no score there"),
+        ([0.9, 0.0, 0.0], "decrease strictly"),
+        ([0.9, -0.1], "decrease strictly"),
         ([0.9, math.nan], "decrease strictly"),
     ],
 )
@@ -254,5 +281,6 @@ def test_numbers_that_are_not_positive_are_refused_by_name(bad):
 def test_ends_in_the_wrong_order_are_refused():
     with pytest.raises(ValueError, match=r"sigma_max must exceed sigma_min, got 1\.0 ≤ 1\.0"):
         VE(1.0, 1.0)
-    with pytest.raises(ValueError, match=r"last_time must lie inside \(0, 1\), got 1\.0"):
-        Flow(last_time=1.0)
+    for ends in ({"last_time": 1.0}, {"first_time": 0.5, "last_time": 0.6}, {"first_time": 1.5}):
+        with pytest.raises(ValueError, match=r"times must be 0 < last_time < first_time ≤ 1"):
+            Flow(**ends)

@@ -155,6 +155,21 @@ def test_dtype_can_be_given_for_a_network_that_has_no_parameters():
     assert seen[1:] == [DOUBLE]
 
 
+def test_output_may_be_a_tuple_that_begins_with_it():
+    level, x = VP.linear().level(300.0), torch.ones(2, 3)
+    score = NetworkScore(lambda x, time: (x, "more"), "epsilon", VP.linear())
+    assert torch.equal(score.epsilon(x, level), x)
+
+
+def test_score_of_another_shape_is_refused_and_of_another_dtype_is_cast():
+    level, x = VP.linear().level(300.0), torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"tensor of x's shape \(2, 3\), got shape \(2,\)"):
+        as_score(lambda x, level: x.sum(1)).predict(x, level)
+    with pytest.raises(ValueError, match=r"tensor of x's shape \(2, 3\), got tuple"):
+        as_score(lambda x, level: (x, x)).predict(x, level)
+    assert as_score(lambda x, level: x.double()).predict(x, level).score.dtype == torch.float32
+
+
 def test_output_may_be_an_object_with_a_sample():
     from diffusers.models.unets.unet_2d import UNet2DOutput
 

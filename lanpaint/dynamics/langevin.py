@@ -16,7 +16,7 @@ class Langevin(Dynamics):
     """Euler–Maruyama steps of overdamped Langevin dynamics (LanPaint, Eq. 96). One evaluation a step."""
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> State:
-        """X + s(x) dτ + √(2 dτ) ξ."""
+        """From x to x + s(x) dτ + √(2 dτ) ξ."""
         x = state.x
         dtau = drift.spread(drift.step, x)
         spread = drift.spread((2 * drift.step).sqrt(), x)

@@ -60,7 +60,8 @@ class Oscillator:
         momentum_momentum: ∂q'/∂q for f held.
         momentum_force: ∂q'/∂f.
         position_noise: Standard deviation of the noise of x, first row of the Cholesky factor of Σ.
-        momentum_noise: Its second row: the share of the momentum's noise that the position's has, and the rest.
+        momentum_shared_noise: What the momentum takes of the same noise, its second row.
+        momentum_noise: Standard deviation of the rest of the momentum's noise.
     """
 
     position_momentum: Tensor

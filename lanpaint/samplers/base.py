@@ -12,6 +12,7 @@ A sampler is a choice of solver, dynamics and field for this loop; what it does 
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -20,8 +21,8 @@ import torch
 from torch import Tensor
 
 from lanpaint.callbacks import Callback, FiniteCheck, Moment, ProgressBar, Stop
+from lanpaint.drift import Drift
 from lanpaint.dynamics import Dynamics
-from lanpaint.fields import FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
@@ -29,6 +30,29 @@ from lanpaint.schedules import VP, Schedule
 from lanpaint.score import Score, as_score
 from lanpaint.solvers import Euler, Solver
 from lanpaint.spacings import Spacing, as_spacing
+
+
+def _check_levels(levels: list[NoiseLevel], score: Score) -> None:
+    if len(levels) < 2 or bool((levels[-1].sigma != 0).any()) or bool((levels[-1].alpha != 1).any()):
+        raise ValueError("levels must be at least two, noisiest first, the last one clean: NoiseLevel(1.0, 0.0)")
+    # σ/α falls where the angle does, α = 0 included.
+    angles = [torch.atan2(level.sigma, level.alpha) for level in levels]
+    for step, (here, there) in enumerate(itertools.pairwise(angles)):
+        if bool((there > here * (1 + 1e-6)).any()):  # levels may be float32
+            raise ValueError(f"noise must never rise along levels, but σ/α does from level {step} to {step + 1}")
+    if score.needs_signal and bool((levels[0].alpha == 0).any()):
+        raise ValueError(
+            "the first level has α = 0, where a score (or ε) does not determine x̂₀; start just below: "
+            "Flow(first_time=0.999), spacing='logsnr', or levels of your own"
+        )
+    if score.schedule is not None:
+        outside = sum(not score.schedule.covers(level) for level in levels[:-1])
+        if outside:
+            warnings.warn(
+                f"{outside} of {len(levels) - 1} levels lie outside the schedule that the model was made for; "
+                "a network is asked at the nearest level inside",
+                stacklevel=4,
+            )
 
 
 class Sampler:
@@ -41,13 +65,18 @@ class Sampler:
         schedule: Noise schedule; by default the model's own, else the linear VP schedule of the paper's benchmarks.
         spacing: Which of its levels to visit: ``"paper"`` (uniform in time), ``"logsnr"``, ``"karras"``, or a function
             of (schedule, steps).
-        levels: The levels themselves, noisiest first and ending at σ = 0, instead of the three above.
+        levels: The levels themselves instead of schedule and spacing: of σ/α that never rises, the last one clean
+            (α = 1, σ = 0). Each of shape () for the batch, or any that broadcasts to the samples'.
         callbacks: See :mod:`lanpaint.callbacks`.
         progress: Show a progress bar.
 
     Raises:
         TypeError: When ``score`` is neither.
-        ValueError: For a number of steps below 1, an unknown spacing, or levels that do not end at σ = 0.
+        ValueError: For a number of steps below 1, an unknown spacing, levels that rise or do not end clean, and a first
+            level without signal (α = 0) for a score that then does not determine x̂₀.
+
+    Warns:
+        UserWarning: When a level lies outside of what the model's own schedule covers.
     """
 
     inner_steps: int = 0
@@ -71,8 +100,8 @@ class Sampler:
         if levels is None:
             levels = as_spacing(spacing)(schedule or self.score.schedule or VP.linear(), steps)
         self.levels = list(levels)
-        if len(self.levels) < 2 or bool((self.levels[-1].sigma != 0).any()):
-            raise ValueError("levels must be at least two, noisiest first, the last one with sigma = 0")
+        _check_levels(self.levels, self.score)
+        self.scale = max(float((level.alpha**2 + level.sigma**2).max()) for level in self.levels) ** 0.5
         self.callbacks = [FiniteCheck(), *callbacks, *([ProgressBar()] if progress else [])]
 
     @property
@@ -84,7 +113,7 @@ class Sampler:
         """The state as a level is entered: unchanged here."""
         return x
 
-    def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
+    def drift(self, level: NoiseLevel, observation: Observation) -> Drift:
         """The drift of the inner steps at a level; samplers with inner steps override it."""
         raise NotImplementedError(f"{type(self).__name__} has inner steps but no drift")
 
@@ -94,26 +123,28 @@ class Sampler:
         *,
         generator: Generators = None,
         start: Tensor | None = None,
+        noise: NoiseSource | None = None,
     ) -> Tensor:
         """Draw samples.
 
         Args:
-            observation: What is known, or the shape (B, …) of the samples when nothing is.
+            observation: What is known, or the shape (B, …) of the samples when nothing is: they are then float32 on the
+                CPU, else see :meth:`Observation.none`. A GPU's model needs an observation there.
             generator: One generator, or a sequence of one per sample.
             start: State at the first level, shape (B, …); by default drawn from N(0, α² + σ²).
+            noise: Instead of a generator, any source of standard normal numbers.
 
         Returns:
             Samples of shape (B, …) in the observation's dtype, float32 at least. Known entries are bit for bit those
-            of the observation.
+            of the observation, or those drawn from it where it has noise.
 
         Raises:
-            DivergenceError: As soon as the state is not finite.
-            ValueError: When ``start`` or the generators do not fit the observation.
+            DivergenceError: As soon as the state is not finite, or ten thousand times too large.
+            TypeError: For a ``generator`` that is none.
+            ValueError: When ``start``, the generators or the levels do not fit the observation.
         """
-        x = None
-        for moment in self.iterate(observation, generator=generator, start=start):
+        for moment in self.iterate(observation, generator=generator, start=start, noise=noise):
             x = moment.x
-        assert x is not None
         return x
 
     def iterate(
@@ -126,8 +157,7 @@ class Sampler:
     ) -> Iterator[Moment]:
         """Step by hand: the loop, one :class:`~lanpaint.callbacks.Moment` after every inner and outer step.
 
-        Takes the arguments of a call, and a ``noise`` source in place of a generator. The ``x`` of the last moment is
-        the result.
+        Takes the arguments of a call. The ``x`` of the last moment is the result.
 
         Example:
             >>> import torch, lanpaint as lp
@@ -144,7 +174,10 @@ class Sampler:
             outer 1 (4, 2)
         """
         observation = observation if isinstance(observation, Observation) else Observation.none(observation)
+        if noise is not None and generator is not None:
+            raise ValueError("give generator or noise, not both")
         noise = noise or NormalNoise(generator)
+        self._check_fit(observation)
         observation = observation.draw(noise)
         x = self._start(observation, noise, start)
         return self._run(Moment("start", 0, 0, self.levels[0], x, observation), noise)
@@ -155,7 +188,21 @@ class Sampler:
             return (level.alpha**2 + level.sigma**2).sqrt() * noise(observation.values)
         if start.shape != observation.shape:
             raise ValueError(f"start must have the samples' shape {tuple(observation.shape)}, got {tuple(start.shape)}")
+        if not bool(torch.isfinite(start).all()):
+            raise ValueError("start has entries that are NaN or infinite")
         return start.to(observation.values)
+
+    def _check_fit(self, observation: Observation) -> None:
+        for level in self.levels:
+            try:
+                fits = torch.broadcast_shapes(level.shape, observation.shape) == observation.shape
+            except RuntimeError:
+                fits = False
+            if not fits:
+                raise ValueError(
+                    f"a level of shape {tuple(level.shape)} does not broadcast to samples of shape "
+                    f"{tuple(observation.shape)}; one level per sample: level.per_sample({len(observation.shape)})"
+                )
 
     @torch.no_grad()
     def _run(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
@@ -195,6 +242,7 @@ class Sampler:
                 prediction = self.score.predict(moment.x, moment.level)
                 x = moment.observation.finish(prediction.denoised)
                 moment = replace(moment, kind="outer", level=self.levels[-1], x=x, prediction=prediction, state=None)
+                FiniteCheck().check(self, moment)
                 yield moment
         except BaseException:
             try:
@@ -206,7 +254,7 @@ class Sampler:
 
     def _inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
         assert self.dynamics is not None
-        assert isinstance(moment.drift, FieldDrift)
+        assert moment.drift is not None
         assert moment.state is not None
         state = self.dynamics.step(moment.state, moment.drift, noise)
         return replace(moment, inner=moment.inner + 1, x=state.x, prediction=moment.drift.prediction, state=state)

@@ -29,7 +29,8 @@ class LanPaint(Replace):
         guidance: λ > −1: how much the known part answers to the unknown one (Eq. 12).
         step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4).
         friction: γ in (0, ∞], Γ = γ² A (Eq. 126); 15 when neither it nor ``dynamics`` is given.
-        expected_noise: a ≥ 0: variance of the clean data around x̂₀ (Eq. 121). 0 for images, 1 for unit Gaussians.
+        expected_noise: a ≥ 0: variance of the clean data given everything but one entry (Eq. 121, where it is called
+            α); 0 for images, 1 for unit Gaussians. The larger, the longer the steps: see :class:`~lanpaint.BiG`.
         dynamics: Any other dynamics in place of ``FastLangevin(friction)``.
         **options: Those of :class:`Sampler`.
 

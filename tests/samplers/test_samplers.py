@@ -240,7 +240,23 @@ def test_gradients_are_not_kept():
         (
             lambda: lp.Sampler(MIXTURE, levels=[lp.NoiseLevel(0.6, 0.8), lp.NoiseLevel(0.8, 0.6)]),
             ValueError,
-            "the last one with sigma = 0",
+            "the last one clean",
+        ),
+        (
+            lambda: lp.Sampler(MIXTURE, levels=[lp.NoiseLevel(0.6, 0.8), lp.NoiseLevel(0.5, 0.0)]),
+            ValueError,
+            "the last one clean",
+        ),
+        (
+            lambda: lp.Sampler(MIXTURE, levels=[*lp.uniform_time(lp.VP.linear(), 3)[2::-1], lp.NoiseLevel(1.0, 0.0)]),
+            ValueError,
+            "noise must never rise along levels, but σ/α does from level 0 to 1",
+        ),
+        (lambda: lp.Sampler(lambda x, v: -x, schedule=lp.Flow()), ValueError, r"first level has α = 0, .*=0\.999"),
+        (
+            lambda: lp.Sampler(lp.GuidedScore(MIXTURE, lambda x, v: -x, 2.0), schedule=lp.Flow()),
+            ValueError,
+            "first level has α = 0",
         ),
         (lambda: lp.Sampler(3), TypeError, "expected a Score or a function"),
         (lambda: lp.Sampler(torch.nn.Linear(2, 2)), TypeError, "wrap it: NetworkScore"),
@@ -273,7 +289,13 @@ def test_a_start_or_generators_that_do_not_fit_are_refused():
         sampler(observation, start=torch.zeros(2, 3))
     with pytest.raises(ValueError, match="got 2 generators for a batch of 3"):
         sampler(observation, generator=lp.seeded([0, 1]))
-    with pytest.raises(TypeError, match="or a sequence of them"):
+    with pytest.raises(ValueError, match="start has entries that are NaN"):
+        sampler(observation, start=torch.full((3, 3), math.nan))
+    with pytest.raises(ValueError, match="generator or noise, not both"):
+        sampler(observation, generator=torch.Generator(), noise=torch.zeros_like)
+    with pytest.raises(TypeError, match=r"got 3; lanpaint\.seeded"):
+        sampler(observation, generator=3)
+    with pytest.raises(TypeError, match=r"or one per sample, got \[1, 2, 3\]"):
         sampler(observation, generator=[1, 2, 3])
 
 
@@ -298,3 +320,33 @@ def test_a_dynamics_of_ones_own_plugs_into_lanpaint():
     assert score.evaluations == 20 * (2 * 5 + 1)
     replace = lp.Replace(score, steps=20)(observation, generator=generator)
     assert gauss2().divergence(out) < 0.5 * gauss2().divergence(replace)
+
+
+def test_levels_that_do_not_broadcast_to_the_samples_are_refused_with_the_way_out():
+    times = torch.tensor([900.0, 800.0, 700.0])
+    levels = [lp.VP.linear().level(times), lp.VP.linear().level(times / 2)]
+    clean = lp.NoiseLevel(1.0, 0.0)
+    with pytest.raises(ValueError, match=r"shape \(3,\) does not broadcast .* \(4, 5\); .*per_sample\(2\)"):
+        lp.Sampler(lambda x, v: -x, levels=[*levels, clean])((4, 5))
+    per_sample = [level.per_sample(2) for level in levels]
+    assert lp.Sampler(MIXTURE, levels=[*per_sample, clean])((3, 3)).shape == (3, 3)
+
+
+def test_levels_outside_the_schedule_of_a_model_are_told():
+    network = lp.NetworkScore(lambda x, time: x, "epsilon", lp.VP.linear())
+    with pytest.warns(UserWarning, match="5 of 10 levels lie outside the schedule"):
+        lp.Sampler(network, schedule=lp.VE(1e-4, 1.0), spacing="logsnr", steps=10)
+
+
+@pytest.mark.parametrize("predicts", ["v", "flow", "denoised"])
+def test_a_flow_starts_at_pure_noise_with_a_network_that_speaks_of_clean_data(predicts):
+    def network(x, time):
+        return getattr(MIXTURE.predict(x, lp.Flow().level(time).per_sample(2)), predicts)
+
+    score = lp.NetworkScore(network, predicts, lp.Flow(shift=3.0))
+    noise = torch.Generator().manual_seed(0)
+    start = torch.randn(5, 3, generator=noise, dtype=torch.float64)
+    observation = lp.Observation.none((5, 3), torch.float64)
+    ours = lp.Sampler(score, steps=6)(observation, start=start)
+    exact = lp.Sampler(MIXTURE, steps=6, schedule=lp.Flow(shift=3.0))(observation, start=start)
+    assert torch.allclose(ours, exact, atol=1e-10)
