@@ -69,7 +69,7 @@ def _dtype(name: str) -> torch.dtype:
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")] = Path("lanpaint-demo.png"),
-    count: Annotated[int, typer.Option(help="Held-out digits that the figures are a mean over.")] = 100,
+    count: Annotated[int, typer.Option(help="Held-out digits that the figures are a mean over.")] = 64,
     seed: Seed = 0,
 ) -> None:
     """Inpaint real held-out digits under the paper's four masks, offline, and draw the result."""
