@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from lanpaint.adapters.schedulers import DiffusersSolver
 from lanpaint.callbacks import (
     Callback,
     DivergenceError,
@@ -14,7 +15,17 @@ from lanpaint.callbacks import (
     TrajectoryRecorder,
 )
 from lanpaint.drift import Drift
-from lanpaint.dynamics import Dynamics, FastLangevin, Langevin, State
+from lanpaint.dynamics import (
+    HFHR,
+    MALA,
+    Dynamics,
+    FastLangevin,
+    Langevin,
+    Metropolis,
+    Preconditioned,
+    State,
+    Underdamped,
+)
 from lanpaint.fields import BiG, Decoupled
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
@@ -22,8 +33,9 @@ from lanpaint.randomness import NormalNoise, seeded
 from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
 from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, as_score
-from lanpaint.solvers import Euler, Solver, SolverState
+from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Karras, uniform_log_snr, uniform_time
+from lanpaint.verification import verify
 
 try:
     __version__ = version("lanpaint")
@@ -31,12 +43,18 @@ except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "DDIM",
+    "DDPM",
+    "HFHR",
+    "MALA",
     "VE",
     "VP",
     "BiG",
     "Callback",
     "CountedScore",
+    "DPMSolver",
     "Decoupled",
+    "DiffusersSolver",
     "DivergenceError",
     "Drift",
     "Dynamics",
@@ -46,16 +64,19 @@ __all__ = [
     "FiniteCheck",
     "Flow",
     "GuidedScore",
+    "Heun",
     "Karras",
     "LanPaint",
     "Langevin",
     "LangevinPaint",
     "LightningLogger",
+    "Metropolis",
     "Moment",
     "NetworkScore",
     "NoiseLevel",
     "NormalNoise",
     "Observation",
+    "Preconditioned",
     "Prediction",
     "ProgressBar",
     "Replace",
@@ -67,8 +88,10 @@ __all__ = [
     "State",
     "Stop",
     "TrajectoryRecorder",
+    "Underdamped",
     "as_score",
     "seeded",
     "uniform_log_snr",
     "uniform_time",
+    "verify",
 ]

@@ -13,6 +13,7 @@ import torch
 
 from lanpaint.observation import Observation
 from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
+from lanpaint.samplers.langevin_paint import check_inner
 from lanpaint.score import CountedScore, Score
 
 METHODS = ("replace", "langevin", "fld", "lanpaint")
@@ -40,6 +41,7 @@ def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int, **o
     if unknown:
         raise ValueError(f"{method} has no {' or '.join(unknown)}; it takes {', '.join(sorted(own[method])) or 'none'}")
     if method == "replace":
+        check_inner(inner_steps, 1.0)
         return Replace(score, steps=steps, **options)
     if method == "langevin":
         return LangevinPaint(score, steps=steps, inner_steps=inner_steps, **options)
@@ -101,6 +103,7 @@ def run(
     """
     from toy_models.problems import PROBLEMS
 
+    target = {"gauss2": "gaussian", "star500": "star"}.get(target, target)
     if target not in PROBLEMS:
         raise ValueError(f"unknown target {target!r}; expected one of {', '.join(PROBLEMS)}")
     count = SAMPLES[target] if samples is None else samples

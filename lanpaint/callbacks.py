@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lanpaint.drift import Drift
 from lanpaint.dynamics import State
-from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.noise import NoiseLevel, Prediction, ready, reciprocal
 from lanpaint.observation import Observation
 
 if TYPE_CHECKING:
@@ -129,10 +129,13 @@ class FiniteCheck(Callback):
         lost = int((~kept).reshape(len(kept), -1).any(1).sum())
         finite = bool(torch.isfinite(moment.x).all())
         what = "has grown to ten thousand times the data and the noise" if finite else "is no longer finite"
+        remedy = sampler.remedy
+        if moment.prediction is not None and moment.prediction.is_lost:
+            remedy = "the model returned NaN or infinite values at a finite state; check its weights, or its dtype"
         where = f"inner step {moment.inner} of " if moment.kind == "inner" else ""
         raise DivergenceError(
             f"the state {what} after {where}step {moment.step + 1} of {sampler.steps}, at {moment.level} "
-            f"({lost} of {len(kept)} samples): {sampler.remedy}"
+            f"({lost} of {len(kept)} samples): {remedy}"
         )
 
 
@@ -301,8 +304,8 @@ class EarlyStop(Callback):
         if denoised is None or previous is None:
             return None
         level = moment.level.to(denoised)
-        change = (denoised - previous) * (level.alpha / level.sigma)
-        unknown = (~moment.observation.known).to(change).expand_as(change)
+        change = (denoised - previous) * (level.alpha * reciprocal(level.sigma))
+        unknown = ((~moment.observation.known) & (level.sigma > 0).to(change.device)).to(change).expand_as(change)
         rms = float(((change**2 * unknown).sum() / unknown.sum().clamp(min=1)).sqrt())
         self._settled = self._settled + 1 if rms < self.threshold else 0
         return Stop.LEVEL if self._settled >= self.patience else None
@@ -354,7 +357,7 @@ class LightningLogger(Callback):
         }
         denoised = moment.denoised
         if denoised is not None and self._previous is not None and metrics["sigma"] > 0:
-            ratio = (level.alpha / level.sigma).to(denoised)
+            ratio = ready(level.alpha * reciprocal(level.sigma), denoised)
             metrics["change"] = float(((denoised - self._previous) * ratio).square().mean().sqrt())
         self._previous = denoised
         self.logger.log_metrics(metrics, step=self._step)

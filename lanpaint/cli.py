@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -39,7 +40,7 @@ Friction = Annotated[
 ExpectedNoise = Annotated[
     float | None, typer.Option(help="Expected noise a of the data; 0 for images [paper: 0].", show_default=False)
 ]
-Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
@@ -77,7 +78,7 @@ def demo(
     from lanpaint.images import check_output
 
     _quiet_libraries()
-    check_output(output)
+    check_output(output, (".png", ".pdf", ".svg", ".jpg"))
     start = time.perf_counter()
     truth, score = held_out_digits(count), digits_score()
 
@@ -124,6 +125,9 @@ def inpaint(
 
     _quiet_libraries()
     check_output(output)
+    for given in (image, mask):
+        if given is not None and output.exists() and given.exists() and output.samefile(given):
+            raise ValueError(f"the output {output} is the {'image' if given is image else 'mask'} itself; name another")
     picture = read_picture(image)
     known = _known(picture, image, mask, read_mask)
     where = _device(device)
@@ -141,15 +145,25 @@ def inpaint(
         source = model
     score = load_pixel_model(source, device=where, dtype=_dtype(dtype))
     score.check_size(*picture.size)
-    if picture.size != score.sample_size:
+    if picture.size != score.sample_size and all(score.sample_size):
         print(
             f"note: the model was trained on {score.sample_size[1]}×{score.sample_size[0]} images, "
             f"this one is {picture.size[1]}×{picture.size[0]}",
             file=sys.stderr,
         )
+    if bool(known.all()):
+        print("note: nothing is repainted: no pixel of the mask is white (128 or above)", file=sys.stderr)
+    if mask is not None and picture.opaque is not None:
+        print("note: the image's transparency is left out of the result", file=sys.stderr)
     picture = picture.with_channels(score.channels)
     sampler = make_sampler(
-        "lanpaint", score, steps=steps, inner_steps=inner_steps, spacing=levels, progress=not quiet, **options
+        "lanpaint",
+        score,
+        steps=steps,
+        inner_steps=inner_steps,
+        spacing=levels,
+        progress=not quiet and sys.stderr is not None,
+        **options,
     )
     observation = Observation(picture.values().to(where), known.to(where))
     x = sampler(observation, generator=seeded([seed]))
@@ -217,6 +231,9 @@ def bench(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without λ or × is no reason to lose a result
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except (ValueError, DivergenceError, ImportError, OSError) as error:
@@ -226,6 +243,12 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # not foreseen, and still no traceback for a user
+        if os.environ.get("LANPAINT_DEBUG"):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"lanpaint: {type(error).__name__}: {reason} (LANPAINT_DEBUG=1 shows where)", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

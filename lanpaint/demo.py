@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.images import hole_psnr
+from lanpaint.images import hole_psnr, replacing
 from lanpaint.masks import MASKS
 from lanpaint.observation import Observation
 from lanpaint.randomness import seeded
@@ -92,7 +92,8 @@ def draw(results: list[MaskResult], path: str | Path) -> None:
             axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110)
     plt.close(figure)
 
 

@@ -25,12 +25,14 @@ class Drift:
         step: dτ ≥ 0, in units of x²: the Langevin time of one inner step; 0 freezes an entry.
         known: Boolean mask of two regions, broadcastable to x. Then ``damping`` and ``step`` have a leading axis of
             length 2, unknown first, and the level's own shape behind it. None: one region, no leading axis.
+        log_density: x → log p(x) up to a constant, shape (B,), where the law is known; its gradient is the drift on
+            every entry that moves.
 
     Attributes:
         prediction: The last evaluation of the model, for callbacks, where the function keeps it there; else None.
 
     Raises:
-        ValueError: When ``known`` is given and ``damping`` or ``step`` lacks the leading axis.
+        ValueError: For a negative damping or step, and when ``known`` is given and one of them lacks the leading axis.
     """
 
     def __init__(
@@ -39,13 +41,16 @@ class Drift:
         damping: Tensor | float,
         step: Tensor | float,
         known: Tensor | None = None,
+        log_density: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.function = function
+        self.function, self.log_density = function, log_density
         self.damping = torch.as_tensor(damping, dtype=torch.float64)
         self.step = torch.as_tensor(step, dtype=torch.float64)
         self.known = known
         self.prediction: Prediction | None = None
         for name, compact in {"damping": self.damping, "step": self.step}.items():
+            if compact.device.type == "cpu" and not bool((compact >= 0).all()):
+                raise ValueError(f"{name} must be at least 0, got {float(compact.min()):g}")
             if known is not None and compact.shape[:1] != (2,):
                 raise ValueError(
                     f"with two regions {name} needs a leading axis of 2 (unknown, known), got {tuple(compact.shape)}"
@@ -61,3 +66,21 @@ class Drift:
             return compact.to(x.dtype) if not compact.shape else compact.to(x)
         unknown, known = (part.to(x.dtype) if not part.shape else part.to(x) for part in compact)
         return torch.where(self.known, known, unknown)
+
+
+def add_terms(start: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
+    """``start`` plus every coefficient times its tensor, in one new tensor of start's shape and dtype.
+
+    Coefficients are what :meth:`Drift.spread` returns. A dynamics spends its time in such sums.
+    """
+    (coefficient, tensor), *rest = terms
+    if coefficient.shape:
+        total = torch.addcmul(start, coefficient, tensor)
+    else:
+        total = torch.add(start, tensor, alpha=float(coefficient))
+    for coefficient, tensor in rest:
+        if coefficient.shape:
+            total.addcmul_(coefficient, tensor)
+        else:
+            total.add_(tensor, alpha=float(coefficient))
+    return total

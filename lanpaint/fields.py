@@ -124,6 +124,11 @@ class FieldDrift(Drift):
     def __init__(self, field: BiG, level: NoiseLevel, step: Tensor) -> None:
         super().__init__(self._evaluate, field.damping(level), step, field.observation.known)
         self.field, self.level = field, level
+        log_prob = getattr(field.score, "log_prob", None)
+        if log_prob is not None and (  # else, or where BiG moves the known part, the field is no gradient
+            field.guidance == -1 or not bool(self.step[1].any()) or not bool(field.observation.known.any())
+        ):
+            self.log_density = lambda x: log_prob(x, level)
 
     def _evaluate(self, x: Tensor) -> Tensor:
         self.prediction = self.field.score.predict(x, self.level)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +60,7 @@ def to_pixels(x: Tensor) -> Tensor:
 
 
 def _open(path: str | Path, what: str):  # type: ignore[no-untyped-def]
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     path = Path(path)
     if not path.exists():
@@ -65,12 +69,19 @@ def _open(path: str | Path, what: str):  # type: ignore[no-untyped-def]
         raise ValueError(f"{what} {path} is a folder; give an image file such as a PNG")
     try:
         image = Image.open(path)
-        image.load()
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{what} {path} cannot be read as an image ({type(error).__name__}); give a PNG") from error
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{what} {path} has {image.mode} pixels; convert it to 8 bits per channel first")
-    return image
+        deep = image.mode.startswith(("I", "F")) or any(";16" in str(tile[3:]) for tile in image.tile)
+        frames = getattr(image, "n_frames", 1)
+        if not deep and frames == 1:
+            image.load()
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{what} {path} is not an image; give a PNG") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{what} {path} cannot be read: {error}") from error
+    if deep:
+        raise ValueError(f"{what} {path} has more than 8 bits per channel; convert it to 8 bits first")
+    if frames > 1:
+        raise ValueError(f"{what} {path} has {frames} frames; give a still image")
+    return ImageOps.exif_transpose(image)
 
 
 def _tensor(image) -> Tensor:  # type: ignore[no-untyped-def]
@@ -79,13 +90,19 @@ def _tensor(image) -> Tensor:  # type: ignore[no-untyped-def]
     return torch.from_numpy(np.array(image))
 
 
-def read_picture(path: str | Path) -> Picture:
+def read_picture(path: str | Path, what: str = "the image") -> Picture:
     """Read an image file: grey stays grey, everything else becomes RGB, transparency is kept apart.
 
+    A photo that its camera marked as lying on its side is turned upright.
+
+    Args:
+        path: The file.
+        what: What an error calls it.
+
     Raises:
-        ValueError: When the file is missing, no image, or deeper than 8 bits.
+        ValueError: When the file is missing, no still image, or deeper than 8 bits.
     """
-    image = _open(path, "the image")
+    image = _open(path, what)
     opaque = None
     if image.has_transparency_data:
         alpha = _tensor(image.convert("RGBA"))[..., 3]
@@ -102,9 +119,9 @@ def read_mask(path: str | Path) -> Tensor:
     whatever its colour.
 
     Raises:
-        ValueError: When the file is missing, no image, or deeper than 8 bits.
+        ValueError: When the file is missing, no still image, or deeper than 8 bits.
     """
-    picture = read_picture(path)
+    picture = read_picture(path, "the mask")
     if picture.opaque is not None:
         return picture.opaque
     return _tensor(_open(path, "the mask").convert("L")) < 128
@@ -114,24 +131,55 @@ def write_picture(path: str | Path, pixels: Tensor) -> None:
     """Write uint8 pixels (C, H, W) to a lossless file.
 
     Raises:
-        ValueError: When the ending is not that of a lossless format.
+        ValueError: When the ending is not that of a lossless format, or nothing can be written there.
     """
     from PIL import Image
 
     check_output(path)
     array = pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
-    Image.fromarray(array.contiguous().numpy()).save(path)
+    with replacing(path) as part:
+        Image.fromarray(array.contiguous().numpy()).save(part)
 
 
-def check_output(path: str | Path) -> None:
-    """Raise ValueError unless ``path`` can become a lossless image file."""
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A new file beside ``path``, of the same ending, that takes its place when the block ends without an error."""
     path = Path(path)
-    if path.suffix.lower() not in LOSSLESS:
-        raise ValueError(f"cannot write {path}: known pixels are kept bit for bit, so its ending must be .png")
+    handle, name = tempfile.mkstemp(prefix=".lanpaint-", suffix=path.suffix, dir=path.absolute().parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        os.chmod(name, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def check_output(path: str | Path, endings: Sequence[str] = LOSSLESS) -> None:
+    """Raise ValueError unless a file of one of these endings can be written at ``path``."""
+    path = Path(path)
+    if path.suffix.lower() not in endings:
+        why = "known pixels are kept bit for bit, so " if endings is LOSSLESS else ""
+        raise ValueError(f"cannot write {path}: {why}its ending must be {' or '.join(endings)}")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"cannot write {path}: the folder {path.absolute().parent} does not exist")
-    if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError("it is a folder")
+        with tempfile.NamedTemporaryFile(prefix=".lanpaint-", dir=path.absolute().parent):
+            pass
+        writable = not path.exists() or os.access(path, os.W_OK)
+    except OSError as error:
+        raise ValueError(f"cannot write {path}: {error.strerror or error}") from error
+    if not writable:
+        raise ValueError(f"cannot write {path}: it is read-only")
 
 
 def hole_psnr(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:

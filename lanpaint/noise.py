@@ -49,6 +49,15 @@ def reciprocal(x: Tensor) -> Tensor:
     return torch.where(x == 0, 0.0, 1 / torch.where(x == 0, 1.0, x))
 
 
+def ready(coefficient: Tensor, like: Tensor) -> Tensor:
+    """A coefficient of a level's shape, ready to meet ``like``.
+
+    A 0-d one stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for its
+    device. Others take the dtype and device of ``like``.
+    """
+    return coefficient.to(like) if coefficient.shape else coefficient
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseLevel:
     """How much signal and how much noise: x = α x₀ + σ ε.
@@ -108,17 +117,11 @@ class NoiseLevel:
         return NoiseLevel(self.alpha.reshape(shape), self.sigma.reshape(shape))
 
     def to(self, like: Tensor) -> NoiseLevel:
-        """This level ready to meet ``like``.
-
-        A 0-d level stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for
-        its device. Others take the dtype and device of ``like``.
-        """
-        if not self.shape:
-            return self
-        ready = object.__new__(NoiseLevel)  # checked already, and float16 if x is
-        object.__setattr__(ready, "alpha", self.alpha.to(like))
-        object.__setattr__(ready, "sigma", self.sigma.to(like))
-        return ready
+        """This level :func:`ready` to meet ``like``."""
+        level = object.__new__(NoiseLevel)  # checked already, and float16 if x is
+        object.__setattr__(level, "alpha", ready(self.alpha, like))
+        object.__setattr__(level, "sigma", ready(self.sigma, like))
+        return level
 
     def perturb(self, clean: Tensor, epsilon: Tensor) -> Tensor:
         """Forward diffusion α x₀ + σ ε (LanPaint, Eq. 2); ``clean`` and ``epsilon`` of one shape."""
@@ -151,6 +154,12 @@ class Prediction:
         self.x = x
         self.level = level.to(x)
         self._given = views
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the model answered a finite x with NaN or infinite values; reads them from the device."""
+        answers = all(bool(torch.isfinite(view).all()) for view in self._given.values())
+        return bool(torch.isfinite(self.x).all()) and not answers
 
     @cached_property
     def denoised(self) -> Tensor:

@@ -6,6 +6,7 @@ enters a sampler or a dynamics through one, so a test can put its own numbers th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -64,4 +65,4 @@ class NormalNoise:
 
 def seeded(seeds: Sequence[int], device: str = "cpu") -> list[torch.Generator]:
     """One generator per seed, for a batch whose samples do not depend on each other."""
-    return [torch.Generator(device).manual_seed(int(seed)) for seed in seeds]
+    return [torch.Generator(device).manual_seed(operator.index(seed)) for seed in seeds]

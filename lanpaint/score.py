@@ -6,13 +6,14 @@ combination stands behind it. Its other views come for free through :meth:`Score
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View
+from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View, ready
 from lanpaint.schedules import Schedule
 
 
@@ -62,7 +63,7 @@ class _FunctionScore(Score):
         self._function = function
 
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
-        return self._function(x, level)
+        return self._function(x.clone(), level)  # which may write to it
 
 
 def as_score(score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> Score:
@@ -107,6 +108,7 @@ class NetworkScore(Score):
             The state keeps its own dtype: the cast is at the network's door.
 
     Raises:
+        TypeError: For a network that is not callable or returns no tensor, and a schedule that is none.
         ValueError: For an unknown ``predicts``, a level that varies within a sample, or an output of another shape.
     """
 
@@ -115,6 +117,10 @@ class NetworkScore(Score):
     ) -> None:
         if predicts not in VIEWS:
             raise ValueError(f"predicts must be one of {', '.join(VIEWS)}, got {predicts!r}")
+        if not callable(network):
+            raise TypeError(f"network must be called as network(x, time), got {type(network).__name__}")
+        if not isinstance(schedule, Schedule):
+            raise TypeError(f"schedule must be a Schedule such as VP.linear(), got {schedule!r:.60}")
         if dtype is None and isinstance(network, torch.nn.Module):
             dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
         self.network, self.predicts, self.dtype = network, predicts, dtype
@@ -138,8 +144,7 @@ class NetworkScore(Score):
         # By a factor that is 1 when the level already is the network's: only σ/α has to agree.
         norm = torch.sqrt(level.alpha**2 + level.sigma**2)
         factor = torch.sqrt(own.alpha**2 + own.sigma**2).reshape(norm.shape) / norm
-        if factor.shape:  # 0-d numbers stay on the CPU: no copy to wait for
-            factor = factor.to(x)
+        factor = ready(factor, x)
         state = x * factor
         dtype = self.dtype or x.dtype
         clock_dtype = torch.float64 if dtype == torch.float64 else torch.float32
@@ -147,8 +152,10 @@ class NetworkScore(Score):
             clock = torch.full((batch,), float(time), dtype=clock_dtype, device=x.device)
         else:
             clock = time.to(x.device, clock_dtype).expand(batch)
-        output = self.network(state.to(dtype), clock)
-        output = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+        output = self.network(state.to(dtype, copy=True), clock)  # a copy: the network may write to it
+        output = output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
+        if not isinstance(output, Tensor):
+            raise TypeError(f"the network returned {type(output).__name__}; expected a tensor shaped as x")
         output = output.to(x.dtype)
         if output.shape != x.shape:
             raise ValueError(
@@ -176,6 +183,8 @@ class GuidedScore(Score):
     def __init__(self, conditional: Score, unconditional: Score, scale: float) -> None:
         self.conditional, self.unconditional = as_score(conditional), as_score(unconditional)
         self.scale = float(scale)
+        if not math.isfinite(self.scale):
+            raise ValueError(f"scale (w) must be a finite number, got {scale}")
         self.schedule = self.conditional.schedule or self.unconditional.schedule
 
     @property
@@ -212,6 +221,12 @@ class CountedScore(Score):
     def needs_signal(self) -> bool:
         """That of the score."""
         return self._score.needs_signal
+
+    @property
+    def log_prob(self) -> Callable[..., Tensor]:
+        """The log density of the score, where it has one; not counted."""
+        log_prob: Callable[..., Tensor] = self._score.log_prob  # type: ignore[attr-defined]
+        return log_prob
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """One counted evaluation."""

@@ -311,8 +311,17 @@ def test_divergence_is_told_with_its_step_its_level_and_a_remedy(calls, where, r
         sampler(OBSERVATION, generator=_seed())
     told = str(diverged.value)
     assert f"no longer finite {where} at {sampler.levels[reached]} (3 of 3 samples)" in told
-    assert told.endswith(sampler.remedy)
-    assert "step_size" in sampler.remedy
+    assert told.endswith("the model returned NaN or infinite values at a finite state; check its weights, or its dtype")
+
+
+def test_early_stop_and_the_logger_see_past_entries_without_noise():
+    clean = torch.tensor([[1.0, 1.0], [0.6, 0.8]]).unsqueeze(-1)  # (α, 1) and (α, σ): the first sample is clean
+    levels = [NoiseLevel(clean[:, 0], torch.tensor([[0.0], [0.8]])), NoiseLevel(1.0, 0.0)]
+    early, rows = EarlyStop(threshold=100.0, patience=1), []
+    logger = LightningLogger(SimpleNamespace(log_metrics=lambda metrics, step: rows.append(metrics)))
+    LanPaint(TARGET, levels=levels, inner_steps=6, callbacks=[early, logger])((2, 2), generator=_seed())
+    assert early.inner_steps == [2]
+    assert all(math.isfinite(value) for row in rows for value in row.values())
 
 
 def test_divergence_counts_the_samples_that_it_concerns():
@@ -350,7 +359,7 @@ def test_divergence_on_another_device_is_checked_once_a_level():
     )
     elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"))  # nothing else of x is looked at
     assert finite.on_inner_end(sampler, SimpleNamespace(x=elsewhere, kind="inner")) is None
-    bad = {"x": torch.full((2, 2), math.nan), "observation": Observation.none((2, 2))}
+    bad = {"x": torch.full((2, 2), math.nan), "observation": Observation.none((2, 2)), "prediction": None}
     with pytest.raises(DivergenceError):
         finite.on_level_end(sampler, SimpleNamespace(kind="outer", step=0, level=level, **bad))
 

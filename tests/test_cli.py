@@ -2,8 +2,10 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -25,6 +27,17 @@ def lanpaint(*arguments, cwd=None):
     )
 
 
+def _png_of_16_bits(width, height):
+    """A colour PNG of 16 bits per channel, which Pillow reads but cuts to 8, and does not write."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = (b"\0" + bytes(6 * width)) * height
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
@@ -39,6 +52,9 @@ def files(tmp_path_factory):
     Image.fromarray(np.pad(mask, (0, 1))).save(folder / "nine-mask.png")
     Image.new("RGB", (8, 8), (200, 30, 30)).save(folder / "red.png")
     (folder / "text.png").write_text("not an image")
+    (folder / "deep.png").write_bytes(_png_of_16_bits(8, 8))
+    frames = [Image.new("L", (8, 8), grey) for grey in (0, 255)]
+    frames[0].save(folder / "film.gif", save_all=True, append_images=frames[1:])
     (folder / "empty").mkdir()
     return folder
 
@@ -72,7 +88,10 @@ def test_inpaint_takes_a_folder_and_every_option(files):
 
 MISTAKES = {
     "no such image": (["inpaint", "nothing.png", "mask.png", "-o", "x.png"], "nothing.png does not exist"),
-    "not an image": (["inpaint", "text.png", "mask.png", "-o", "x.png"], "text.png cannot be read as an image"),
+    "not an image": (
+        ["inpaint", "text.png", "mask.png", "-o", "x.png"],
+        "the image text.png is not an image; give a PNG",
+    ),
     "a folder": (["inpaint", "empty", "mask.png", "-o", "x.png"], "is a folder"),
     "mask of another size": (
         ["inpaint", "digit.png", "narrow.png", "-o", "x.png"],
@@ -117,6 +136,22 @@ MISTAKES = {
         ["bench", "star", "--samples", 200, "--expected-noise", 1, "--quiet"],
         "lower step_size (η, now 0.15) or expected_noise (a, now 1)",
     ),
+    "no such mask": (["inpaint", "digit.png", "nothing.png", "-o", "x.png"], "the mask nothing.png does not exist"),
+    "the image as output": (
+        ["inpaint", "digit.png", "mask.png", "-o", "digit.png"],
+        "is the image itself; name another",
+    ),
+    "a folder that is not there": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--model", "/nobody/nothing"],
+        "there is no such folder",
+    ),
+    "16 bits": (["inpaint", "deep.png", "mask.png", "-o", "x.png"], "more than 8 bits per channel"),
+    "a film": (["inpaint", "film.gif", "mask.png", "-o", "x.png"], "has 2 frames; give a still image"),
+    "negative inner steps": (
+        ["bench", "gauss2", "--method", "replace", "--inner-steps", -3],
+        "inner_steps must be a whole number",
+    ),
+    "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),
     "too few digits": (["demo", "--count", 2, "-o", "x.png"], "must be from 8 to"),
 }
 

@@ -15,7 +15,7 @@ from lanpaint import (
     Sampler,
     uniform_log_snr,
 )
-from tests.exact import affine_step
+from lanpaint.verification import affine_step
 from toy_models import Gaussian, GaussianMixture
 
 LEVEL = NoiseLevel(0.8, 0.6)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lanpaint.images import hole_psnr, read_mask, read_picture, to_pixels, write_picture
+from lanpaint.images import check_output, hole_psnr, read_mask, read_picture, replacing, to_pixels, write_picture
 from lanpaint.masks import MASKS
 
 
@@ -111,3 +111,32 @@ def test_hole_psnr_sees_the_hole_alone():
     x[1, 0, 0, :2] = torch.tensor([0.0, 2.0])  # clamped to 1: mean square 0.5
     expected = 10 * np.log10(4 / np.array([0.04, 0.5]))
     assert np.allclose(hole_psnr(x, truth, known).numpy(), expected, atol=1e-5)
+
+
+def test_a_write_that_fails_leaves_the_file_that_was_there(tmp_path):
+    path = tmp_path / "out.png"
+    path.write_text("precious")
+
+    def fail():
+        with replacing(path) as part:
+            part.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_output_that_cannot_be_written_is_told_at_once(tmp_path):
+    for name, reason in (("x" * 300 + ".png", "File name too long"), ("/proc/x.png", "cannot write /proc/x.png")):
+        with pytest.raises(ValueError, match=reason):
+            check_output(tmp_path / name)
+
+
+def test_a_photo_on_its_side_is_read_upright(tmp_path, rng):
+    array = rng.integers(0, 256, (4, 6), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by a quarter
+    Image.fromarray(array).save(tmp_path / "side.png", exif=exif)
+    assert np.array_equal(read_picture(tmp_path / "side.png").pixels[0].numpy(), np.rot90(array, -1))

@@ -18,6 +18,13 @@ from lanpaint.schedules import VP, Schedule
 from lanpaint.score import NetworkScore
 
 _VIEWS: dict[str, View] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "denoised"}
+# Schedulers of variance-preserving models: all read the same noise schedule off the same settings.
+_VARIANCE_PRESERVING = (
+    *("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler"),
+    *("EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler"),
+    *("KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
+    *("DPMSolverSDEScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler"),
+)
 
 
 def schedule_of(scheduler: Any) -> tuple[Schedule, View]:
@@ -87,32 +94,51 @@ def load_pixel_model(
     from diffusers import DDPMScheduler, UNet2DModel
 
     folder = Path(source)
-    if folder.is_dir():
+    if str(source) and folder.is_dir():
         _check_folder(folder)
+    elif folder.is_absolute():
+        raise ValueError(f"unknown model {str(source)!r}: there is no such folder")
     elif "/" not in str(source).strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin", ".pt"):
         raise ValueError(
             f"unknown model {str(source)!r}; give digits, a diffusers folder, or a hub id such as org/name"
         )
     try:
         local = {"local_files_only": folder.is_dir()}
-        unet = UNet2DModel.from_pretrained(
-            source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, **local
+        _check_class(UNet2DModel.load_config(source, subfolder="unet", **local), "unet", ("UNet2DModel",))
+        config = DDPMScheduler.load_config(source, subfolder="scheduler", **local)
+        _check_class(config, "scheduler", _VARIANCE_PRESERVING)
+        scheduler = DDPMScheduler.from_config(config)
+        unet, loaded = UNet2DModel.from_pretrained(
+            source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **local
         )
-        scheduler = DDPMScheduler.from_pretrained(source, subfolder="scheduler", **local)
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):  # would be random, or left out
+            if loaded[what]:
+                raise ValueError(f"its weights do not fit its unet/config.json: {what} {list(loaded[what])[:2]}")
+        if getattr(unet.config, "num_class_embeds", None) or getattr(unet.config, "class_embed_type", None):
+            raise ValueError("it is a class-conditional model; an unconditional one is needed")
+        return PixelModel(unet.to(device).eval().requires_grad_(False), scheduler)
+    except Exception as error:  # whatever a foreign folder can do to the libraries that read it
+        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"cannot load {str(source)!r} as an unconditional pixel-space model (unet/ and scheduler/): {reason}"
+            f"cannot load {str(source)!r} as an unconditional pixel-space model (unet/ and scheduler/): "
+            + " ".join(line.strip() for line in lines[:2])
         ) from error
-    if getattr(unet.config, "num_class_embeds", None):
-        raise ValueError(f"{str(source)!r} is a class-conditional model; an unconditional one is needed")
-    unet = unet.to(device).eval().requires_grad_(False)
-    return PixelModel(unet, scheduler)
+
+
+def _check_class(config: Any, part: str, expected: tuple[str, ...]) -> None:
+    given = config.get("_class_name") if isinstance(config, dict) else None
+    if given not in expected:
+        raise ValueError(f"its {part} is {given or 'of no class'}; supported: {', '.join(expected)}")
 
 
 def _check_folder(folder: Path) -> None:
     index = folder / "model_index.json"
-    parts = json.loads(index.read_text()) if index.is_file() else {}
+    try:
+        parts = json.loads(index.read_text()) if index.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{index} is not valid JSON: {error}") from error
+    if not isinstance(parts, dict):
+        raise ValueError(f"{index} is not a pipeline's index")
     extra = sorted(set(parts) & {"vae", "vqvae", "text_encoder", "transformer"})
     if extra:
         raise ValueError(f"{folder} has {', '.join(extra)}: not an unconditional pixel-space model")

@@ -2,6 +2,24 @@
 
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.fast_langevin import FastLangevin, FastLangevinState
+from lanpaint.dynamics.hfhr import HFHR
 from lanpaint.dynamics.langevin import Langevin
+from lanpaint.dynamics.metropolis import MALA, Metropolis, MetropolisState
+from lanpaint.dynamics.preconditioned import Preconditioned, PreconditionedState
+from lanpaint.dynamics.underdamped import Underdamped, UnderdampedState
 
-__all__ = ["Dynamics", "FastLangevin", "FastLangevinState", "Langevin", "State"]
+__all__ = [
+    "HFHR",
+    "MALA",
+    "Dynamics",
+    "FastLangevin",
+    "FastLangevinState",
+    "Langevin",
+    "Metropolis",
+    "MetropolisState",
+    "Preconditioned",
+    "PreconditionedState",
+    "State",
+    "Underdamped",
+    "UnderdampedState",
+]

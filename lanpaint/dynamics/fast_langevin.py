@@ -12,13 +12,13 @@ kick would count twice over half a step, and the sampled variance would be off b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from lanpaint.drift import Drift
+from lanpaint.drift import Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
-from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator
+from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator, Solution
 from lanpaint.randomness import NoiseSource
 
 
@@ -29,19 +29,22 @@ class FastLangevinState(State):
     Attributes:
         x: Position, shape (B, …).
         momentum: q = dx/dτ, shape of x; None in the overdamped limit.
-        constant: C = s + A x where it was evaluated last, shape of x; None before the first evaluation.
-        whole: Exact solution over dτ.
-        half: Exact solution over dτ/2.
+        constant: C = s + A x where it was evaluated last, shape of x; None before the first evaluation, and for the
+            first-order scheme, which remembers nothing.
+        whole: Exact solution over dτ, for a step of Alg. 2.
+        half: Exact solution over dτ/2, for one of Alg. 3.
         damping: A.
-        kick: What C − C₀ is multiplied by at the middle of a step: Γ dτ on the momentum, dτ on the position if Γ = ∞.
+        position_kick: What C − C₀ is multiplied by in the middle of a step and added to the position; None for 0.
+        momentum_kick: The same for the momentum.
     """
 
     momentum: Tensor | None
     constant: Tensor | None
-    whole: Oscillator | OrnsteinUhlenbeck
-    half: Oscillator | OrnsteinUhlenbeck
+    whole: Solution
+    half: Solution
     damping: Tensor
-    kick: Tensor
+    position_kick: Tensor | None
+    momentum_kick: Tensor | None
 
 
 class FastLangevin(Dynamics):
@@ -58,55 +61,69 @@ class FastLangevin(Dynamics):
     """
 
     def __init__(self, friction: float = 15.0, order: int = 2) -> None:
-        if not friction > 0:
-            raise ValueError(f"friction (γ) must be positive, math.inf included, got {friction}")
+        if not (1e-6 <= friction <= 1e6 or friction == math.inf):
+            raise ValueError(f"friction (γ) must be positive, from 1e-6 to 1e6 or infinite (inf), got {friction}")
         if order not in (1, 2):
             raise ValueError(f"order must be 1 (Alg. 2) or 2 (Alg. 3), got {order!r}")
         self.friction, self.order = float(friction), order
 
-    def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> FastLangevinState:
-        """Momentum drawn from N(0, Γ) (Alg. 1), coefficients solved once for the level."""
-        damping, step = drift.damping, drift.step
-        whole: Oscillator | OrnsteinUhlenbeck
-        half: Oscillator | OrnsteinUhlenbeck
+    def solve(self, damping: Tensor, time: Tensor) -> Solution:
+        """The exact solution for a held C, compact coefficients."""
         if math.isinf(self.friction):
-            momentum, kick = None, step
-            whole, half = (OrnsteinUhlenbeck.solve(damping, time) for time in (step, step / 2))
-        else:
-            friction = self.friction**2 * damping
-            momentum, kick = drift.spread(friction.sqrt(), x) * noise(x), friction * step
-            whole, half = (Oscillator.solve(friction, damping, time) for time in (step, step / 2))
+            return OrnsteinUhlenbeck.solve(damping, time)
+        return Oscillator.solve(self.friction**2 * damping, damping, time)
+
+    def kicks(self, damping: Tensor, time: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What C − C₀ adds to position and momentum over a time, compact (Eq. 125)."""
+        if math.isinf(self.friction):
+            return time, None
+        return None, self.friction**2 * damping * time
+
+    def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What s(x) and ξ are multiplied by in a first-order step, where it has no momentum."""
+        if not math.isinf(self.friction) or self.order != 1:
+            raise TypeError(
+                "a Gaussian proposal of the position alone takes FastLangevin(friction=math.inf, order=1), "
+                f"got friction {self.friction:g} and order {self.order}"
+            )
+        exact = OrnsteinUhlenbeck.solve(drift.damping, drift.step).spread(drift, x)
+        return exact.position_force, exact.position_noise
+
+    def momentum_variance(self, damping: Tensor) -> Tensor | None:
+        """Γ, the variance of the momentum at stationarity, compact (Eq. 158); None in the overdamped limit."""
+        return None if math.isinf(self.friction) else self.friction**2 * damping
+
+    def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> FastLangevinState:
+        """Momentum drawn from its stationary law (Alg. 1), coefficients solved once for the level."""
+        damping, step = drift.damping, drift.step
+        variance = self.momentum_variance(damping)
+        position_kick, momentum_kick = (k if k is None else drift.spread(k, x) for k in self.kicks(damping, step))
         return FastLangevinState(
             x=x,
-            momentum=momentum,
+            momentum=None if variance is None else drift.spread(variance.sqrt(), x) * noise(x),
             constant=None,
-            whole=whole.spread(drift, x),
-            half=half.spread(drift, x),
+            whole=self.solve(damping, step).spread(drift, x),
+            half=self.solve(damping, step / 2).spread(drift, x),
             damping=drift.spread(damping, x),
-            kick=drift.spread(kick, x),
+            position_kick=position_kick,
+            momentum_kick=momentum_kick,
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> FastLangevinState:
         """One step of Alg. 2 (first order, and first after init) or Alg. 3 (second order)."""
         assert isinstance(state, FastLangevinState)
         x, momentum, old = state.x, state.momentum, state.constant
-        if old is None or self.order == 1:
-            drifted = drift(x)
-            constant = drifted + state.damping * x
-            x, momentum = self._advance(state.whole, x, momentum, drifted, noise)
-        else:
-            x, momentum = self._advance(state.half, x, momentum, old - state.damping * x, noise)
-            constant = drift(x) + state.damping * x
-            kick = state.kick * (constant - old)
-            x, momentum = (x + kick, None) if momentum is None else (x, momentum + kick)
-            x, momentum = self._advance(state.half, x, momentum, old - state.damping * x, noise)
-        return FastLangevinState(x, momentum, constant, state.whole, state.half, state.damping, state.kick)
-
-    @staticmethod
-    def _advance(
-        solution: Oscillator | OrnsteinUhlenbeck, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
-    ) -> tuple[Tensor, Tensor | None]:
-        if isinstance(solution, OrnsteinUhlenbeck):
-            return solution.advance(x, force, noise), None
-        assert momentum is not None
-        return solution.advance(x, momentum, force, noise)
+        if old is None:
+            score = drift(x)
+            constant = add_terms(score, (state.damping, x)) if self.order == 2 else None
+            x, momentum = state.whole.advance(x, momentum, score, noise)
+            return replace(state, x=x, momentum=momentum, constant=constant)
+        x, momentum = state.half.advance(x, momentum, add_terms(old, (-state.damping, x)), noise)
+        constant = add_terms(drift(x), (state.damping, x))
+        change = constant - old
+        if state.momentum_kick is not None and momentum is not None:
+            momentum = add_terms(momentum, (state.momentum_kick, change))
+        if state.position_kick is not None:
+            x = add_terms(x, (state.position_kick, change))
+        x, momentum = state.half.advance(x, momentum, add_terms(old, (-state.damping, x)), noise)
+        return replace(state, x=x, momentum=momentum, constant=constant)

@@ -7,7 +7,9 @@ On a Gaussian of precision Λ a step is stable while Λ dτ < 2.
 
 from __future__ import annotations
 
-from lanpaint.drift import Drift
+from torch import Tensor
+
+from lanpaint.drift import Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.randomness import NoiseSource
 
@@ -17,7 +19,9 @@ class Langevin(Dynamics):
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> State:
         """From x to x + s(x) dτ + √(2 dτ) ξ."""
-        x = state.x
-        dtau = drift.spread(drift.step, x)
-        spread = drift.spread((2 * drift.step).sqrt(), x)
-        return State(x + drift(x) * dtau + spread * noise(x))
+        move, scatter = self.proposal(drift, state.x)
+        return State(add_terms(state.x, (move, drift(state.x)), (scatter, noise(state.x))))
+
+    def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What s(x) and ξ are multiplied by in a step, each broadcasting against x."""
+        return drift.spread(drift.step, x), drift.spread((2 * drift.step).sqrt(), x)

@@ -26,12 +26,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift
+from lanpaint.drift import Drift, add_terms
 from lanpaint.randomness import NoiseSource
 
 _QUADRATURE_H = 1.5  # quadrature where h ≤ 1.5 and |ω| ≤ 4: 16 nodes leave 1e-16 there
@@ -48,6 +49,18 @@ def _phi(a: Tensor) -> Tensor:
 def _nodes() -> list[tuple[float, float]]:
     points, weights = np.polynomial.legendre.leggauss(16)
     return [((1 + p) / 2, w / 2) for p, w in zip(points.tolist(), weights.tolist(), strict=True)]
+
+
+class Solution(Protocol):
+    """A linear stochastic equation solved exactly over one time, C being held."""
+
+    def spread(self, drift: Drift, x: Tensor) -> Solution:
+        """The coefficients as tensors that broadcast against x."""
+
+    def advance(
+        self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor | None]:
+        """Position and momentum after the time, from those before it and the force C − A x there."""
 
 
 @dataclass(frozen=True)
@@ -155,15 +168,20 @@ class Oscillator:
         """These coefficients as tensors that broadcast against x."""
         return replace(self, **{f.name: drift.spread(getattr(self, f.name), x) for f in fields(self)})
 
-    def advance(self, x: Tensor, momentum: Tensor, force: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-        """Position and momentum after the time, from those before it and the force C − A x there."""
+    def advance(
+        self, x: Tensor, momentum: Tensor | None, force: Tensor | None, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor]:
+        """Position and momentum after the time, from those before it and the force C − A x there; None is no force."""
+        assert momentum is not None
         first, second = noise(x), noise(x)
-        position = x + self.position_momentum * momentum + self.position_force * force + self.position_noise * first
-        momentum = (
-            self.momentum_momentum * momentum
-            + self.momentum_force * force
-            + self.momentum_shared_noise * first
-            + self.momentum_noise * second
+        pushed = [] if force is None else [(self.position_force, force)]
+        position = add_terms(x, (self.position_momentum, momentum), *pushed, (self.position_noise, first))
+        pushed = [] if force is None else [(self.momentum_force, force)]
+        momentum = add_terms(
+            self.momentum_momentum * momentum,
+            *pushed,
+            (self.momentum_shared_noise, first),
+            (self.momentum_noise, second),
         )
         return position, momentum
 
@@ -190,6 +208,6 @@ class OrnsteinUhlenbeck:
         """These coefficients as tensors that broadcast against x."""
         return OrnsteinUhlenbeck(drift.spread(self.position_force, x), drift.spread(self.position_noise, x))
 
-    def advance(self, x: Tensor, force: Tensor, noise: NoiseSource) -> Tensor:
-        """Position after the time, from the one before it and the force C − A x there."""
-        return x + self.position_force * force + self.position_noise * noise(x)
+    def advance(self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource) -> tuple[Tensor, None]:
+        """Position after the time, from the one before it and the force C − A x there; there is no momentum."""
+        return add_terms(x, (self.position_force, force), (self.position_noise, noise(x))), None

@@ -33,8 +33,12 @@ from lanpaint.spacings import Spacing, as_spacing
 
 
 def _check_levels(levels: list[NoiseLevel], score: Score) -> None:
+    if not all(isinstance(level, NoiseLevel) for level in levels):
+        raise TypeError(f"levels must be NoiseLevel(alpha, sigma), got {levels[:3]!r:.60}")
     if len(levels) < 2 or bool((levels[-1].sigma != 0).any()) or bool((levels[-1].alpha != 1).any()):
         raise ValueError("levels must be at least two, noisiest first, the last one clean: NoiseLevel(1.0, 0.0)")
+    if any(bool(((level.alpha == 0) & (level.sigma == 0)).any()) for level in levels):
+        raise ValueError("a level has α = σ = 0, where there is nothing left of signal or noise")
     # σ/α falls where the angle does, α = 0 included.
     angles = [torch.atan2(level.sigma, level.alpha) for level in levels]
     for step, (here, there) in enumerate(itertools.pairwise(angles)):
@@ -43,7 +47,7 @@ def _check_levels(levels: list[NoiseLevel], score: Score) -> None:
     if score.needs_signal and bool((levels[0].alpha == 0).any()):
         raise ValueError(
             "the first level has α = 0, where a score (or ε) does not determine x̂₀; start just below: "
-            "Flow(first_time=0.999), spacing='logsnr', or levels of your own"
+            "spacing 'logsnr' (--levels logsnr), Flow(first_time=0.999), or levels of your own"
         )
     if score.schedule is not None:
         outside = sum(not score.schedule.covers(level) for level in levels[:-1])
@@ -61,19 +65,20 @@ class Sampler:
     Args:
         score: The model: a :class:`~lanpaint.score.Score` or a function ``score(x, level)``.
         steps: Outer steps S ≥ 1.
-        solver: Outer step; Euler by default, as in the paper.
+        solver: Outer step; Euler by default, as in the paper. One of diffusers brings its own levels.
         schedule: Noise schedule; by default the model's own, else the linear VP schedule of the paper's benchmarks.
-        spacing: Which of its levels to visit: ``"paper"`` (uniform in time), ``"logsnr"``, ``"karras"``, or a function
-            of (schedule, steps).
+        spacing: Which of its levels to visit: ``"paper"`` (uniform in time, the default), ``"logsnr"``, ``"karras"``,
+            or a function of (schedule, steps).
         levels: The levels themselves instead of schedule and spacing: of σ/α that never rises, the last one clean
             (α = 1, σ = 0). Each of shape () for the batch, or any that broadcasts to the samples'.
         callbacks: See :mod:`lanpaint.callbacks`.
         progress: Show a progress bar.
 
     Raises:
-        TypeError: When ``score`` is neither.
-        ValueError: For a number of steps below 1, an unknown spacing, levels that rise or do not end clean, and a first
-            level without signal (α = 0) for a score that then does not determine x̂₀.
+        TypeError: When ``score`` is neither, and for other parts that are not what they should be.
+        ValueError: For levels that are given twice over, a number of steps below 1, an unknown spacing, levels that
+            rise or do not end clean, and a first level without signal (α = 0) for a score that then does not determine
+            x̂₀.
 
     Warns:
         UserWarning: When a level lies outside of what the model's own schedule covers.
@@ -90,19 +95,31 @@ class Sampler:
         steps: int = 20,
         solver: Solver | None = None,
         schedule: Schedule | None = None,
-        spacing: str | Spacing = "paper",
+        spacing: str | Spacing | None = None,
         levels: Sequence[NoiseLevel] | None = None,
         callbacks: Sequence[Callback] = (),
         progress: bool = False,
     ) -> None:
         self.score = as_score(score)
         self.solver = solver or Euler()
-        if levels is None:
-            levels = as_spacing(spacing)(schedule or self.score.schedule or VP.linear(), steps)
-        self.levels = list(levels)
+        for name, part, kind in (("solver", self.solver, Solver), ("schedule", schedule, Schedule)):
+            if part is not None and not isinstance(part, kind):
+                raise TypeError(f"{name} must be a {kind.__name__}, an instance, got {part!r:.60}")
+        own = self.solver.levels(steps)
+        sources = {"levels": levels, "schedule or spacing": schedule or spacing, "the solver's own levels": own}
+        given = [source for source, value in sources.items() if value is not None]
+        if len(given) > 1:
+            raise ValueError(f"levels come from one place, got {' and '.join(given)}; leave all but one out")
+        if own is None and levels is None:
+            levels = as_spacing(spacing or "paper")(schedule or self.score.schedule or VP.linear(), steps)
+        self.levels = list(own or levels or [])
+        self._asked_steps = len(self.levels) - 1 if own is None else steps
         _check_levels(self.levels, self.score)
         self.scale = max(float((level.alpha**2 + level.sigma**2).max()) for level in self.levels) ** 0.5
         self.callbacks = [FiniteCheck(), *callbacks, *([ProgressBar()] if progress else [])]
+        for callback in self.callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must be Callback instances, got {callback!r:.60}")
 
     @property
     def steps(self) -> int:
@@ -173,7 +190,13 @@ class Sampler:
             inner 1 (4, 2)
             outer 1 (4, 2)
         """
-        observation = observation if isinstance(observation, Observation) else Observation.none(observation)
+        if not isinstance(observation, Observation):
+            if isinstance(observation, Tensor) or not isinstance(observation, Sequence):
+                raise TypeError(
+                    "give an Observation(values, known), or the shape (B, …) of the samples, "
+                    f"got {type(observation).__name__}"
+                )
+            observation = Observation.none(observation)
         if noise is not None and generator is not None:
             raise ValueError("give generator or noise, not both")
         noise = noise or NormalNoise(generator)
@@ -208,7 +231,7 @@ class Sampler:
     def _run(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
         try:
             stop = self._call("on_run_start", moment)
-            solver_state = self.solver.init(moment.x)
+            solver_state = self.solver.init(moment.x, self._asked_steps)
             for step in range(self.steps):
                 if stop is Stop.RUN:
                     break

@@ -8,7 +8,7 @@ gradients.
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -22,8 +22,12 @@ from lanpaint.samplers.replace import Replace
 from lanpaint.score import Score
 
 
-def check_inner(inner_steps: int, step_size: float) -> None:
-    """Raise ValueError unless there are 0 or more inner steps of a positive size."""
+def check_inner(inner_steps: int, step_size: float, dynamics: Dynamics | None = None) -> None:
+    """Raise ValueError unless there are 0 or more inner steps of a positive size; TypeError for no Dynamics."""
+    if dynamics is not None and not isinstance(dynamics, Dynamics):
+        raise TypeError(f"dynamics must be a Dynamics, an instance, got {dynamics!r:.60}")
+    if isinstance(step_size, bool) or not isinstance(step_size, Real):
+        raise TypeError(f"step_size (η) must be a number, got {step_size!r}")
     if isinstance(inner_steps, bool) or not isinstance(inner_steps, Integral) or inner_steps < 0:
         raise ValueError(f"inner_steps must be a whole number of at least 0, got {inner_steps!r}")
     if not 0 < step_size < float("inf"):
@@ -57,7 +61,7 @@ class LangevinPaint(Replace):
         dynamics: Dynamics | None = None,
         **options: Any,
     ) -> None:
-        check_inner(inner_steps, step_size)
+        check_inner(inner_steps, step_size, dynamics)
         super().__init__(score, **options)
         self.inner_steps, self.step_size = inner_steps, step_size
         self.dynamics = dynamics or Langevin()

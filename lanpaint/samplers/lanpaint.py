@@ -51,7 +51,7 @@ class LanPaint(Replace):
         dynamics: Dynamics | None = None,
         **options: Any,
     ) -> None:
-        check_inner(inner_steps, step_size)
+        check_inner(inner_steps, step_size, dynamics)
         if not guidance > -1:
             raise ValueError(f"guidance (λ) must exceed −1, got {guidance}; at −1 nothing holds the known part")
         if dynamics is not None and friction is not None:

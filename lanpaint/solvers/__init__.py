@@ -1,6 +1,9 @@
-"""Solvers: outer steps from one noise level to the next."""
+"""Solvers: outer steps of the reverse process."""
 
 from lanpaint.solvers.base import Solver, SolverState
+from lanpaint.solvers.ddim import DDIM, DDPM
+from lanpaint.solvers.dpm_solver import DPMSolver
 from lanpaint.solvers.euler import Euler
+from lanpaint.solvers.heun import Heun
 
-__all__ = ["Euler", "Solver", "SolverState"]
+__all__ = ["DDIM", "DDPM", "DPMSolver", "Euler", "Heun", "Solver", "SolverState"]

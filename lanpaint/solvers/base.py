@@ -28,8 +28,12 @@ class SolverState:
 class Solver(ABC):
     """One outer step of the reverse process, from a noise level to a cleaner one."""
 
-    def init(self, x: Tensor) -> SolverState:
-        """The state at the first level."""
+    def levels(self, steps: int) -> list[NoiseLevel] | None:
+        """The levels that the solver insists on for a number of steps; None when it takes any."""
+        return None
+
+    def init(self, x: Tensor, steps: int) -> SolverState:
+        """The state at the first level of a run of ``steps`` steps."""
         return SolverState(x)
 
     @abstractmethod

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lanpaint import Drift, FastLangevin
-from tests.exact import ScriptedNoise, affine_step, gaussian_drift, measured_order, settled, zero_noise
+from lanpaint.verification import ScriptedNoise, affine_step, gaussian_drift, measured_order, settled, zero_noise
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.3, -1.0], dtype=torch.float64)
@@ -101,7 +101,7 @@ def test_the_overdamped_limit_draws_half_the_random_numbers():
         dynamics, drift = FastLangevin(friction), gaussian_drift(PRECISION, MEAN, 1.0, 0.1)
         state, counter = settled(dynamics, torch.zeros(1, 2, dtype=torch.float64), drift), ScriptedNoise()
         dynamics.step(state, drift, counter)
-        counts[friction] = counter.count
+        counts[friction] = len(counter.shapes)
     assert counts == {15.0: 4, math.inf: 2}
 
 

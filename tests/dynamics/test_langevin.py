@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lanpaint import Drift, Langevin, State
-from tests.exact import affine_step, gaussian_drift, measured_order
+from lanpaint.verification import affine_step, gaussian_drift, measured_order
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.3, -1.0], dtype=torch.float64)

@@ -1,0 +1,122 @@
+"""Hessian-free high-resolution dynamics, HFHR (LanPaint, Eq. 128–131; Li, Zha & Tao, 2022).
+
+Underdamped Langevin dynamics with some overdamped Langevin dynamics added to its position. In the paper's units
+(Eq. 129, 130), with Ψ ≥ 1,
+
+    dx = q dτ + (1 − 1/Ψ) s dτ + √(2 (1 − 1/Ψ)) dW₁
+    dq = Γ (−q dτ + s/Ψ dτ + √(2/Ψ) dW₂)
+
+Its law at stationarity is p(x) N(q; 0, Γ/Ψ). Ψ = 1 is fast Langevin dynamics, Γ = ∞ overdamped Langevin dynamics for
+any Ψ.
+
+Holding C = s + A x as FLD does, both halves are solved exactly: the position's own share is an Ornstein–Uhlenbeck
+process over the time (1 − 1/Ψ) τ, the rest an oscillator of damping A/Ψ. A step is half of the first, the second, half
+of the first; each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law is exact at any step where C is constant.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from lanpaint.drift import Drift, add_terms
+from lanpaint.dynamics.fast_langevin import FastLangevin
+from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator, Solution
+from lanpaint.randomness import NoiseSource
+
+
+@dataclass(frozen=True)
+class SplitOscillator:
+    """Half an Ornstein–Uhlenbeck step of the position, an oscillator, and the other half.
+
+    Attributes:
+        position: The exact half step of the position.
+        oscillator: The exact step of position and momentum, which takes the force C − A x in units that include 1/Ψ.
+        damping: A, by which a move of the position changes the force.
+    """
+
+    position: OrnsteinUhlenbeck
+    oscillator: Oscillator
+    damping: Tensor
+
+    @classmethod
+    def solve(cls, friction: Tensor, damping: Tensor, psi: float, time: Tensor) -> SplitOscillator:
+        """Coefficients for Γ > 0, A ≥ 0, Ψ ≥ 1 and τ ≥ 0."""
+        position = OrnsteinUhlenbeck.solve(damping, (1 - 1 / psi) * time / 2)
+        plain = Oscillator.solve(friction, damping / psi, time)
+        oscillator = replace(
+            plain,
+            position_force=plain.position_force / psi,
+            momentum_force=plain.momentum_force / psi,
+            position_noise=plain.position_noise / math.sqrt(psi),
+            momentum_shared_noise=plain.momentum_shared_noise / math.sqrt(psi),
+            momentum_noise=plain.momentum_noise / math.sqrt(psi),
+        )
+        return cls(position, oscillator, damping)
+
+    def spread(self, drift: Drift, x: Tensor) -> SplitOscillator:
+        """These coefficients as tensors that broadcast against x."""
+        return SplitOscillator(
+            self.position.spread(drift, x), self.oscillator.spread(drift, x), drift.spread(self.damping, x)
+        )
+
+    def advance(
+        self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor | None]:
+        """Position and momentum after the time, from those before it and the force C − A x there."""
+        for solution in (self.position, self.oscillator, self.position):
+            before = x
+            x, moved = solution.advance(x, momentum, force, noise)
+            momentum = momentum if moved is None else moved
+            force = add_terms(force, (-self.damping, x - before))
+        return x, momentum
+
+
+class HFHR(FastLangevin):
+    """HFHR dynamics (LanPaint, Eq. 130). One evaluation a step.
+
+    Args:
+        friction: γ in (0, ∞] with Γ = γ² A, as for :class:`FastLangevin`.
+        psi: Ψ ≥ 1, how much the position moves on its own account: 1 not at all, ∞ not otherwise. 2 by default, half
+            and half.
+        alpha: α ≥ 0 of Eq. 128 instead of ``psi``, in units in which the mass is 1/A: Ψ = 1 + α γ √Ψ there.
+        order: 1 holds C over a step, 2 corrects it at its middle as FLD's second-order scheme does. 2 by default.
+
+    Raises:
+        ValueError: For both ``psi`` and ``alpha``, Ψ < 1, α < 0, and as :class:`FastLangevin`.
+    """
+
+    def __init__(
+        self, friction: float = 15.0, psi: float | None = None, *, alpha: float | None = None, order: int = 2
+    ) -> None:
+        super().__init__(friction, order)
+        if psi is not None and alpha is not None:
+            raise ValueError("give psi (Ψ) or alpha (α), not both")
+        if alpha is not None:
+            if not 0 <= alpha < math.inf or math.isinf(friction):
+                raise ValueError(f"alpha (α) must be a number of at least 0, with a finite friction, got {alpha}")
+            # Γ = γ'²/(m Ψ) with m = 1/A gives γ' = γ √Ψ for the friction γ' of Eq. 128, and Ψ = 1 + α γ'.
+            psi = ((alpha * friction + math.sqrt((alpha * friction) ** 2 + 4)) / 2) ** 2
+        psi = 2.0 if psi is None else psi
+        if not 1 <= psi < math.inf:
+            raise ValueError(f"psi (Ψ) must be a number of at least 1, got {psi}; Langevin() is its limit ∞")
+        self.psi = psi
+
+    def solve(self, damping: Tensor, time: Tensor) -> Solution:
+        """The exact solution for a held C, compact coefficients."""
+        if math.isinf(self.friction):
+            return super().solve(damping, time)
+        return SplitOscillator.solve(self.friction**2 * damping, damping, self.psi, time)
+
+    def kicks(self, damping: Tensor, time: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """What C − C₀ adds to position and momentum over a time, compact."""
+        if math.isinf(self.friction):
+            return super().kicks(damping, time)
+        return (1 - 1 / self.psi) * time, self.friction**2 * damping * time / self.psi
+
+    def momentum_variance(self, damping: Tensor) -> Tensor | None:
+        """Γ/Ψ, compact."""
+        variance = super().momentum_variance(damping)
+        return None if variance is None else variance / self.psi

@@ -1,0 +1,115 @@
+"""Metropolis correction: accept or reject, and the law is exact at any step (Metropolis et al., 1953; Hastings, 1970).
+
+A proposal x' ~ N(μ(x), v) is accepted with probability min(1, p(x') N(x; μ(x'), v) / (p(x) N(x'; μ(x), v))), each
+sample of the batch on its own. That takes the log density of the law, which diffusion models do not have: LanPaint
+leaves the correction out for its cost, and here it is the yardstick without bias on targets whose density is known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lanpaint.drift import Drift, add_terms
+from lanpaint.dynamics.base import Dynamics, State
+from lanpaint.dynamics.langevin import Langevin
+from lanpaint.noise import reciprocal
+from lanpaint.randomness import NoiseSource
+
+
+class GaussianProposal(Protocol):
+    """A dynamics of the position alone whose step is Gaussian: x' = x + move · s(x) + scatter · ξ."""
+
+    def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
+        """``move`` and ``scatter``, each broadcasting against x."""
+
+
+@dataclass(frozen=True)
+class MetropolisState(State):
+    """State of :class:`Metropolis`.
+
+    Attributes:
+        x: Position, shape (B, …).
+        score: s at x, shape of x; None before the first step.
+        log_density: log p at x up to a constant, shape (B,); None before the first step.
+        accepted: Which samples took the last proposal, boolean (B,); None before the first.
+    """
+
+    score: Tensor | None = None
+    log_density: Tensor | None = None
+    accepted: Tensor | None = None
+
+
+class Metropolis(Dynamics):
+    """A dynamics with Gaussian steps, Metropolis corrected.
+
+    One evaluation of score and density a step, and one more for the first after :meth:`init`. Entries whose step is 0
+    are held.
+
+    Args:
+        dynamics: One with a Gaussian step in the position alone: :class:`Langevin`, or :class:`FastLangevin` with
+            friction ∞ and order 1.
+
+    Raises:
+        TypeError: For any other dynamics.
+        ValueError: In a run, for a drift that has no log density.
+    """
+
+    def __init__(self, dynamics: GaussianProposal) -> None:
+        if not callable(getattr(dynamics, "proposal", None)):
+            raise TypeError(
+                f"{type(dynamics).__name__} has no Gaussian proposal to correct; take Langevin() "
+                "or FastLangevin(friction=math.inf, order=1)"
+            )
+        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # its own refusal, now rather than in a run
+        self.dynamics = dynamics
+
+    def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> MetropolisState:
+        """At x, with nothing evaluated yet."""
+        if drift.log_density is None:
+            raise ValueError(
+                "this law has no log density for the Metropolis correction: it takes a score with log_prob "
+                "(toy_models) and a sampler whose known part is held, LangevinPaint or Sampler"
+            )
+        return MetropolisState(x)
+
+    def step(self, state: State, drift: Drift, noise: NoiseSource) -> MetropolisState:
+        """Propose, and accept or stay."""
+        assert isinstance(state, MetropolisState)
+        assert drift.log_density is not None
+        x, score, log_density = state.x, state.score, state.log_density
+        if score is None or log_density is None:
+            score, log_density = drift(x), drift.log_density(x)
+        move, scatter = self.dynamics.proposal(drift, x)
+        xi = noise(x)
+        proposed = add_terms(x, (move, score), (scatter, xi))
+        new_score, new_log_density = drift(proposed), drift.log_density(proposed)
+        # The noise that would lead back: x = x' + move s(x') + scatter ξ'; −ξ where nothing moves.
+        back = -xi - reciprocal(scatter) * move * (score + new_score)
+        moving = (scatter > 0).to(x.dtype)
+        backward, forward = (_per_sample(moving * z**2) for z in (back, xi))
+        log_ratio = new_log_density - log_density + 0.5 * (forward - backward).to(log_density)
+        log_ratio = log_ratio.to(torch.promote_types(log_ratio.dtype, torch.float32))
+        accepted = torch.special.log_ndtr(noise(torch.empty_like(log_ratio))) < log_ratio  # log of a uniform number
+        rows = accepted.view(accepted.shape + (1,) * (x.ndim - accepted.ndim))
+        return MetropolisState(
+            torch.where(rows, proposed, x),
+            torch.where(rows, new_score, score),
+            torch.where(accepted, new_log_density, log_density),
+            accepted,
+        )
+
+
+def _per_sample(x: Tensor) -> Tensor:
+    """Sums over all but the batch, shape (B,)."""
+    return x.flatten(1).sum(1) if x.ndim > 1 else x
+
+
+class MALA(Metropolis):
+    """Metropolis-adjusted Langevin algorithm, :class:`Metropolis` of :class:`Langevin` (Roberts & Tweedie, 1996)."""
+
+    def __init__(self) -> None:
+        super().__init__(Langevin())

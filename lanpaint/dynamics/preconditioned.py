@@ -1,0 +1,169 @@
+"""Preconditioning: time that runs at another speed in each direction (LanPaint, Eq. 133, 145).
+
+    dx = P s dτ + √(2P) dW                                                      of overdamped dynamics
+    dx = P q dτ,    dq = Γ (−P q dτ + P s dτ + √(2P) dW)                        of FLD
+
+for a symmetric positive definite P. In the eigenbasis of P, a rotation, each coordinate runs on its own with the step
+P_i dτ, so any dynamics is preconditioned by rotating its state and scaling its step. The law at stationarity stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lanpaint.drift import Drift
+from lanpaint.dynamics.base import Dynamics, State
+from lanpaint.randomness import NoiseSource
+
+Matvec = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class PreconditionedState(State):
+    """State of :class:`Preconditioned`.
+
+    Attributes:
+        x: Position, shape (B, …).
+        inner: State of the wrapped dynamics, in its own coordinates: those of x, of the eigenbasis, or P^(−1/2) x.
+        origin: Position at :meth:`Preconditioned.init`, the zero of the last of these.
+    """
+
+    inner: State
+    origin: Tensor
+
+    @property
+    def momentum(self) -> Tensor | None:
+        """Momentum of the wrapped dynamics, in its coordinates."""
+        return getattr(self.inner, "momentum", None)
+
+
+class Preconditioned(Dynamics):
+    """Any dynamics with a preconditioner P, given in one of three ways. Evaluations are those of the dynamics.
+
+    Args:
+        dynamics: The dynamics to precondition.
+        diagonal: A number, or a tensor that broadcasts against x: a factor of the step for each entry.
+        matrix: A symmetric positive definite matrix (d, d), for states of d entries per sample. Where the drift has a
+            known and an unknown region, its block of unknown entries is used and the known ones keep their step; the
+            mask must be one for the batch.
+        operator: A pair of functions (P x, √P x) on tensors of shape (B, …), with a symmetric √P. The dynamics runs in
+            w = P^(−1/2) x, which of overdamped dynamics makes Eq. 133; others have the same law at stationarity, with
+            their friction and damping in w. For drifts of one region.
+
+    Raises:
+        ValueError: Unless exactly one is given, for a P that is not positive, symmetric or of the state's size, and for
+            a drift that it does not fit.
+    """
+
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        diagonal: float | Tensor | None = None,
+        *,
+        matrix: Tensor | None = None,
+        operator: tuple[Matvec, Matvec] | None = None,
+    ) -> None:
+        if sum(given is not None for given in (diagonal, matrix, operator)) != 1:
+            raise ValueError("give exactly one of diagonal, matrix and operator")
+        self.dynamics, self.operator = dynamics, operator
+        self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64)
+        self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
+        if self.diagonal is not None and not bool((torch.isfinite(self.diagonal) & (self.diagonal > 0)).all()):
+            raise ValueError(f"every factor of a diagonal P must be positive, got {float(self.diagonal.min()):g}")
+        if self.matrix is not None:
+            _check_matrix(self.matrix)
+        self._basis: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> PreconditionedState:
+        """The wrapped dynamics' state, in its coordinates."""
+        if self.operator is not None:
+            start = torch.zeros_like(x)
+        elif self.matrix is not None:
+            start = x.flatten(1) @ self._eigenbasis(x, drift)[0].to(x)
+        else:
+            start = x
+        return PreconditionedState(x, self.dynamics.init(start, self._inner(x, drift), noise), x)
+
+    def step(self, state: State, drift: Drift, noise: NoiseSource) -> PreconditionedState:
+        """One step of the wrapped dynamics."""
+        assert isinstance(state, PreconditionedState)
+        inner = self.dynamics.step(state.inner, self._inner(state.origin, drift), noise)
+        if self.operator is not None:
+            x = state.origin + self.operator[1](inner.x)
+        elif self.matrix is not None:
+            x = (inner.x @ self._eigenbasis(state.x, drift)[0].to(inner.x).mT).view_as(state.x)
+        else:
+            x = inner.x
+        return PreconditionedState(x, inner, state.origin)
+
+    def _inner(self, origin: Tensor, drift: Drift) -> Drift:
+        """The drift in the coordinates of the wrapped dynamics; ``origin`` has the state's shape."""
+        if self.operator is not None:
+            if drift.known is not None:
+                raise ValueError("an operator P mixes known and unknown entries; give a matrix for a masked state")
+            root = self.operator[1]
+            return Drift(lambda w: root(drift(origin + root(w))), drift.damping, drift.step)
+        if self.matrix is None:
+            assert self.diagonal is not None
+            return _scaled(drift, drift.function, self.diagonal, drift.known)
+        rotation, speeds, known = self._eigenbasis(origin, drift)
+        back = rotation.to(origin)
+
+        def rotated(u: Tensor) -> Tensor:
+            return drift((u @ back.mT).view_as(origin)).flatten(1) @ back
+
+        return _scaled(drift, rotated, speeds, None if drift.known is None else known, flat=True)
+
+    def _eigenbasis(self, x: Tensor, drift: Drift) -> tuple[Tensor, Tensor, Tensor]:
+        """Eigenvectors (d, d), eigenvalues and mask (d,) of P's block of the unknown entries and 1 elsewhere."""
+        assert self.matrix is not None
+        dim = x[0].numel()
+        if self.matrix.shape[0] != dim:
+            raise ValueError(f"P has shape {tuple(self.matrix.shape)}, and a sample has {dim} entries")
+        if drift.known is None:
+            known = torch.zeros(dim, dtype=torch.bool)
+        else:
+            masks = drift.known.expand(x.shape).flatten(1)
+            known = masks[0].cpu()
+            if not bool((masks == masks[0]).all()):
+                raise ValueError("a matrix P needs one mask for the whole batch; run samples of other masks apart")
+        if self._basis is None or not torch.equal(self._basis[2], known):
+            rotation, speeds = torch.eye(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
+            rows = (~known).nonzero()[:, 0]
+            speeds[rows], rotation[rows[:, None], rows] = torch.linalg.eigh(self.matrix.cpu()[rows[:, None], rows])
+            self._basis = rotation, speeds, known
+        return self._basis
+
+
+def _check_matrix(matrix: Tensor) -> None:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"a matrix P must have shape (d, d), got {tuple(matrix.shape)}")
+    if not torch.allclose(matrix, matrix.mT, rtol=1e-8, atol=0):
+        raise ValueError("a matrix P must be symmetric")
+    smallest = float(torch.linalg.eigvalsh(matrix)[0])
+    if not smallest > 0:
+        raise ValueError(f"a matrix P must be positive definite, its smallest eigenvalue is {smallest:.3g}")
+
+
+def _scaled(
+    drift: Drift, function: Callable[[Tensor], Tensor], speeds: Tensor, known: Tensor | None, flat: bool = False
+) -> Drift:
+    """A drift whose step is ``speeds`` times as long, its compact quantities no larger than they have to be."""
+
+    def regions(compact: Tensor) -> list[Tensor]:
+        parts = [compact] if drift.known is None else list(compact)
+        if not flat:
+            return parts
+        if any(part[:1].numel() > 1 for part in parts if part.shape):  # they have no place in a rotated frame
+            raise ValueError("a matrix P takes one noise level per batch or per sample, not one per entry")
+        return [part.reshape(-1, 1) if part.shape else part for part in parts]
+
+    steps = [step * speeds.to(step.device) for step in regions(drift.step)]
+    dampings = [part.expand(step.shape) for part, step in zip(regions(drift.damping), steps, strict=True)]
+    if drift.known is None or known is None:
+        return Drift(function, dampings[0], steps[0])
+    return Drift(function, torch.stack(dampings), torch.stack(steps), known.to(drift.known.device))

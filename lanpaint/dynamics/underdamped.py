@@ -1,0 +1,142 @@
+"""Underdamped Langevin dynamics, ULD (LanPaint, Eq. 97), with the integrators of molecular dynamics.
+
+    dx = v/m dt,    dv = −(γ/m) v dt + s(x) dt + √(2γ) dW
+
+Its law at stationarity is p(x) N(v; 0, m) (Eq. 98). The equation is split into parts that are each solved exactly,
+
+    A    x ← x + (t/m) v
+    B    v ← v + t s(x)
+    O    v ← e^(−γt/m) v + √(m (1 − e^(−2γt/m))) ξ
+    U    A and O together: a free particle in a heat bath
+
+and a step composes them symmetrically, each letter for half a step if it stands twice:
+
+    BAOAB    Leimkuhler & Matthews, 2013: the position's law is exact on a Gaussian at any stable step
+    OBABO    Bussi & Parrinello, 2007
+    UBU      Zapatero, 2017; Sanz-Serna & Zygalakis, 2021: second order also along each path, in one evaluation
+
+Unlike FLD none of them knows the damping A, so a step is stable only while L t² < 4 m (nearly, for UBU) where L is the
+largest curvature of −log p.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from lanpaint.drift import Drift, add_terms
+from lanpaint.dynamics.base import Dynamics, State
+from lanpaint.dynamics.oscillator import Oscillator
+from lanpaint.randomness import NoiseSource
+
+Scheme = Literal["BAOAB", "OBABO", "UBU"]
+
+
+@dataclass(frozen=True)
+class UnderdampedState(State):
+    """State of :class:`Underdamped`.
+
+    Attributes:
+        x: Position, shape (B, …).
+        momentum: v, shape of x.
+        score: s where B was applied last, shape of x, for schemes that begin a step with it; None before that.
+        half_kick: t/2 of B.
+        half_move: t/(2m) of A.
+        keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
+        scatter: The standard deviation of O's noise.
+        free: U over t/2, or None.
+    """
+
+    momentum: Tensor
+    score: Tensor | None
+    half_kick: Tensor
+    half_move: Tensor
+    keep: Tensor
+    scatter: Tensor
+    free: Oscillator | None
+
+
+class Underdamped(Dynamics):
+    """Underdamped Langevin dynamics (LanPaint, Eq. 97). One evaluation a step.
+
+    Args:
+        mass: m > 0 in units of 1/A, the variance that the damping stands for: a momentum forgets its past in the time
+            m/γ. The smaller, the closer to overdamped dynamics and the shorter the stable step.
+        friction: γ > 0, without a unit; 2√m is critical damping on a Gaussian of precision A.
+        scheme: ``"BAOAB"``, ``"OBABO"`` or ``"UBU"``.
+
+    The step t is the drift's dτ; in the time of FLD it is t/γ, with Γ = γ²/m. The first half step of B after
+    :meth:`init` is left out: the momentum drawn there stands for the one behind it.
+
+    Raises:
+        ValueError: For a mass or a friction that is not positive and finite, or an unknown scheme.
+    """
+
+    def __init__(self, mass: float = 0.1, friction: float = 0.5, scheme: Scheme = "BAOAB") -> None:
+        for name, value in {"mass (m)": mass, "friction (γ)": friction}.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be a positive finite number, got {value}")
+        if scheme not in get_args(Scheme):
+            raise ValueError(f"unknown scheme {scheme!r}; expected one of {', '.join(get_args(Scheme))}")
+        self.mass, self.friction, self.scheme = float(mass), float(friction), scheme
+
+    def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> UnderdampedState:
+        """Momentum drawn from N(0, m), coefficients computed once for the level."""
+        mass, time = self.mass / drift.damping, drift.step
+        bath = time if self.scheme == "BAOAB" else time / 2
+        decay = self.friction * bath / mass
+        free = None
+        if self.scheme == "UBU":  # FLD's oscillator without its spring, in its units q = γ v/m, τ = t/γ, Γ = γ²/m
+            rate, unit = self.friction**2 / mass, self.friction / mass
+            plain = Oscillator.solve(rate, torch.zeros_like(rate), time / 2 / self.friction)
+            free = replace(
+                plain,
+                position_momentum=plain.position_momentum * unit,
+                momentum_shared_noise=plain.momentum_shared_noise / unit,
+                momentum_noise=plain.momentum_noise / unit,
+            ).spread(drift, x)
+        return UnderdampedState(
+            x=x,
+            momentum=drift.spread(mass.sqrt(), x) * noise(x),
+            score=None,
+            half_kick=drift.spread(time / 2, x),
+            half_move=drift.spread(time / 2 / mass, x),
+            keep=drift.spread(torch.exp(-decay), x),
+            scatter=drift.spread((mass * -torch.expm1(-2 * decay)).sqrt(), x),
+            free=free,
+        )
+
+    def step(self, state: State, drift: Drift, noise: NoiseSource) -> UnderdampedState:
+        """One step of the scheme, its letters from left to right."""
+        assert isinstance(state, UnderdampedState)
+        x, v, score = state.x, state.momentum, state.score
+
+        def kick(v: Tensor, score: Tensor | None) -> Tensor:
+            return v if score is None else add_terms(v, (state.half_kick, score))
+
+        def bath(v: Tensor) -> Tensor:
+            return add_terms(state.keep * v, (state.scatter, noise(v)))
+
+        if self.scheme == "UBU":
+            assert state.free is not None
+            x, v = state.free.advance(x, v, None, noise)
+            v = add_terms(v, (2 * state.half_kick, drift(x)))
+            x, v = state.free.advance(x, v, None, noise)
+            return replace(state, x=x, momentum=v)
+        if self.scheme == "BAOAB":
+            v = kick(v, score)
+            x = add_terms(x, (state.half_move, v))
+            v = bath(v)
+            x = add_terms(x, (state.half_move, v))
+            score = drift(x)
+            v = kick(v, score)
+        else:
+            v = kick(bath(v), score)
+            x = add_terms(x, (2 * state.half_move, v))
+            score = drift(x)
+            v = bath(kick(v, score))
+        return replace(state, x=x, momentum=v, score=score)

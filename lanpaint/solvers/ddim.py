@@ -1,0 +1,79 @@
+"""DDIM and DDPM: steps of the reverse process that add noise.
+
+With x̂₀ and ε̂ predicted at (α, σ), and k = (σ'/α') / (σ/α) the share of the noise that is left, both draw
+
+    x' = α' x̂₀ + σ' √(1 − η² (1 − k²)) ε̂ + s ξ
+
+DDIM (Song et al., 2020, Eq. 12 and 16) with s = η σ' √(1 − k²), so that x' has the noise σ' for any η: η = 0 is the
+Euler step of the probability-flow ODE, η = 1 the posterior of DDPM with its small variance. DDPM (Ho et al., 2020;
+LanPaint, Eq. 35) takes the mean of η = 1 and its large variance, that of the forward step from x' to x.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lanpaint.noise import NoiseLevel, Prediction, ready, reciprocal
+from lanpaint.randomness import NoiseSource
+from lanpaint.score import Score
+from lanpaint.solvers.base import Solver, SolverState
+
+
+def _kept_noise(level: NoiseLevel, next_level: NoiseLevel) -> Tensor:
+    """k² = (σ'/α')² / (σ/α)², 0 at α = 0."""
+    return (next_level.sigma * level.alpha * reciprocal(next_level.alpha * level.sigma)) ** 2
+
+
+class DDIM(Solver):
+    """DDIM with η (Song et al., 2020, Eq. 12). First order, one evaluation.
+
+    Args:
+        eta: η in [0, 1]: how much of the noise is drawn anew. 0, the deterministic step, is :class:`Euler`.
+
+    Raises:
+        ValueError: For an η outside [0, 1].
+    """
+
+    def __init__(self, eta: float = 0.0) -> None:
+        if not 0 <= eta <= 1:
+            raise ValueError(f"eta (η) must lie between 0 and 1, got {eta}")
+        self.eta = float(eta)
+
+    def step(
+        self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
+    ) -> SolverState:
+        """The mean of η, and noise of standard deviation s."""
+        prediction = score.predict(state.x, level)
+        lost = 1 - _kept_noise(level, next_level)
+        scatter = self._scatter(level, next_level, lost)
+        x = _mean(prediction, next_level, lost * self.eta**2)
+        if self.eta:
+            x = x + ready(scatter, x) * noise(x)
+        return SolverState(x, prediction)
+
+    def _scatter(self, level: NoiseLevel, next_level: NoiseLevel, lost: Tensor) -> Tensor:
+        return self.eta * next_level.sigma * lost.clamp(min=0).sqrt()
+
+
+class DDPM(DDIM):
+    """DDPM's ancestral step (LanPaint, Eq. 35; Ho et al., 2020, with σ_t² = β_t). First order, one evaluation.
+
+    Its noise is that of many small steps: use it with a hundred levels or more. None is added in the step to σ = 0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(eta=1.0)
+
+    def _scatter(self, level: NoiseLevel, next_level: NoiseLevel, lost: Tensor) -> Tensor:
+        """√β in variance-preserving coordinates, scaled to those of the next level."""
+        here, there = (v.alpha**2 + v.sigma**2 for v in (level, next_level))
+        beta = 1 - (level.alpha / next_level.alpha) ** 2 * there / here
+        return torch.where(next_level.sigma > 0, (beta.clamp(min=0) * there).sqrt(), 0.0)
+
+
+def _mean(prediction: Prediction, next_level: NoiseLevel, lost: Tensor) -> Tensor:
+    """α' x̂₀ + σ' √(1 − lost) ε̂."""
+    x = prediction.x
+    kept = next_level.sigma * (1 - lost).clamp(min=0).sqrt()
+    return ready(next_level.alpha, x) * prediction.denoised + ready(kept, x) * prediction.epsilon
