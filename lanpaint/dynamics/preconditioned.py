@@ -95,7 +95,7 @@ class Preconditioned(Dynamics):
         if self.operator is not None:
             x = state.origin + self.operator[1](inner.x)
         elif self.matrix is not None:
-            x = (inner.x @ self._eigenbasis(state.x, drift)[0].to(inner.x).mT).view_as(state.x)
+            x = (inner.x @ self._eigenbasis(state.x, drift)[0].to(inner.x).mT).view(-1, *state.x.shape[1:])
         else:
             x = inner.x
         return PreconditionedState(x, inner, state.origin)
@@ -114,9 +114,9 @@ class Preconditioned(Dynamics):
         back = rotation.to(origin)
 
         def rotated(u: Tensor) -> Tensor:
-            return drift((u @ back.mT).view_as(origin)).flatten(1) @ back
+            return drift((u @ back.mT).view(-1, *origin.shape[1:])).flatten(1) @ back
 
-        return _scaled(drift, rotated, speeds, None if drift.known is None else known, flat=True)
+        return _scaled(drift, rotated, speeds, None if drift.known is None else known, ndim=origin.ndim)
 
     def _eigenbasis(self, x: Tensor, drift: Drift) -> tuple[Tensor, Tensor, Tensor]:
         """Eigenvectors (d, d), eigenvalues and mask (d,) of P's block of the unknown entries and 1 elsewhere."""
@@ -150,15 +150,15 @@ def _check_matrix(matrix: Tensor) -> None:
 
 
 def _scaled(
-    drift: Drift, function: Callable[[Tensor], Tensor], speeds: Tensor, known: Tensor | None, flat: bool = False
+    drift: Drift, function: Callable[[Tensor], Tensor], speeds: Tensor, known: Tensor | None, ndim: int | None = None
 ) -> Drift:
     """A drift whose step is ``speeds`` times as long, its compact quantities no larger than they have to be."""
 
     def regions(compact: Tensor) -> list[Tensor]:
         parts = [compact] if drift.known is None else list(compact)
-        if not flat:
+        if ndim is None:  # not rotated
             return parts
-        if any(part[:1].numel() > 1 for part in parts if part.shape):  # they have no place in a rotated frame
+        if any(part.numel() > 1 and (part.ndim < ndim or part[0].numel() > 1) for part in parts):
             raise ValueError("a matrix P takes one noise level per batch or per sample, not one per entry")
         return [part.reshape(-1, 1) if part.shape else part for part in parts]
 

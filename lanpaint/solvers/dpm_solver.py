@@ -4,12 +4,15 @@ In λ = log(α/σ) the probability-flow ODE of the clean-data prediction is line
 
     x' = (σ'/σ) x + α' ∫ e^(u − λ') x̂₀(u) du          over u from λ to λ'
 
-and x̂₀ is extrapolated through the predictions of the steps before. With h = λ' − λ, D₁ and D₂ the first and (half the)
-second derivative of x̂₀ in units of h:
+and x̂₀ is extrapolated through the predictions of the steps before. With h = λ' − λ, and D₁, D₂ the first two
+derivatives of x̂₀ by divided differences, in units of h:
 
     first order       (σ'/σ) x + α' (1 − e^(−h)) x̂₀                                    which is DDIM
     second, 2M        … + α' (1 − e^(−h)) D₁ / 2
     third, 3M         … + α' ((e^(−h) − 1)/h + 1) D₁ + α' (1/2 − (e^(−h) − 1 + h)/h²) D₂
+
+The published code of 3M, and diffusers after it, takes the second divided difference for D₂, which is half of the
+second derivative. That makes it a method of second order; here it is of third.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from lanpaint.noise import NoiseLevel, ready
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
+
+_BEND = 2.0  # second derivatives in a second divided difference
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,21 @@ class DPMSolver(Solver):
             nonlocal out
             out = out + ready(torch.where(finite, next_level.alpha * weight, 0.0), x) * derivative
 
-        gaps = [lam - past for _, past in state.history]  # ∞ to a level with α = 0: its slope is then 0
+        gaps = [torch.nan_to_num(lam - past, nan=0.0) for _, past in state.history]
         if len(gaps) >= 1:
-            slope = ready(h / gaps[0], x) * (now - state.history[0][0])
+            slope = ready(h * _inverse(gaps[0]), x) * (now - state.history[0][0])
         if len(gaps) == 1:
             add(-torch.expm1(-h) / 2, slope)
         if len(gaps) == 2:
-            before = gaps[1] - gaps[0]
-            earlier = ready(h / before, x) * (state.history[0][0] - state.history[1][0])
-            span = gaps[1] / h
-            share = torch.where(torch.isfinite(gaps[1]), gaps[0] / gaps[1], 0.0)
+            earlier = ready(h * _inverse(gaps[1] - gaps[0]), x) * (state.history[0][0] - state.history[1][0])
             curve = slope - earlier
-            add(torch.expm1(-h) / h + 1, slope + ready(share, x) * curve)
-            add(0.5 - (torch.expm1(-h) + h) / h**2, ready(1 / span, x) * curve)
+            add(torch.expm1(-h) / h + 1, slope + ready(gaps[0].clamp(max=1e300) * _inverse(gaps[1]), x) * curve)
+            bend = 0.5 - (torch.expm1(-h) + h) / h**2
+            add(_BEND * bend, ready(h * _inverse(gaps[1]), x) * curve)
         return MultistepState(out, prediction, ((now, lam), *state.history)[: self.order - 1])
+
+
+def _inverse(gap: Tensor) -> Tensor:
+    """1/gap, and 0 for the gap to a level without signal or between two without noise: no slope is known there."""
+    known = torch.isfinite(gap) & (gap > 0)
+    return torch.where(known, 1 / torch.where(known, gap, 1.0), 0.0)
