@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.noise import NoiseLevel, Prediction
-from lanpaint.randomness import NoiseSource
+from lanpaint.randomness import NoiseSource, NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
 
@@ -28,7 +29,7 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
     """
     name = type(scheduler).__name__
     sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and len(sigmas) == len(scheduler.timesteps) + 1:
+    if sigmas is not None and len(sigmas) > len(scheduler.timesteps):
         sigma = torch.as_tensor(sigmas[index]).double().cpu()
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # the DPM-Solver family: VP or flow by its settings
             alpha, sigma = scheduler._sigma_to_alpha_sigma_t(sigma)
@@ -41,6 +42,16 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
         raise ValueError(f"{name} has neither sigmas nor alphas_cumprod: its noise levels cannot be read")
     alpha = alphas[int(scheduler.timesteps[index])].double().cpu()
     return NoiseLevel(alpha.sqrt(), (1 - alpha).sqrt())
+
+
+class _Point(Score):
+    """The score of data that are one point."""
+
+    def __init__(self, point: Tensor) -> None:
+        self.point = point
+
+    def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
+        return Prediction(x, level, denoised=self.point)
 
 
 @dataclass(frozen=True)
@@ -84,9 +95,17 @@ class DiffusersSolver(Solver):
 
     def levels(self, steps: int) -> list[NoiseLevel]:
         """The levels before each outer step, and clean data."""
-        scheduler = self._fresh(steps)
-        starts = [index for index in range(len(scheduler.timesteps)) if not _is_inner(scheduler, index)]
-        return [level_of(scheduler, index) for index in starts] + [NoiseLevel(1.0, 0.0)]
+        try:
+            scheduler = self._fresh(steps)
+            starts = [index for index in range(len(scheduler.timesteps)) if not _is_inner(scheduler, index)]
+            levels = [level_of(scheduler, index) for index in starts] + [NoiseLevel(1.0, 0.0)]
+            self._check_known_answer(levels, steps)
+        except (AttributeError, KeyError, TypeError) as error:
+            name = type(self.scheduler).__name__
+            raise ValueError(
+                f"{name} cannot be stepped as other schedulers are ({type(error).__name__}: {error})"
+            ) from error
+        return levels
 
     def init(self, x: Tensor, steps: int) -> SchedulerState:
         """With a copy of the scheduler, set to ``steps``."""
@@ -105,10 +124,33 @@ class DiffusersSolver(Solver):
             prediction = score.predict(x, here)
             first = first or prediction
             output = _output(scheduler, prediction)
+            if hasattr(scheduler, "scale_model_input"):
+                scheduler.scale_model_input(x, scheduler.timesteps[index])  # some count their calls
             x = scheduler.step(output, scheduler.timesteps[index], x, return_dict=False, **options)[0].to(x.dtype)
             index += 1
             if index >= len(scheduler.timesteps) or not _is_inner(scheduler, index):
                 return SchedulerState(x, first, scheduler, index)
+
+    def _check_known_answer(self, levels: list[NoiseLevel], steps: int) -> None:
+        """Data that are one point c: the state at every level is α c + σ ε, which no step of any length may spoil.
+
+        The evaluations are exact, so what comes out otherwise tells of levels, coordinates or a kind of output that are
+        not what they were taken for. The bounds leave room for schedulers that are a little too noisy.
+        """
+        point = torch.full((1, 1, 32, 32), 0.7)
+        noise = NormalNoise(torch.Generator().manual_seed(0))
+        level = levels[0]
+        state: SolverState = self.init(level.perturb(point, noise(point)), steps)
+        for level, next_level in itertools.pairwise(levels):
+            state = self.step(state, _Point(point), level, next_level, noise)
+            alpha, sigma = next_level.alpha.float(), next_level.sigma.float()
+            error = (state.x - alpha * point).mean().abs() - 0.3 * sigma
+            if not (error < 0.05 and 0.5 * sigma < state.x.std() < 2 * sigma + 0.05):
+                raise ValueError(
+                    f"{type(self.scheduler).__name__} leaves the law of its own levels on data that are one point: its "
+                    "coordinates, or the output that it wants, are not those of an ε, v, x₀ or flow model; "
+                    "give a solver of lanpaint.solvers"
+                )
 
     def _fresh(self, steps: int, device: torch.device | str = "cpu") -> Any:
         scheduler = copy.deepcopy(self.scheduler)
@@ -122,6 +164,8 @@ class DiffusersSolver(Solver):
         between = getattr(scheduler, "sigmas_interpol", None)
         if between is None:
             return level_of(scheduler, index)
+        if "Ancestral" in type(scheduler).__name__:
+            index -= 1
         sigma = torch.as_tensor(between[index]).double().cpu()
         return NoiseLevel(torch.ones_like(sigma), sigma)
 
@@ -141,14 +185,14 @@ def _is_inner(scheduler: Any, index: int) -> bool:
     orders = getattr(scheduler, "order_list", None)  # single-step DPM-Solver: 1, 2, 3, 1, 2, 3, …
     if orders is not None:
         return bool(orders[index] > 1)
-    return scheduler.order == 2 and index % 2 == 1 and len(scheduler.timesteps) % 2 == 1
+    return getattr(scheduler, "order", 1) == 2 and index % 2 == 1 and len(scheduler.timesteps) % 2 == 1
 
 
 def _output(scheduler: Any, prediction: Prediction) -> Tensor:
     """The model output that the scheduler expects, of an evaluation in the scheduler's coordinates."""
     if type(scheduler).__name__.startswith("FlowMatch"):
         return prediction.flow
-    kind = scheduler.config.prediction_type
+    kind = getattr(scheduler.config, "prediction_type", None)
     if kind == "epsilon":
         return prediction.epsilon
     if kind in ("sample", "original_sample"):

@@ -1,0 +1,231 @@
+"""Any diffusers scheduler as a solver: the same samples as its own loop, in its own coordinates."""
+
+import copy
+import inspect
+import re
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+import lanpaint as lp
+from lanpaint.adapters.schedulers import level_of
+from toy_models import Gaussian
+
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+LEADING = {"timestep_spacing": "leading", "steps_offset": 1}
+MEAN, COV = [0.4, -0.3], [[0.5, 0.2], [0.2, 0.3]]
+
+# name → (class, settings): the schedulers of variance-preserving models
+DIFFUSION = {
+    "DDPM": ("DDPMScheduler", {"clip_sample": False}),
+    "DDPM, v": ("DDPMScheduler", {"clip_sample": False, "prediction_type": "v_prediction"}),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False}),
+    "DDIM, v, zero SNR": (
+        "DDIMScheduler",
+        {
+            "clip_sample": False,
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+        },
+    ),
+    "DDIM, x₀": ("DDIMScheduler", {"clip_sample": False, "prediction_type": "sample"}),
+    "Euler": ("EulerDiscreteScheduler", {}),
+    "Euler, v": ("EulerDiscreteScheduler", {"prediction_type": "v_prediction"}),
+    "Euler, Karras": ("EulerDiscreteScheduler", {"use_karras_sigmas": True}),
+    "Euler ancestral": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {}),
+    "KDPM2": ("KDPM2DiscreteScheduler", {}),
+    "KDPM2 ancestral": ("KDPM2AncestralDiscreteScheduler", {}),
+    "LMS": ("LMSDiscreteScheduler", {}),
+    "DPM++ 2M": ("DPMSolverMultistepScheduler", {}),
+    "DPM++ 2M, Karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "DPM++ 3M": ("DPMSolverMultistepScheduler", {"solver_order": 3}),
+    "DPM++ 2M SDE": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "DPM++ 2S": ("DPMSolverSinglestepScheduler", {}),
+    "DPM++ 3S": ("DPMSolverSinglestepScheduler", {"solver_order": 3}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "DEIS": ("DEISMultistepScheduler", {}),
+    "LCM": ("LCMScheduler", {"clip_sample": False}),
+    "TCD": ("TCDScheduler", {"clip_sample": False}),
+}
+# KDPM2 asks its network at times between the trained ones, which are found by interpolating log σ.
+LOOSE = {"KDPM2": 2e-3, "KDPM2 ancestral": 2e-3, "Euler, Karras": 2e-3, "DPM++ 2M, Karras": 2e-3}
+
+
+def _make(name):
+    kind, settings = DIFFUSION[name]
+    kind = getattr(diffusers, kind)
+    parts = inspect.signature(kind.__init__).parameters
+    spacing = {name: value for name, value in LEADING.items() if name in parts and "timestep_spacing" not in settings}
+    return kind(**BETAS, **spacing, **settings)
+
+
+def _network(scheduler):
+    """What an exact network predicts at (x, t) in variance-preserving coordinates, from the scheduler's ᾱ alone."""
+    betas = scheduler.betas.double()
+    bars = torch.cumprod(1 - betas, 0).numpy()
+    log_sigma = np.log(np.sqrt((1 - bars) / bars.clip(min=1e-30)).clip(max=1e12))
+    mean, cov = torch.tensor(MEAN, dtype=torch.float64), torch.tensor(COV, dtype=torch.float64)
+
+    def predict(x, time):
+        ratio = np.exp(np.interp(float(time), np.arange(len(bars)), log_sigma))
+        alpha, sigma = 1 / np.hypot(1, ratio), ratio / np.hypot(1, ratio)
+        marginal = alpha**2 * cov + sigma**2 * torch.eye(2, dtype=torch.float64)
+        x = x.double()
+        epsilon = sigma * torch.linalg.solve(marginal, (x - alpha * mean).mT).mT
+        denoised = mean + alpha * torch.linalg.solve(marginal, (x - alpha * mean).mT).mT @ cov
+        kinds = {"epsilon": epsilon, "sample": denoised, "v_prediction": alpha * epsilon - sigma * denoised}
+        return kinds[scheduler.config.prediction_type].float()
+
+    return predict
+
+
+def _by_hand(scheduler, network, x, steps, generator, **timesteps):
+    """A pipeline's loop."""
+    scheduler = copy.deepcopy(scheduler)
+    scheduler.set_timesteps(steps, **timesteps)
+    options = {"generator": generator} if "generator" in scheduler.step.__code__.co_varnames else {}
+    calls = 0
+    for time in scheduler.timesteps:
+        scaled = scheduler.scale_model_input(x, time) if hasattr(scheduler, "scale_model_input") else x
+        x = scheduler.step(network(scaled, time), time, x, **options, return_dict=False)[0]
+        calls += 1
+    return x, calls
+
+
+@pytest.mark.parametrize("name", DIFFUSION)
+@pytest.mark.parametrize("steps", [6, 7])
+def test_samples_are_those_of_the_scheduler_s_own_loop(name, steps):
+    scheduler = _make(name)
+    before = copy.deepcopy(vars(scheduler))
+    target = lp.CountedScore(Gaussian(mean=MEAN, cov=COV))
+    sampler = lp.Sampler(target, steps=steps, solver=lp.DiffusersSolver(scheduler))
+    first = sampler.levels[0]
+    x = first.perturb(torch.zeros(64, 2), torch.randn(64, 2, generator=torch.Generator().manual_seed(0))).float()
+
+    got = sampler((64, 2), start=x, generator=torch.Generator().manual_seed(1))
+    expected, calls = _by_hand(scheduler, _network(scheduler), x, steps, torch.Generator().manual_seed(1))
+    scale = expected.abs().max()
+    assert (got - expected).abs().max() < LOOSE.get(name, 2e-5) * scale
+    assert target.evaluations == calls
+    assert vars(scheduler).keys() == before.keys()
+    assert scheduler.num_inference_steps == before["num_inference_steps"]  # the scheduler itself was not touched
+
+
+@pytest.mark.parametrize("kind", ["FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"])
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_matching_schedulers(kind, shift):
+    scheduler = getattr(diffusers, kind)(shift=shift)
+    target = Gaussian(mean=MEAN, cov=COV)
+    mean, cov = torch.tensor(MEAN, dtype=torch.float64), torch.tensor(COV, dtype=torch.float64)
+
+    def network(x, time):
+        s = float(time) / 1000
+        marginal = (1 - s) ** 2 * cov + s**2 * torch.eye(2, dtype=torch.float64)
+        whitened = torch.linalg.solve(marginal, (x.double() - (1 - s) * mean).mT).mT
+        return (s * whitened - mean - (1 - s) * whitened @ cov).float()
+
+    x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    sampler = lp.Sampler(target, steps=6, solver=lp.DiffusersSolver(scheduler))
+    expected, _ = _by_hand(scheduler, network, x, 6, None)
+    assert (sampler((64, 2), start=x) - expected).abs().max() < 2e-5
+
+
+def test_dynamic_shifting_takes_its_argument():
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    low, high = (lp.DiffusersSolver(scheduler, mu=mu).levels(4) for mu in (0.5, 1.15))
+    assert bool(low[2].sigma < high[2].sigma)
+    with pytest.raises(ValueError, match="mu"):
+        lp.DiffusersSolver(scheduler).levels(4)
+
+
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_levels_are_where_the_scheduler_s_noise_is(name):
+    """A clean image noised by the scheduler itself has the level's α and σ."""
+    scheduler = _make(name)
+    levels = lp.DiffusersSolver(scheduler).levels(6)
+    scheduler.set_timesteps(6)
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
+    one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+    time = scheduler.timesteps[:1]
+    tolerance = {"rel": 1e-4, "abs": 2e-5}
+    assert float(scheduler.add_noise(zero, one, time)) == pytest.approx(float(levels[0].sigma), **tolerance)
+    assert float(scheduler.add_noise(one, zero, time)) == pytest.approx(float(levels[0].alpha), **tolerance)
+    assert (float(levels[-1].alpha), float(levels[-1].sigma)) == (1, 0)
+
+
+def test_lanpaint_runs_with_any_scheduler_and_keeps_what_is_known():
+    observation = lp.Observation(torch.full((32, 2), 0.7), known=torch.tensor([False, True]))
+    target = Gaussian(mean=MEAN, cov=COV)
+    for name in DIFFUSION:
+        paint = lp.LanPaint(target, steps=6, inner_steps=2, solver=lp.DiffusersSolver(_make(name)))
+        x = paint(observation, generator=torch.Generator().manual_seed(0))
+        assert torch.equal(x[:, 1], observation.values[:, 1])
+        assert torch.isfinite(x).all()
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2M", "Heun", "Euler"])
+def test_lanpaint_with_a_scheduler_samples_the_conditional(name):
+    """x | y = 0.7 on the Gaussian: mean 0.4 + 0.2/0.3 (0.7 + 0.3), variance 0.5 − 0.2²/0.3; bound 5 standard errors."""
+    count = 20_000
+    observation = lp.Observation(torch.full((count, 2), 0.7), known=torch.tensor([False, True]))
+    kind, settings = DIFFUSION[name]
+    scheduler = getattr(diffusers, kind)(**BETAS, use_karras_sigmas=True, **settings)
+    paint = lp.LanPaint(
+        Gaussian(mean=MEAN, cov=COV), steps=40, inner_steps=8, expected_noise=0.4, solver=lp.DiffusersSolver(scheduler)
+    )
+    x = paint(observation, generator=torch.Generator().manual_seed(0))[:, 0]
+    mean, variance = 0.4 + 0.2 / 0.3, 0.5 - 0.2**2 / 0.3
+    assert abs(float(x.mean()) - mean) < 5 * (variance / count) ** 0.5 + 0.005
+    assert abs(float(x.var()) / variance - 1) < 5 * (2 / count) ** 0.5 + 0.02
+
+
+def test_two_runs_of_one_sampler_do_not_disturb_each_other():
+    paint = lp.LanPaint(Gaussian(mean=MEAN, cov=COV), steps=5, solver=lp.DiffusersSolver(_make("DPM++ 3M")))
+    observation = lp.Observation(torch.full((3, 2), 0.7), known=torch.tensor([False, True]))
+    alone = paint(observation, generator=torch.Generator().manual_seed(0))
+    runs = [paint.iterate(observation, generator=torch.Generator().manual_seed(0)) for _ in range(2)]
+    moments = list(zip(*runs, strict=True))
+    assert torch.equal(moments[-1][0].x, alone)
+    assert torch.equal(moments[-1][1].x, alone)
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "told"),
+    [
+        ("PNDMScheduler", {}, "PNDMScheduler evaluates its first steps at times of its own"),
+        ("EDMEulerScheduler", {}, "EDMEulerScheduler leaves the law of its own levels"),
+        ("EDMDPMSolverMultistepScheduler", {}, "EDMDPMSolverMultistepScheduler cannot be stepped"),
+        ("ScoreSdeVeScheduler", {}, "ScoreSdeVeScheduler is no scheduler"),
+        ("CMStochasticIterativeScheduler", {}, "wants prediction_type None"),
+        ("DDIMInverseScheduler", {}, "DDIMInverseScheduler leaves the law"),
+        ("IPNDMScheduler", {}, "has neither sigmas nor alphas_cumprod"),
+        ("CogVideoXDPMScheduler", {}, "CogVideoXDPMScheduler cannot be stepped as other schedulers are"),
+    ],
+)
+def test_schedulers_that_are_not_understood_are_refused_in_one_line(kind, settings, told):
+    with pytest.raises(ValueError, match=re.escape(told)) as caught:
+        lp.Sampler(
+            Gaussian(mean=MEAN, cov=COV),
+            steps=6,
+            solver=lp.DiffusersSolver(getattr(diffusers, kind)(**settings)),
+        )
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_thing_that_is_no_scheduler_is_refused():
+    with pytest.raises(ValueError, match="int is no scheduler"):
+        lp.DiffusersSolver(3)
+
+
+def test_a_level_is_read_at_any_index():
+    scheduler = diffusers.DDIMScheduler(**BETAS, **LEADING)
+    scheduler.set_timesteps(5)
+    level = level_of(scheduler, 3)
+    bar = scheduler.alphas_cumprod[scheduler.timesteps[3]].double()
+    assert float(level.alpha) == pytest.approx(float(bar.sqrt()))
+    assert float(level.sigma) == pytest.approx(float((1 - bar).sqrt()))

@@ -1,0 +1,250 @@
+"""The checker of other people's dynamics: it passes what is right, and names what is wrong."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+import lanpaint as lp
+from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck
+from lanpaint.verification import (
+    MEAN,
+    PRECISION,
+    NotAffineError,
+    affine_step,
+    gaussian_drift,
+    measured_order,
+    spectral_radius,
+    verify,
+)
+
+RIGHT = {
+    "Langevin": (lp.Langevin(), 1),
+    "FLD": (lp.FastLangevin(2.0), 2),
+    "FLD, order 1": (lp.FastLangevin(2.0, order=1), 1),
+    "OU": (lp.FastLangevin(math.inf), 2),
+    "HFHR": (lp.HFHR(2.0), 2),
+    "BAOAB": (lp.Underdamped(), math.inf),
+    "OBABO": (lp.Underdamped(scheme="OBABO"), 2),
+    "UBU": (lp.Underdamped(scheme="UBU"), 2),
+    "preconditioned": (lp.Preconditioned(lp.FastLangevin(), 0.5), 2),
+}
+
+
+@pytest.mark.parametrize(("dynamics", "order"), RIGHT.values(), ids=RIGHT)
+def test_every_dynamics_of_the_library_passes(dynamics, order):
+    report = verify(dynamics)
+    assert report.passed, report
+    assert report.evaluations == 1
+    assert report.bias_order > min(order, 9) - 0.2
+    assert set(report.radii) == {1, 10, 100}
+    text = str(report)
+    assert text.startswith(f"{type(dynamics).__name__}: all well\n")
+    assert ("exact at any step" in text) == math.isinf(order)
+
+
+@pytest.mark.parametrize("dynamics", [lp.MALA(), lp.Metropolis(lp.FastLangevin(math.inf, order=1))])
+def test_a_step_that_accepts_and_rejects_is_measured_by_sampling(dynamics):
+    report = verify(dynamics)
+    assert report.passed, report
+    assert not report.affine
+    variance, error = report.sampled
+    assert abs(variance - 1) < 5 * error
+    assert "by sampling" in str(report)
+
+
+class Plain(lp.Dynamics):
+    """Euler–Maruyama with something wrong in it."""
+
+    heat = 2.0  # variance of the noise, in units of the step
+
+    def step(self, state, drift, noise):
+        x, step = state.x, drift.spread(drift.step, state.x)
+        return lp.State(x + step * drift(x) + (self.heat * step).sqrt() * noise(x))
+
+
+class Cold(Plain):
+    heat = 1.0
+
+
+class Off(Plain):
+    def step(self, state, drift, noise):
+        x, step = state.x, drift.spread(drift.step, state.x)
+        return lp.State(x + step * (drift(x) + 0.05) + (2 * step).sqrt() * noise(x))
+
+
+class Scaled(Plain):
+    def step(self, state, drift, noise):
+        x, step = state.x, drift.spread(drift.step, state.x)
+        return lp.State(x + 0.9 * step * drift(x) + (2 * step).sqrt() * noise(x))
+
+
+class GlobalNoise(Plain):
+    def step(self, state, drift, noise):
+        return super().step(state, drift, torch.randn_like)
+
+
+class InPlace(Plain):
+    def step(self, state, drift, noise):
+        state.x.copy_(super().step(state, drift, noise).x)
+        return state
+
+
+class Still(Plain):
+    def step(self, state, drift, noise):
+        drift(state.x)
+        return state
+
+
+class Blind(Plain):
+    def step(self, state, drift, noise):
+        return super().step(state, lp.Drift(lambda x: -x, drift.damping, drift.step, drift.known), noise)
+
+
+class Doubled(Plain):
+    def step(self, state, drift, noise):
+        return lp.State(super().step(state, drift, noise).x.double())
+
+
+class Restless(Plain):
+    """Moves entries whose step is 0."""
+
+    def step(self, state, drift, noise):
+        step = drift.step.max()
+        x = state.x
+        return lp.State(x + step.to(x.dtype) * drift(x) + (2 * step).sqrt().to(x.dtype) * noise(x))
+
+
+class Backwards(Plain):
+    def step(self, state, drift, noise):
+        x, step = state.x, drift.spread(drift.step, state.x)
+        return lp.State(x - step * drift(x) + (2 * step).sqrt() * noise(x))
+
+
+@dataclass(frozen=True)
+class Remembering(lp.State):
+    constant: torch.Tensor | None = None
+
+
+class NewConstant(lp.Dynamics):
+    """The trap of Strang splitting (Alg. 3): the new C in the second half, the kick carrying all of C − C₀."""
+
+    new = True
+
+    def step(self, state, drift, noise):
+        half = OrnsteinUhlenbeck.solve(drift.damping, drift.step / 2).spread(drift, state.x)
+        damping, time = drift.spread(drift.damping, state.x), drift.spread(drift.step, state.x)
+        old = getattr(state, "constant", None)
+        if old is None:
+            old = drift(state.x) + damping * state.x
+        x, _ = half.advance(state.x, None, old - damping * state.x, noise)
+        new = drift(x) + damping * x
+        x = x + time * (new - old)
+        x, _ = half.advance(x, None, (new if self.new else old) - damping * x, noise)
+        return Remembering(x, new)
+
+
+class OldConstant(NewConstant):
+    new = False
+
+
+def test_plain_langevin_by_hand_is_right():
+    report = verify(Plain())
+    assert report.passed, report
+    assert report.bias_order == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("dynamics", "told"),
+    [
+        (Cold(), r"does not leave p\(x\) invariant: the covariance is off by 0\.\d+"),
+        (Scaled(), r"does not leave p\(x\) invariant"),
+        (Off(), r"the mean of x is off by 0\.\d+"),
+        (GlobalNoise(), r"draws from the global generator; take random numbers from noise\(x\)"),
+        (InPlace(), "a step writes to the state that it was given"),
+        (Still(), "a step does not move"),
+        (Blind(), "a step does not evaluate the score"),
+        (Doubled(), r"makes \(\), torch\.float64 of x of \(\), torch\.float16"),
+        (Restless(), "moves entries whose step is 0|fails for x of"),
+        (Backwards(), r"does not settle on a Gaussian at a step of 0\.02/A"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, lp.Dynamics) else "",
+)
+def test_what_is_wrong_is_named(dynamics, told):
+    report = verify(dynamics)
+    assert not report.passed
+    assert any(re.search(told, problem) for problem in report.problems), report
+    assert "problem" in str(report).splitlines()[0]
+
+
+def test_the_trap_of_strang_splitting_shows_in_the_order_of_the_bias():
+    wrong, right = verify(NewConstant()), verify(OldConstant())
+    assert right.passed
+    assert right.bias_order > 1.8
+    assert wrong.bias_order < 1.2
+    assert wrong.position_bias[0.02] > 20 * right.position_bias[0.02]
+
+
+def test_only_a_dynamics_is_verified():
+    with pytest.raises(TypeError, match="verify takes a Dynamics, an instance, got <class"):
+        verify(lp.Langevin)
+
+
+def test_an_affine_step_is_read_off_exactly():
+    """Euler–Maruyama on a Gaussian: F = 1 − hΛ, b = hΛm, N = √(2h)."""
+    h = 0.2
+    step = affine_step(lp.Langevin(), gaussian_drift(PRECISION, MEAN, 1.0, h), 2)
+    precision = PRECISION.numpy()
+    assert step.names == ("x",)
+    assert np.allclose(step.linear, np.eye(2) - h * precision, atol=1e-14)
+    assert np.allclose(step.offset, h * precision @ MEAN.numpy(), atol=1e-14)
+    assert np.allclose(step.noise @ step.noise.T, 2 * h * np.eye(2), atol=1e-14)
+    # Σ = (Λ − hΛ²/2)⁻¹: the textbook answer for Euler–Maruyama.
+    assert np.allclose(step.stationary_covariance(), np.linalg.inv(precision - h / 2 * precision @ precision))
+    assert np.allclose(step.stationary_mean(), MEAN.numpy())
+
+
+def test_a_step_that_is_not_affine_says_so():
+    with pytest.raises(NotAffineError, match="a step of MALA is not affine"):
+        affine_step(lp.MALA(), gaussian_drift(PRECISION, MEAN, 1.0, 0.5), 2)
+
+
+def test_an_unstable_step_has_no_stationary_law():
+    step = affine_step(lp.Langevin(), gaussian_drift(PRECISION, MEAN, 1.0, 5.0), 2)
+    assert step.spectral_radius > 1
+    with pytest.raises(ValueError, match="not a contraction: its spectral radius is"):
+        step.stationary_covariance()
+
+
+@pytest.mark.parametrize(("condition", "step"), [(1, 0.3), (10, 0.3), (100, 1.9), (10, 2.5)])
+def test_the_radius_of_langevin_is_that_of_gradient_descent(condition, step):
+    expected = max(abs(1 - step), abs(1 - step / condition))
+    assert spectral_radius(lp.Langevin(), condition, step) == pytest.approx(expected, abs=1e-12)
+
+
+def test_langevin_s_limit_and_best_step_are_those_of_gradient_descent():
+    report = verify(lp.Langevin())
+    for condition in (1, 10, 100):
+        assert report.limits[condition] == pytest.approx(2, rel=1e-3)
+    radius, best, at = report.radii[100]
+    assert radius == pytest.approx(1 - 0.15 / 100)
+    assert best == pytest.approx(99 / 101, abs=0.01)  # at 2/(1 + 1/100), which the grid need not hold
+    assert at < 2
+
+
+def test_an_error_of_the_dynamics_is_reported_and_not_raised():
+    class Broken(lp.Dynamics):
+        def step(self, state, drift, noise):
+            return replace(state, x=drift(state.x) @ torch.ones(3, 3))
+
+    report = verify(Broken())
+    assert not report.passed
+    assert "RuntimeError" in str(report)
+
+
+def test_measured_order_is_the_slope():
+    assert measured_order([1e-2, 2.5e-3, 6.25e-4], [0.4, 0.2, 0.1]) == pytest.approx(2)
+    assert measured_order([1e-13, 1e-14], [0.2, 0.1]) == math.inf
