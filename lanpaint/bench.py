@@ -1,16 +1,21 @@
-"""The method's figures on analytic targets: one row, or the whole table.
+"""The method's figures on analytic targets: one row, a comparison, or the whole table.
 
 ``python -m lanpaint.bench`` prints the table of docs/benchmarks.md, mean of three seeds.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
+from lanpaint.callbacks import DivergenceError
+from lanpaint.names import make_dynamics, make_solver
 from lanpaint.observation import Observation
 from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
 from lanpaint.samplers.langevin_paint import check_inner
@@ -23,23 +28,29 @@ SAMPLES = {"gaussian": 20_000, "star": 10_000}
 def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int, **options: Any) -> Sampler:
     """A sampler by the name that benchmarks use; options that are None take the method's default.
 
-    ``fld`` is LanPaint with guidance 0.
+    ``fld`` is LanPaint with guidance 0. Dynamics and solver are given by name too, see :mod:`lanpaint.names`.
 
     Raises:
-        ValueError: For an unknown method, or an option that the method does not have.
+        ValueError: For an unknown name, or an option that the method does not have.
     """
     options = {name: value for name, value in options.items() if value is not None}
     own = {
-        "replace": set[str](),
-        "langevin": {"step_size"},
-        "fld": {"step_size", "friction", "expected_noise"},
-        "lanpaint": {"step_size", "friction", "expected_noise", "guidance"},
+        "replace": {"solver"},
+        "langevin": {"solver", "dynamics", "friction", "step_size"},
+        "fld": {"solver", "dynamics", "friction", "step_size", "expected_noise"},
+        "lanpaint": {"solver", "dynamics", "friction", "step_size", "expected_noise", "guidance"},
     }
     if method not in own:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
     unknown = sorted(set(options) - own[method] - {"spacing", "callbacks", "progress"})
     if unknown:
-        raise ValueError(f"{method} has no {' or '.join(unknown)}; it takes {', '.join(sorted(own[method])) or 'none'}")
+        raise ValueError(f"{method} has no {' or '.join(unknown)}; it takes {', '.join(sorted(own[method]))}")
+    if "solver" in options:
+        options["solver"] = make_solver(options["solver"])
+    if "dynamics" in options:
+        options["dynamics"] = make_dynamics(options["dynamics"], options.pop("friction", None))
+    elif method == "langevin" and "friction" in options:
+        raise ValueError("langevin has no friction without dynamics; give --dynamics fld, hfhr, baoab, obabo or ubu")
     if method == "replace":
         check_inner(inner_steps, 1.0)
         return Replace(score, steps=steps, **options)
@@ -60,9 +71,11 @@ class Row:
         steps: Outer steps.
         inner_steps: Inner steps.
         levels: Spacing of the levels.
+        dynamics: Name of the dynamics, None for the method's own.
+        solver: Name of the solver.
         samples: Number of samples.
         seed: Seed.
-        kl: Figure of merit, in nats.
+        kl: Figure of merit, in nats; infinite for a run that diverged.
         floor: The same of as many exact samples.
         nfe: Evaluations of the score.
         seconds: Time of sampling.
@@ -73,6 +86,8 @@ class Row:
     steps: int
     inner_steps: int
     levels: str
+    dynamics: str | None
+    solver: str
     samples: int
     seed: int
     kl: float
@@ -92,13 +107,17 @@ def run(
     steps: int = 20,
     inner_steps: int = 5,
     levels: str = "paper",
+    dynamics: str | None = None,
+    solver: str = "euler",
     samples: int | None = None,
     seed: int = 0,
+    keep_going: bool = False,
     **options: Any,
 ) -> Row:
     """Run one method on one problem (see :mod:`toy_models.problems`).
 
     Raises:
+        DivergenceError: For a run that diverges, but with ``keep_going``: its KL is then infinite.
         ValueError: For an unknown target or method, and as the samplers.
     """
     from toy_models.problems import PROBLEMS
@@ -113,14 +132,59 @@ def run(
     generator = torch.Generator().manual_seed(seed)
     observation = Observation(*problem.observe(count, generator))
     score = CountedScore(problem.target)
-    sampler = make_sampler(method, score, steps=steps, inner_steps=inner_steps, spacing=levels, **options)
+    sampler = make_sampler(
+        method,
+        score,
+        steps=steps,
+        inner_steps=inner_steps,
+        spacing=levels,
+        dynamics=dynamics,
+        solver=None if solver == "euler" else solver,
+        **options,
+    )
     start = time.perf_counter()
-    x = sampler(observation, generator=generator)
+    try:
+        x = sampler(observation, generator=generator)
+    except DivergenceError:
+        if not keep_going:
+            raise
+        x = None
     seconds = time.perf_counter() - start
+    kl = math.inf if x is None else problem.divergence(x)
     floor = problem.floor(count, generator)
     inner_steps = sampler.inner_steps
-    kl = problem.divergence(x)
-    return Row(target, method, steps, inner_steps, levels, count, seed, kl, floor, score.evaluations, seconds)
+    evaluations = score.evaluations
+    return Row(
+        target, method, steps, inner_steps, levels, dynamics, solver, count, seed, kl, floor, evaluations, seconds
+    )
+
+
+def compare(
+    target: str,
+    method: str,
+    *,
+    steps: Sequence[int],
+    inner_steps: Sequence[int],
+    dynamics: Sequence[str | None],
+    solvers: Sequence[str],
+    **options: Any,
+) -> Iterator[Row]:
+    """Every combination, a row as soon as it is done. A run that diverges has an infinite KL.
+
+    Raises:
+        ValueError: As :func:`run`, for all combinations before the first one is run.
+    """
+    grid = list(itertools.product(dynamics, solvers, steps, inner_steps))
+    for name, solver, outer, inner in grid:
+        make_dynamics(name or "fld")
+        make_solver(solver)
+        check_inner(inner, 1.0)
+        if outer < 1:
+            raise ValueError(f"steps must be at least 1, got {outer}")
+    return (
+        run(target, method, steps=outer, inner_steps=inner, dynamics=name, solver=solver, keep_going=True, **options)
+        for name, solver, outer, inner in grid
+    )
 
 
 # (target, method, options): the columns of the table

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import typer
 
 from lanpaint.callbacks import DivergenceError
+from lanpaint.names import DYNAMICS, SOLVERS
+
+if TYPE_CHECKING:
+    from lanpaint.bench import Row
 
 app = typer.Typer(
     help="Training-free conditional sampling with diffusion and flow models.",
@@ -40,6 +46,14 @@ Friction = Annotated[
 ExpectedNoise = Annotated[
     float | None, typer.Option(help="Expected noise a of the data; 0 for images [paper: 0].", show_default=False)
 ]
+Dynamics = Annotated[
+    str | None,
+    typer.Option(
+        help="Inner steps: langevin, fld, ou (fld at infinite friction), hfhr, baoab, obabo or ubu [lanpaint: fld].",
+        show_default=False,
+    ),
+]
+Solver = Annotated[str, typer.Option(help="Outer step: euler, ddim (η = 1), ddpm, heun, 2m or 3m.")]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
@@ -109,6 +123,8 @@ def inpaint(
     friction: Friction = None,
     expected_noise: ExpectedNoise = None,
     levels: Levels = "paper",
+    dynamics: Dynamics = None,
+    solver: Solver = "euler",
     seed: Seed = 0,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
@@ -122,6 +138,7 @@ def inpaint(
     from lanpaint.images import check_output, read_mask, read_picture, to_pixels, write_picture
     from lanpaint.observation import Observation
     from lanpaint.randomness import seeded
+    from lanpaint.score import CountedScore
 
     _quiet_libraries()
     check_output(output)
@@ -136,6 +153,8 @@ def inpaint(
         "step_size": step_size,
         "friction": friction,
         "expected_noise": expected_noise,
+        "dynamics": dynamics,
+        "solver": solver,
     }
     if model == "digits":
         from toy_models.digits import FOLDER
@@ -143,11 +162,11 @@ def inpaint(
         source: str | Path = FOLDER
     else:
         source = model
-    score = load_pixel_model(source, device=where, dtype=_dtype(dtype))
-    score.check_size(*picture.size)
-    if picture.size != score.sample_size and all(score.sample_size):
+    network = load_pixel_model(source, device=where, dtype=_dtype(dtype))
+    network.check_size(*picture.size)
+    if picture.size != network.sample_size and all(network.sample_size):
         print(
-            f"note: the model was trained on {score.sample_size[1]}×{score.sample_size[0]} images, "
+            f"note: the model was trained on {network.sample_size[1]}×{network.sample_size[0]} images, "
             f"this one is {picture.size[1]}×{picture.size[0]}",
             file=sys.stderr,
         )
@@ -155,7 +174,8 @@ def inpaint(
         print("note: nothing is repainted: no pixel of the mask is white (128 or above)", file=sys.stderr)
     if mask is not None and picture.opaque is not None:
         print("note: the image's transparency is left out of the result", file=sys.stderr)
-    picture = picture.with_channels(score.channels)
+    picture = picture.with_channels(network.channels)
+    score = CountedScore(network)
     sampler = make_sampler(
         "lanpaint",
         score,
@@ -168,7 +188,7 @@ def inpaint(
     observation = Observation(picture.values().to(where), known.to(where))
     x = sampler(observation, generator=seeded([seed]))
     write_picture(output, torch.where(known, picture.pixels, to_pixels(x[0])))
-    print(f"{output}: {float((~known).float().mean()):.1%} repainted, {sampler.steps * (sampler.inner_steps + 1)} NFE")
+    print(f"{output}: {float((~known).float().mean()):.1%} repainted, {score.evaluations} NFE")
 
 
 def _known(picture: Any, image: Path, mask: Path | None, read_mask: Any) -> torch.Tensor:
@@ -189,9 +209,20 @@ def _known(picture: Any, image: Path, mask: Path | None, read_mask: Any) -> torc
 def bench(
     target: Annotated[str, typer.Argument(help="gaussian (gauss2) or star (star500).")],
     method: Annotated[str, typer.Option(help="replace, langevin, fld (lanpaint with λ = 0) or lanpaint.")] = "lanpaint",
-    steps: Steps = 20,
-    inner_steps: InnerSteps = 5,
+    steps: Annotated[str, typer.Option(help="Outer steps S; several as 5,10,20 [20].", show_default=False)] = "",
+    inner_steps: Annotated[
+        str, typer.Option(help="Inner steps N at each level; several as 2,5,10 [5].", show_default=False)
+    ] = "",
     levels: Levels = "paper",
+    dynamics: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Inner steps: {', '.join(DYNAMICS)}; several as fld,ubu, or all [lanpaint: fld].", show_default=False
+        ),
+    ] = None,
+    solver: Annotated[
+        str, typer.Option(help=f"Outer step: {', '.join(SOLVERS)}; several as heun,2m, or all.")
+    ] = "euler",
     guidance: Guidance = None,
     step_size: StepSize = None,
     friction: Friction = None,
@@ -200,33 +231,94 @@ def bench(
         int | None, typer.Option(help="Number of samples [gaussian 20,000; star 10,000].", show_default=False)
     ] = None,
     seed: Seed = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One line of JSON.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Picture of KL against evaluations, for several runs.", show_default=False),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each run.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a method against an exact answer: KL in nats, its floor, evaluations and seconds."""
-    from lanpaint.bench import run
+    """Measure a method against an exact answer: KL in nats, its floor, evaluations and seconds.
 
-    row = run(
-        target,
-        method,
-        steps=steps,
-        inner_steps=inner_steps,
-        levels=levels,
-        guidance=guidance,
-        step_size=step_size,
-        friction=friction,
-        expected_noise=expected_noise,
-        samples=samples,
-        seed=seed,
-        progress=not (quiet or as_json),
-    )
-    if as_json:
-        print(json.dumps(row.as_dict()))
-    else:
-        print(
-            f"{row.target}, {row.method}, {row.steps} × {row.inner_steps}, {row.levels} levels, {row.samples} samples"
-        )
-        print(f"kl {row.kl:.4g} nats   floor {row.floor:.2g}   nfe {row.nfe}   {row.seconds:.1f} s")
+    With several steps, inner steps, dynamics or solvers, every combination is run: a table, and a picture with -o.
+    """
+    from lanpaint.bench import compare, run
+    from lanpaint.images import check_output
+
+    grid: dict[str, Any] = {"dynamics": _names(dynamics, DYNAMICS), "solvers": _names(solver, SOLVERS)}
+    grid["steps"] = _counts("steps", steps or ("5,10,20,50" if len(grid["solvers"]) > 1 else "20"))
+    several_inner = "1,2,5,10,20" if len(grid["dynamics"]) > 1 else "5"
+    grid["inner_steps"] = _counts("inner-steps", inner_steps or several_inner)
+    options: dict[str, Any] = {
+        "levels": levels,
+        "guidance": guidance,
+        "step_size": step_size,
+        "friction": friction,
+        "expected_noise": expected_noise,
+        "samples": samples,
+        "seed": seed,
+        "progress": not (quiet or as_json),
+    }
+    if all(len(values) == 1 for values in grid.values()):
+        if output is not None:
+            raise ValueError("--output draws several runs; leave it out, or give several --steps, --dynamics, …")
+        single: dict[str, Any] = {name: values[0] for name, values in grid.items() if name != "solvers"}
+        row = run(target, method, **single, solver=solver, **options)
+        if as_json:
+            print(_json(row))
+        else:
+            print(
+                f"{row.target}, {row.method}, {row.steps} × {row.inner_steps}, {row.levels} levels, "
+                f"{row.samples} samples"
+            )
+            print(f"kl {row.kl:.4g} nats   floor {row.floor:.2g}   nfe {row.nfe}   {row.seconds:.1f} s")
+        return
+    if output is not None:
+        check_output(output, (".png", ".pdf", ".svg", ".jpg"))
+    rows: list[Row] = []
+    runs = compare(target, method, **grid, **options)
+    if not as_json:
+        print("| dynamics | solver | steps | inner | NFE | KL (nats) | floor | seconds |")
+        print("|---|---|---|---|---|---|---|---|", flush=True)
+    for row in runs:
+        rows.append(row)
+        own = row.dynamics or "own"
+        kl = f"{row.kl:.4g}" if math.isfinite(row.kl) else "diverged"
+        table = f"| {own} | {row.solver} | {row.steps} | {row.inner_steps} | {row.nfe} | {kl} | {row.floor:.2g} | "
+        print(_json(row) if as_json else f"{table}{row.seconds:.1f} |", flush=True)
+    if output is not None:
+        _draw_comparison(rows, output)
+        print(f"picture: {output.resolve()}", file=sys.stderr)
+
+
+def _names(given: str | None, known: Mapping[str, Any]) -> list[Any]:
+    return list(known) if given == "all" else [None] if given is None else [name.strip() for name in given.split(",")]
+
+
+def _counts(option: str, text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--{option} takes whole numbers separated by commas, got {text!r}") from None
+
+
+def _json(row: Row) -> str:
+    values = row.as_dict()
+    return json.dumps({name: None if value == math.inf else value for name, value in values.items()})
+
+
+def _draw_comparison(rows: list[Row], path: Path) -> None:
+    """A curve for each dynamics and solver, along the steps."""
+    from lanpaint.plotting import kl_against_evaluations
+
+    curves: dict[str, list[tuple[int, float]]] = {}
+    several = {name for name in ("dynamics", "solver") if len({getattr(row, name) for row in rows}) > 1}
+    for row in rows:
+        parts = [getattr(row, name) or "own" for name in ("dynamics", "solver") if name in several or not several]
+        curves.setdefault(", ".join(parts), []).append((row.nfe, row.kl))
+    first = rows[0]
+    title = f"{first.target}, {first.method}, {first.levels} levels, {first.samples} samples"
+    kl_against_evaluations(curves, sum(row.floor for row in rows) / len(rows), title, path)
 
 
 def main() -> None:

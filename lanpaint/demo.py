@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.images import hole_psnr, replacing
+from lanpaint.images import hole_psnr
 from lanpaint.masks import MASKS
 from lanpaint.observation import Observation
+from lanpaint.plotting import new_figure, save
 from lanpaint.randomness import seeded
 from lanpaint.samplers import LanPaint, Replace
 from lanpaint.score import CountedScore, Score
@@ -67,13 +68,9 @@ def run(
 
 def draw(results: list[MaskResult], path: str | Path) -> None:
     """Write the picture: per mask four rows (truth, masked, Replace, LanPaint) of the first eight images."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import numpy as np
 
-    figure = plt.figure(figsize=(13.2, 6.9), layout="constrained")
+    figure = new_figure(figsize=(13.2, 6.9))
     blocks: Any = figure.subfigures(2, 2, wspace=0.03, hspace=0.05)
     for block, result in zip(blocks.flat, results, strict=True):
         rows = {"truth": result.truth, "masked": result.truth, **result.filled}
@@ -92,9 +89,7 @@ def draw(results: list[MaskResult], path: str | Path) -> None:
             axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-    with replacing(path) as part:
-        figure.savefig(part, dpi=110)
-    plt.close(figure)
+    save(figure, path)
 
 
 def digits_score(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Score:

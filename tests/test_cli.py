@@ -84,6 +84,13 @@ def test_inpaint_takes_a_folder_and_every_option(files):
     )
     assert run.returncode == 0, run.stderr
     assert "9 NFE" in run.stdout
+    run = lanpaint(
+        *("inpaint", "digit.png", "mask.png", "-o", "other.png", "--steps", 3, "--inner-steps", 2, "-q"),
+        *("--dynamics", "ubu", "--friction", 2, "--solver", "heun"),
+        cwd=files,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "11 NFE" in run.stdout
 
 
 MISTAKES = {
@@ -151,6 +158,15 @@ MISTAKES = {
         ["bench", "gauss2", "--method", "replace", "--inner-steps", -3],
         "inner_steps must be a whole number",
     ),
+    "steps that are no numbers": (["bench", "gaussian", "--steps", "5,ten"], "--steps takes whole numbers separated"),
+    "unknown dynamics": (["bench", "gaussian", "--dynamics", "fld,magic"], "unknown dynamics 'magic'; expected one of"),
+    "unknown solver": (["bench", "gaussian", "--solver", "magic"], "unknown solver 'magic'; expected one of euler"),
+    "a friction of none": (["bench", "gaussian", "--dynamics", "ou", "--friction", 3], "ou has no friction to choose"),
+    "a picture of one run": (["bench", "gaussian", "-o", "x.png"], "--output draws several runs; leave it out"),
+    "a dynamics of no method": (
+        ["bench", "gaussian", "--method", "replace", "--dynamics", "fld,ou"],
+        "replace has no dynamics; it takes solver",
+    ),
     "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),
     "too few digits": (["demo", "--count", 2, "-o", "x.png"], "must be from 8 to"),
 }
@@ -178,7 +194,7 @@ def test_a_mistake_in_a_process_of_its_own_exits_with_1_and_no_traceback(files):
     assert len(run.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [("inpaint", "digit.png"), ("bench", "gaussian", "--steps", "ten"), ("paint",)])
+@pytest.mark.parametrize("arguments", [("inpaint", "digit.png"), ("bench", "gaussian", "--samples", "ten"), ("paint",)])
 def test_a_wrong_command_line_says_so_without_a_traceback(files, arguments):
     run = lanpaint(*arguments, cwd=files)
     assert run.returncode == 2
@@ -197,6 +213,30 @@ def test_bench_prints_the_figures():
         json.loads(lanpaint(*arguments, *o, "--json").stdout) for o in (("--method", "fld"), ("--guidance", 0))
     )
     assert fld["kl"] == zero["kl"]
+
+
+def test_bench_compares_dynamics_in_a_table_and_a_picture(tmp_path):
+    settings = ("--steps", 3, "--inner-steps", "1,3", "--samples", 200, "--quiet")
+    run = lanpaint("bench", "gaussian", "--dynamics", "all", *settings, "-o", tmp_path / "kl.png")
+    assert run.returncode == 0, run.stderr
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in run.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows[::2]] == ["langevin", "fld", "ou", "hfhr", "baoab", "obabo", "ubu"]
+    assert {(int(row[3]), int(row[4])) for row in rows} == {(1, 6), (3, 12)}  # inner steps and evaluations
+    assert all(float(row[5]) > 0 for row in rows)
+    assert np.array(Image.open(tmp_path / "kl.png")).std() > 10
+
+
+def test_bench_compares_solvers_and_goes_on_after_a_divergence():
+    arguments = ("bench", "gaussian", "--solver", "all", "--steps", 4, "--inner-steps", 2, "--samples", 200, "--json")
+    rows = [json.loads(line) for line in lanpaint(*arguments).stdout.splitlines()]
+    assert [row["solver"] for row in rows] == ["euler", "ddim", "ddpm", "heun", "2m", "3m"]
+    assert [row["nfe"] for row in rows] == [12, 12, 12, 12 + 3, 12, 12]  # Heun's last step is Euler's
+    assert len({row["kl"] for row in rows}) > 4
+    fierce = ("bench", "gaussian", "--dynamics", "langevin,ou", "--step-size", 3, "--samples", 200, "--inner-steps", 20)
+    run = lanpaint(*fierce, "--quiet")
+    assert run.returncode == 0, run.stderr
+    assert "| langevin | euler | 20 | 20 |" in run.stdout
+    assert "| diverged |" in run.stdout
 
 
 def test_demo_draws_a_picture_and_prints_figures(tmp_path):

@@ -17,6 +17,10 @@ and a step composes them symmetrically, each letter for half a step if it stands
 
 Unlike FLD none of them knows the damping A, so a step is stable only while L t² < 4 m (nearly, for UBU) where L is the
 largest curvature of −log p.
+
+A sampler's step is a Langevin time τ, the clock of overdamped dynamics and of FLD, and t = γ τ: at large friction every
+dynamics then moves alike for the same step. In that clock the position knows mass and friction as Γ = γ²/m alone, and
+the bound on the step is Γ L τ² < 4.
 """
 
 from __future__ import annotations
@@ -64,19 +68,19 @@ class Underdamped(Dynamics):
     """Underdamped Langevin dynamics (LanPaint, Eq. 97). One evaluation a step.
 
     Args:
-        mass: m > 0 in units of 1/A, the variance that the damping stands for: a momentum forgets its past in the time
-            m/γ. The smaller, the closer to overdamped dynamics and the shorter the stable step.
-        friction: γ > 0, without a unit; 2√m is critical damping on a Gaussian of precision A.
+        mass: m > 0 in units of 1/A, the variance that the damping stands for. 1 by default.
+        friction: γ > 0, without a unit: √(Γ m), so that FLD's friction is γ/√m. 2√m is critical damping on a Gaussian
+            of precision A. The larger, the closer to overdamped dynamics and the shorter the stable step, 2√m/γ in
+            units of 1/A. 1 by default: it rings a little, and is stable wherever overdamped Langevin dynamics is.
         scheme: ``"BAOAB"``, ``"OBABO"`` or ``"UBU"``.
 
-    The step t is the drift's dτ; in the time of FLD it is t/γ, with Γ = γ²/m. The first half step of B after
-    :meth:`init` is left out: the momentum drawn there stands for the one behind it.
+    The first half step of B after :meth:`init` is left out: the momentum drawn there stands for the one behind it.
 
     Raises:
         ValueError: For a mass or a friction that is not positive and finite, or an unknown scheme.
     """
 
-    def __init__(self, mass: float = 0.1, friction: float = 0.5, scheme: Scheme = "BAOAB") -> None:
+    def __init__(self, mass: float = 1.0, friction: float = 1.0, scheme: Scheme = "BAOAB") -> None:
         for name, value in {"mass (m)": mass, "friction (γ)": friction}.items():
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be a positive finite number, got {value}")
@@ -86,7 +90,7 @@ class Underdamped(Dynamics):
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """Momentum drawn from N(0, m), coefficients computed once for the level."""
-        mass, time = self.mass / drift.damping, drift.step
+        mass, time = self.mass / drift.damping, self.friction * drift.step
         bath = time if self.scheme == "BAOAB" else time / 2
         decay = self.friction * bath / mass
         free = None

@@ -73,7 +73,7 @@ def test_the_momentum_settles_at_its_variance_independent_of_the_position(dynami
 @pytest.mark.parametrize("scheme", ["BAOAB", "OBABO", "UBU"])
 @pytest.mark.parametrize(("mass", "friction"), [(0.02, 0.3), (1.0, 2.0), (5.0, 0.1)])
 def test_underdamped_schemes_are_of_second_order_in_position_and_momentum(scheme, mass, friction):
-    steps = [0.2 * math.sqrt(mass) / 2**k for k in range(1, 6)]
+    steps = [0.2 * math.sqrt(mass) / friction / 2**k for k in range(1, 6)]
     position, momentum = [], []
     for h in steps:
         step = affine_step(Underdamped(mass, friction, scheme), gaussian_drift(PRECISION, MEAN, A, h), 2)
@@ -87,10 +87,10 @@ def test_underdamped_schemes_are_of_second_order_in_position_and_momentum(scheme
 
 @pytest.mark.parametrize("scheme", ["BAOAB", "OBABO"])
 def test_splittings_are_stable_up_to_twice_the_period_of_the_stiffest_spring(scheme):
-    """L t² < 4 m, L the largest curvature, whatever the friction."""
+    """L t² < 4 m, L the largest curvature and t = γ τ, whatever the friction."""
     curvature = float(torch.linalg.eigvalsh(PRECISION)[-1])
     for friction in (0.1, 3.0):
-        limit = 2 * math.sqrt(0.3 / A / curvature)
+        limit = 2 * math.sqrt(0.3 / A / curvature) / friction
         for factor, stable in ((0.999, True), (1.001, False)):
             drift = gaussian_drift(PRECISION, MEAN, A, factor * limit)
             assert (affine_step(Underdamped(0.3, friction, scheme), drift, 2).spectral_radius < 1) is stable
@@ -160,7 +160,32 @@ def test_langevin_is_the_general_form_without_inertia():
 
 @pytest.mark.parametrize("scheme", ["BAOAB", "OBABO", "UBU"])
 def test_underdamped_is_the_general_form_with_alpha_zero(scheme):
-    _same_generator(Underdamped(0.3, 0.8, scheme), _general(0.0, 0.8, A / 0.3, IDENTITY))
+    """In the time τ = t/γ."""
+    expected = _in_units(_general(0.0, 0.8, A / 0.3, IDENTITY), 1.0, 1 / 0.8)
+    _same_generator(Underdamped(0.3, 0.8, scheme), expected)
+
+
+@pytest.mark.parametrize("mass", [0.3, 1.0])
+def test_the_position_of_underdamped_dynamics_knows_mass_and_friction_as_one(mass):
+    """As γ²/m, in the time τ: the momentum differs by the factor √m alone."""
+    one, other = (
+        affine_step(Underdamped(m, 0.8 * math.sqrt(m)), gaussian_drift(PRECISION, MEAN, A, 0.3), 2)
+        for m in (mass, 4 * mass)
+    )
+    assert np.allclose(one.block(one.linear, "x", "x"), other.block(other.linear, "x", "x"), atol=1e-13)
+    assert np.allclose(
+        2 * one.block(one.linear, "momentum", "x"), other.block(other.linear, "momentum", "x"), atol=1e-13
+    )
+
+
+def test_ubu_at_large_friction_is_an_overdamped_step_of_the_same_length():
+    """Half a diffusion, a kick and half a diffusion: x' = (1 − τΛ)(x + √τ ξ) + √τ ξ'."""
+    h, precision = 0.2, PRECISION.numpy()
+    step = affine_step(Underdamped(1.0, 3e4, "UBU"), gaussian_drift(PRECISION, MEAN, A, h), 2)
+    shrink = np.eye(2) - h * precision
+    covariance = step.noise @ step.noise.T
+    assert np.allclose(step.block(step.linear, "x", "x"), shrink, atol=1e-6)
+    assert np.allclose(step.block(covariance, "x", "x"), h * (shrink @ shrink + np.eye(2)), atol=1e-6)
 
 
 @pytest.mark.parametrize("order", [1, 2])

@@ -1,0 +1,57 @@
+"""The names of dynamics and solvers, as the command line and result files spell them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, Underdamped
+from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver
+
+DYNAMICS: dict[str, Callable[..., Dynamics]] = {
+    "langevin": Langevin,
+    "fld": FastLangevin,
+    "ou": partial(FastLangevin, math.inf),
+    "hfhr": HFHR,
+    "baoab": partial(Underdamped, scheme="BAOAB"),
+    "obabo": partial(Underdamped, scheme="OBABO"),
+    "ubu": partial(Underdamped, scheme="UBU"),
+}
+"""Name → dynamics. Metropolis correction needs a density and a preconditioner a matrix: those are Python's alone."""
+
+SOLVERS: dict[str, Callable[[], Solver]] = {
+    "euler": Euler,
+    "ddim": partial(DDIM, 1.0),
+    "ddpm": DDPM,
+    "heun": Heun,
+    "2m": DPMSolver,
+    "3m": partial(DPMSolver, 3),
+}
+"""Name → solver; ``ddim`` has η = 1, since η = 0 is ``euler``."""
+
+
+def make_dynamics(name: str, friction: float | None = None) -> Dynamics:
+    """A dynamics by its name, with its own friction where it has one and ``friction`` is None.
+
+    Raises:
+        ValueError: For an unknown name, or a friction where there is none to choose.
+    """
+    if name not in DYNAMICS:
+        raise ValueError(f"unknown dynamics {name!r}; expected one of {', '.join(DYNAMICS)}")
+    options: dict[str, Any] = {} if friction is None else {"friction": friction}
+    if options and name in ("langevin", "ou"):
+        raise ValueError(f"{name} has no friction to choose; leave it out, or take fld, hfhr, baoab, obabo or ubu")
+    return DYNAMICS[name](**options)
+
+
+def make_solver(name: str) -> Solver:
+    """A solver by its name.
+
+    Raises:
+        ValueError: For an unknown name.
+    """
+    if name not in SOLVERS:
+        raise ValueError(f"unknown solver {name!r}; expected one of {', '.join(SOLVERS)}")
+    return SOLVERS[name]()
