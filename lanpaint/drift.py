@@ -32,7 +32,7 @@ class Drift:
         prediction: The last evaluation of the model, for callbacks, where the function keeps it there; else None.
 
     Raises:
-        ValueError: For a negative damping or step, and when ``known`` is given and one of them lacks the leading axis.
+        ValueError: For a damping that is not positive, a negative step, and when ``known`` is given and one of them lacks the leading axis.
     """
 
     def __init__(
@@ -49,8 +49,9 @@ class Drift:
         self.known = known
         self.prediction: Prediction | None = None
         for name, compact in {"damping": self.damping, "step": self.step}.items():
-            if compact.device.type == "cpu" and not bool((compact >= 0).all()):
-                raise ValueError(f"{name} must be at least 0, got {float(compact.min()):g}")
+            if compact.device.type == "cpu" and not bool((compact >= 0 if name == "step" else compact > 0).all()):
+                bound = "at least" if name == "step" else "above"
+                raise ValueError(f"{name} must be {bound} 0, got {float(compact.min()):g}")
             if known is not None and compact.shape[:1] != (2,):
                 raise ValueError(
                     f"with two regions {name} needs a leading axis of 2 (unknown, known), got {tuple(compact.shape)}"
@@ -68,19 +69,29 @@ class Drift:
         return torch.where(self.known, known, unknown)
 
 
+def blend(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """``start`` + weight (``end`` − ``start``), a new tensor; the weight is what :meth:`Drift.spread` returns."""
+    return torch.lerp(start, end, weight if weight.shape else float(weight))
+
+
+def add_to(total: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
+    """Add every coefficient times its tensor to ``total``, in place. A dynamics spends its time in such sums."""
+    for coefficient, tensor in terms:
+        if coefficient.shape:
+            total.addcmul_(coefficient, tensor)
+        else:
+            total.add_(tensor, alpha=float(coefficient))
+    return total
+
+
 def add_terms(start: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
     """``start`` plus every coefficient times its tensor, in one new tensor of start's shape and dtype.
 
-    Coefficients are what :meth:`Drift.spread` returns. A dynamics spends its time in such sums.
+    Coefficients are what :meth:`Drift.spread` returns.
     """
     (coefficient, tensor), *rest = terms
     if coefficient.shape:
         total = torch.addcmul(start, coefficient, tensor)
     else:
         total = torch.add(start, tensor, alpha=float(coefficient))
-    for coefficient, tensor in rest:
-        if coefficient.shape:
-            total.addcmul_(coefficient, tensor)
-        else:
-            total.add_(tensor, alpha=float(coefficient))
-    return total
+    return add_to(total, *rest)

@@ -18,7 +18,14 @@ from torch import Tensor
 
 from lanpaint.drift import Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
-from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator, Solution
+from lanpaint.dynamics.oscillator import (
+    OrnsteinUhlenbeck,
+    Oscillator,
+    OscillatorStrang,
+    OverdampedStrang,
+    Solution,
+    Strang,
+)
 from lanpaint.randomness import NoiseSource
 
 
@@ -29,22 +36,18 @@ class FastLangevinState(State):
     Attributes:
         x: Position, shape (B, …).
         momentum: q = dx/dτ, shape of x; None in the overdamped limit.
-        constant: C = s + A x where it was evaluated last, shape of x; None before the first evaluation, and for the
-            first-order scheme, which remembers nothing.
+        centre: C/A = x + s/A where it was evaluated last, the centre of the spring, shape of x; None before the first
+            evaluation, and for the first-order scheme, which remembers nothing.
         whole: Exact solution over dτ, for a step of Alg. 2.
-        half: Exact solution over dτ/2, for one of Alg. 3.
-        damping: A.
-        position_kick: What C − C₀ is multiplied by in the middle of a step and added to the position; None for 0.
-        momentum_kick: The same for the momentum.
+        strang: Its halves and the kick between them, for one of Alg. 3.
+        variance: 1/A.
     """
 
     momentum: Tensor | None
-    constant: Tensor | None
+    centre: Tensor | None
     whole: Solution
-    half: Solution
-    damping: Tensor
-    position_kick: Tensor | None
-    momentum_kick: Tensor | None
+    strang: Strang
+    variance: Tensor
 
 
 class FastLangevin(Dynamics):
@@ -73,11 +76,11 @@ class FastLangevin(Dynamics):
             return OrnsteinUhlenbeck.solve(damping, time)
         return Oscillator.solve(self.friction**2 * damping, damping, time)
 
-    def kicks(self, damping: Tensor, time: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What C − C₀ adds to position and momentum over a time, compact (Eq. 125)."""
+    def solve_strang(self, damping: Tensor, time: Tensor) -> Strang:
+        """The halves and the kick of a second-order step (Eq. 125), compact coefficients."""
         if math.isinf(self.friction):
-            return time, None
-        return None, self.friction**2 * damping * time
+            return OverdampedStrang.solve(damping, time)
+        return OscillatorStrang.solve(self.friction**2 * damping, damping, time)
 
     def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
         """What s(x) and ξ are multiplied by in a first-order step, where it has no momentum."""
@@ -97,33 +100,25 @@ class FastLangevin(Dynamics):
         """Momentum drawn from its stationary law (Alg. 1), coefficients solved once for the level."""
         damping, step = drift.damping, drift.step
         variance = self.momentum_variance(damping)
-        position_kick, momentum_kick = (k if k is None else drift.spread(k, x) for k in self.kicks(damping, step))
         return FastLangevinState(
             x=x,
             momentum=None if variance is None else drift.spread(variance.sqrt(), x) * noise(x),
-            constant=None,
+            centre=None,
             whole=self.solve(damping, step).spread(drift, x),
-            half=self.solve(damping, step / 2).spread(drift, x),
-            damping=drift.spread(damping, x),
-            position_kick=position_kick,
-            momentum_kick=momentum_kick,
+            strang=self.solve_strang(damping, step).spread(drift, x),
+            variance=drift.spread(1 / damping, x),
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> FastLangevinState:
         """One step of Alg. 2 (first order, and first after init) or Alg. 3 (second order)."""
         assert isinstance(state, FastLangevinState)
-        x, momentum, old = state.x, state.momentum, state.constant
+        x, momentum, old = state.x, state.momentum, state.centre
         if old is None:
             score = drift(x)
-            constant = add_terms(score, (state.damping, x)) if self.order == 2 else None
+            centre = add_terms(x, (state.variance, score)) if self.order == 2 else None
             x, momentum = state.whole.advance(x, momentum, score, noise)
-            return replace(state, x=x, momentum=momentum, constant=constant)
-        x, momentum = state.half.advance(x, momentum, add_terms(old, (-state.damping, x)), noise)
-        constant = add_terms(drift(x), (state.damping, x))
-        change = constant - old
-        if state.momentum_kick is not None and momentum is not None:
-            momentum = add_terms(momentum, (state.momentum_kick, change))
-        if state.position_kick is not None:
-            x = add_terms(x, (state.position_kick, change))
-        x, momentum = state.half.advance(x, momentum, add_terms(old, (-state.damping, x)), noise)
-        return replace(state, x=x, momentum=momentum, constant=constant)
+            return replace(state, x=x, momentum=momentum, centre=centre)
+        x, momentum = state.strang.first(x, momentum, old, noise)
+        centre = add_terms(x, (state.variance, drift(x)))
+        x, momentum = state.strang.second(x, momentum, old, centre, noise)
+        return replace(state, x=x, momentum=momentum, centre=centre)

@@ -17,13 +17,13 @@ of the first; each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law is exact
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.drift import Drift, add_terms, add_to, blend
 from lanpaint.dynamics.fast_langevin import FastLangevin
-from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator, Solution
+from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator, OscillatorStrang, Solution, Strang
 from lanpaint.randomness import NoiseSource
 
 
@@ -74,6 +74,54 @@ class SplitOscillator:
         return x, momentum
 
 
+@dataclass(frozen=True)
+class SplitStrang:
+    """A Strang step of both: each half is half of :class:`SplitOscillator`.
+
+    Attributes:
+        pull: What a quarter step of the position's own share draws it to the centre.
+        scatter: Standard deviation of its noise.
+        kick: What μ' − μ adds to the position, (1 − 1/Ψ) A dτ.
+        oscillator: The halves of the oscillator, of damping A/Ψ.
+    """
+
+    pull: Tensor
+    scatter: Tensor
+    kick: Tensor
+    oscillator: OscillatorStrang
+
+    @classmethod
+    def solve(cls, friction: Tensor, damping: Tensor, psi: float, time: Tensor) -> SplitStrang:
+        """Coefficients of a step of length ``time``."""
+        share = 1 - 1 / psi
+        quarter = OrnsteinUhlenbeck.solve(damping, share * time / 4)
+        plain = OscillatorStrang.solve(friction, damping / psi, time)
+        noises = {f.name: getattr(plain, f.name) / math.sqrt(psi) for f in fields(plain) if "noise" in f.name}
+        pull = damping * quarter.position_force
+        return cls(pull, quarter.position_noise, share * damping * time, replace(plain, **noises))
+
+    def spread(self, drift: Drift, x: Tensor) -> SplitStrang:
+        """These coefficients as tensors that broadcast against x."""
+        pull, scatter, kick = (drift.spread(c, x) for c in (self.pull, self.scatter, self.kick))
+        return SplitStrang(pull, scatter, kick, self.oscillator.spread(drift, x))
+
+    def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
+        """The first half, about ``old``."""
+        x, moved = self.oscillator.first(self._relax(x, old, noise), momentum, old, noise)
+        return self._relax(x, old, noise), moved
+
+    def second(
+        self, x: Tensor, momentum: Tensor | None, old: Tensor, new: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor]:
+        """Kicks of position and momentum, and the second half, about ``old``."""
+        x = self._relax(add_terms(x, (self.kick, new), (-self.kick, old)), old, noise)
+        x, moved = self.oscillator.second(x, momentum, old, new, noise)
+        return self._relax(x, old, noise), moved
+
+    def _relax(self, x: Tensor, centre: Tensor, noise: NoiseSource) -> Tensor:
+        return add_to(blend(x, centre, self.pull), (self.scatter, noise(x)))
+
+
 class HFHR(FastLangevin):
     """HFHR dynamics (LanPaint, Eq. 130). One evaluation a step.
 
@@ -110,11 +158,11 @@ class HFHR(FastLangevin):
             return super().solve(damping, time)
         return SplitOscillator.solve(self.friction**2 * damping, damping, self.psi, time)
 
-    def kicks(self, damping: Tensor, time: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What C − C₀ adds to position and momentum over a time, compact."""
+    def solve_strang(self, damping: Tensor, time: Tensor) -> Strang:
+        """The halves and the kicks of a second-order step, compact coefficients."""
         if math.isinf(self.friction):
-            return super().kicks(damping, time)
-        return (1 - 1 / self.psi) * time, self.friction**2 * damping * time / self.psi
+            return super().solve_strang(damping, time)
+        return SplitStrang.solve(self.friction**2 * damping, damping, self.psi, time)
 
     def momentum_variance(self, damping: Tensor) -> Tensor | None:
         """Γ/Ψ, compact."""

@@ -133,7 +133,7 @@ def _generator(dynamics, h=1e-6):
     """Drift matrix and diffusion of (x, momentum) from one small step, what is remembered of the score eliminated."""
     step = affine_step(dynamics, gaussian_drift(PRECISION, torch.zeros(2).double(), A, h), 2)
     kept = [name for name in step.names if not name.startswith("inner.") and name in ("x", "momentum")]
-    function = {"score": -PRECISION.numpy(), "constant": A * np.eye(2) - PRECISION.numpy()}
+    function = {"score": -PRECISION.numpy(), "centre": np.eye(2) - PRECISION.numpy() / A}
     rows = []
     for row in kept:
         blocks = [step.block(step.linear, row, name) for name in kept]
@@ -250,8 +250,8 @@ def test_preconditioned_fast_langevin_is_equation_145(order):
     index = np.concatenate([np.arange(2) + 2 * step.names.index(name) for name in names])
     linear = step.linear[np.ix_(index, index)]
     if order == 2:
-        columns = np.arange(2) + 2 * step.names.index("inner.constant")
-        linear[:, :2] += step.linear[np.ix_(index, columns)] @ (A * np.eye(2) - rotated)
+        columns = np.arange(2) + 2 * step.names.index("inner.centre")
+        linear[:, :2] += step.linear[np.ix_(index, columns)] @ (np.eye(2) - rotated / A)
     diffusion = (step.noise @ step.noise.T)[np.ix_(index, index)] / h
     assert np.allclose((linear - np.eye(4)) / h, general[0], atol=1e-3 * np.abs(general[0]).max())
     assert np.allclose(diffusion, general[1], atol=1e-3 * np.abs(general[1]).max())

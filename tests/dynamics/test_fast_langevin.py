@@ -1,3 +1,4 @@
+import itertools
 import math
 from dataclasses import replace
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lanpaint import Drift, FastLangevin
+from lanpaint import HFHR, Drift, FastLangevin
 from lanpaint.verification import ScriptedNoise, affine_step, gaussian_drift, measured_order, settled, zero_noise
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
@@ -95,14 +96,14 @@ def test_huge_friction_is_the_overdamped_limit():
     assert far / near == pytest.approx(100, rel=0.2)  # first order in 1/Γ = 1/(γ² A)
 
 
-def test_the_overdamped_limit_draws_half_the_random_numbers():
+def test_the_overdamped_limit_draws_fewer_random_numbers():
     counts = {}
-    for friction in (15.0, math.inf):
-        dynamics, drift = FastLangevin(friction), gaussian_drift(PRECISION, MEAN, 1.0, 0.1)
+    for friction, order in itertools.product((15.0, math.inf), (1, 2)):
+        dynamics, drift = FastLangevin(friction, order), gaussian_drift(PRECISION, MEAN, 1.0, 0.1)
         state, counter = settled(dynamics, torch.zeros(1, 2, dtype=torch.float64), drift), ScriptedNoise()
         dynamics.step(state, drift, counter)
-        counts[friction] = len(counter.shapes)
-    assert counts == {15.0: 4, math.inf: 2}
+        counts[friction, order] = len(counter.shapes)
+    assert counts == {(15.0, 1): 2, (15.0, 2): 3, (math.inf, 1): 1, (math.inf, 2): 2}
 
 
 def test_one_evaluation_a_step():
@@ -127,8 +128,9 @@ def test_the_second_half_step_uses_the_old_constant():
     """Alg. 3 by hand: with the new C in the second half the result would differ by half the kick."""
     dynamics, drift = FastLangevin(friction=1.0), Drift(lambda x: -2.0 * x, 0.5, 0.4)
     x, q, old = (torch.tensor([[v]], dtype=torch.float64) for v in (1.0, 0.3, 5.0))
-    state = replace(settled(dynamics, x, drift), x=x, momentum=q, constant=old)
-    a, damping = state.half, 0.5
+    damping = 0.5
+    state = replace(settled(dynamics, x, drift), x=x, momentum=q, centre=old / damping)
+    a = dynamics.solve(torch.tensor(damping), torch.tensor(0.2))
 
     def half(x, q):
         f = old - damping * x
@@ -140,7 +142,49 @@ def test_the_second_half_step_uses_the_old_constant():
     out = dynamics.step(state, drift, zero_noise)
     assert torch.allclose(out.x, end, atol=1e-14)
     assert torch.allclose(out.momentum, rate, atol=1e-14)
-    assert torch.equal(out.constant, new)
+    assert torch.allclose(damping * out.centre, new, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "dynamics", [FastLangevin(1.0), FastLangevin(15.0), FastLangevin(math.inf), HFHR(2.0, psi=1.7)], ids=repr
+)
+def test_a_strang_step_is_half_a_solution_a_kick_and_half_a_solution(dynamics):
+    """Map and noise of Alg. 3, composed here from those of the exact solution over half the time."""
+    damping, time = torch.tensor(1.3, dtype=torch.float64), torch.tensor(0.4, dtype=torch.float64)
+    psi, inert = getattr(dynamics, "psi", 1.0), not math.isinf(dynamics.friction)
+
+    def half(z, noise):  # z = (x, q, C₀, C)
+        x, q, old, _ = z
+        x, q = dynamics.solve(damping, time / 2).advance(x, q if inert else None, old - damping * x, noise)
+        return x, q if inert else torch.zeros_like(x), old, z[3]
+
+    def by_hand(z, noise):
+        x, q, old, new = half(z, noise)
+        change = (new - old) * time
+        x = x + ((1 - 1 / psi) * change if inert else change)
+        q = q + (dynamics.friction**2 * damping * change / psi if inert else 0)
+        return half((x, q, old, new), noise)[:2]
+
+    def ours(z, noise):
+        strang, (x, q, old, new) = dynamics.solve_strang(damping, time), z
+        x, q = strang.first(x, q.clone() if inert else None, old / damping, noise)
+        x, q = strang.second(x, q, old / damping, new / damping, noise)
+        return x, q if inert else torch.zeros_like(x)
+
+    unit = torch.eye(4, dtype=torch.float64)
+    maps, covariances = [], []
+    for step in (by_hand, ours):
+        maps.append(torch.stack(step(tuple(unit), zero_noise)))
+        counter = ScriptedNoise()
+        step(tuple(torch.zeros(4, 1, dtype=torch.float64)), counter)
+        columns = []
+        for draw in range(len(counter.shapes)):
+            z = tuple(torch.zeros(4, 1, dtype=torch.float64))
+            columns.append(torch.stack(step(z, ScriptedNoise(draw, torch.ones(1, dtype=torch.float64)))))
+        noise = torch.cat(columns, dim=1)
+        covariances.append(noise @ noise.mT)
+    assert torch.allclose(*maps, atol=1e-13)
+    assert torch.allclose(*covariances, rtol=1e-12, atol=1e-13)
 
 
 def test_regions_do_not_see_each_other():
@@ -159,7 +203,7 @@ def test_regions_do_not_see_each_other():
 def test_states_are_immutable_and_steps_do_not_write_to_them():
     dynamics, drift = FastLangevin(), Drift(lambda x: -x, 1.0, 0.1)
     state = settled(dynamics, torch.ones(2, 3), drift)
-    before = {n: getattr(state, n).clone() for n in ("x", "momentum", "constant")}
+    before = {n: getattr(state, n).clone() for n in ("x", "momentum", "centre")}
     dynamics.step(state, drift, torch.ones_like)
     assert all(torch.equal(before[n], getattr(state, n)) for n in before)
     with pytest.raises(AttributeError):
