@@ -72,7 +72,7 @@ def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
     pool = [torch.randn(SHAPE, generator=generator) for _ in range(12)]
     known = torch.rand(SHAPE[-2:], generator=generator) < 0.5
     ready = itertools.cycle(pool)
-    drift = Drift(lambda x: pool[0], [1 / 0.64, 9 / 0.64], [0.15 * 0.64, 0.15 * 0.64], known)
+    drift = Drift(lambda x: pool[0], torch.tensor([1.0, 9.0]) / 0.64, torch.tensor([0.1, 0.1]), known)
     pairs = itertools.cycle(range(len(pool)))
 
     def noise(like: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the table, in a process whose allocator keeps its pages: handing them back costs more than the arithmetic."""
+    """Print the table, in a process whose allocator keeps its pages: to hand them back costs more than to add."""
     limits = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
     if sys.platform == "linux" and not limits.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, "-m", "lanpaint.cost"], {**os.environ, **limits})

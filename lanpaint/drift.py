@@ -32,7 +32,8 @@ class Drift:
         prediction: The last evaluation of the model, for callbacks, where the function keeps it there; else None.
 
     Raises:
-        ValueError: For a damping that is not positive, a negative step, and when ``known`` is given and one of them lacks the leading axis.
+        ValueError: For a damping that is not positive, a negative step, and when ``known`` is given and one of them
+            lacks the leading axis.
     """
 
     def __init__(

@@ -186,6 +186,28 @@ def affine_step(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
     return affine
 
 
+def limit_law(drift: Drift, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (d,) and covariance (d, d) of the stationary law of dz = P f(z) dτ + √(2P) dW, for a drift f that is affine.
+
+    That is what overdamped dynamics settles in as all steps go to 0; P holds each entry's step, whose common size does
+    not matter. Where f is no gradient, as the BiG score is not, the law depends on P.
+
+    Raises:
+        ValueError: When f does not draw back to a fixed point.
+    """
+    import scipy.linalg
+
+    zero, unit = torch.zeros(1, dim, dtype=torch.float64), torch.eye(dim, dtype=torch.float64)
+    offset = drift(zero)
+    slope = (drift(unit) - offset).mT.numpy()
+    speeds = drift.spread(drift.step, zero).expand(1, dim)[0].numpy()
+    pull = speeds[:, None] * slope
+    if not np.linalg.eigvals(pull).real.max() < 0:
+        raise ValueError("the drift does not draw back to a fixed point: it has no stationary law")
+    mean = -np.linalg.solve(slope, offset[0].numpy())
+    return mean, np.asarray(scipy.linalg.solve_continuous_lyapunov(pull, -2 * np.diag(speeds)))
+
+
 def measured_order(errors: Sequence[float], steps: Sequence[float]) -> float:
     """Slope of log error against log step; ∞ for errors that are all rounding."""
     if max(errors) < 1e-11:

@@ -1,0 +1,117 @@
+"""Theorem 4.1 measured on gauss2 by linear algebra: docs/theorem.png and the table of docs/dynamics.md.
+
+    python docs/studies/theorem.py
+
+At a fixed noise level the score is affine and the dynamics of Eq. 13 settles in a Gaussian, which is compared with q_λ.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lanpaint import BiG, NoiseLevel, Observation
+from lanpaint.plotting import COLOURS, new_figure, save
+from lanpaint.verification import limit_law
+from toy_models import Gaussian
+
+RHO, OBSERVED = 0.8, 1.0
+SIGMAS = np.geomspace(10**-3.5, 10**-0.5, 13)
+GUIDANCES = (0.0, 4.0, 8.0, 16.0)
+
+
+def compare(sigma: float, guidance: float) -> dict[str, float]:
+    """Distances of the stationary law of the BiG dynamics from q_λ, and the ratio of Fig. 9, at σ = √(1 − ᾱ)."""
+    level = NoiseLevel(math.sqrt(1 - sigma**2), sigma)
+    target = Gaussian([0.0, 0.0], [[1.0, RHO], [RHO, 1.0]])
+    observation = Observation(torch.full((1, 2), OBSERVED, dtype=torch.float64), known=torch.tensor([False, True]))
+    field = BiG(target, observation, guidance)
+    mean, cov = limit_law(field.drift(level, torch.ones(2, dtype=torch.float64)), 2)
+
+    # q_λ (Eq. 11): log q = log p(x, y) − (1 + λ) log p(y) + (1 + λ) log p(y | y_o); the variance of y is 1 at any ᾱ.
+    joint = (1 - sigma**2) * np.array([[1.0, RHO], [RHO, 1.0]]) + sigma**2 * np.eye(2)
+    precision = np.linalg.inv(joint) + np.diag([0.0, (1 + guidance) * (1 / sigma**2 - 1)])
+    q_mean = np.linalg.solve(precision, [0.0, (1 + guidance) * float(level.alpha) * OBSERVED / sigma**2])
+    q_cov = np.linalg.inv(precision)
+
+    away = mean - q_mean
+    kl = 0.5 * (np.trace(precision @ cov) - 2 + away @ precision @ away - np.linalg.slogdet(precision @ cov)[1])
+    return {
+        "root of KL": math.sqrt(max(kl, 0.0)),
+        "variance of x": abs(cov[0, 0] - q_cov[0, 0]),
+        "ratio, z ~ q": _ratio(field, level, guidance, joint, q_mean, q_cov),
+        "ratio, z ~ p": _ratio(field, level, guidance, joint, np.zeros(2), joint),
+    }
+
+
+def _ratio(
+    field: BiG, level: NoiseLevel, guidance: float, joint: np.ndarray, mean: np.ndarray, cov: np.ndarray
+) -> float:
+    """E‖s_y* − g_λ‖ / E‖s_y*‖ (Fig. 9) under a Gaussian law of z = (x, y); both are affine in z."""
+    precision = np.linalg.inv(joint)
+    dropped = -(1 + guidance) * (precision[1] - np.array([0.0, 1.0]))  # (1 + λ) ∇_y log p(x | y)
+    zero, unit = torch.zeros(1, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
+    start = float(field(zero, level)[0, 1])
+    big = (field(unit, level)[:, 1] - start).numpy()
+    lost, ideal = (_mean_norm(row @ mean + c, row @ cov @ row) for row, c in ((dropped, 0.0), (big + dropped, start)))
+    return lost / ideal
+
+
+def _mean_norm(mean: float, variance: float) -> float:
+    """E|u| for a normal u."""
+    deviation = math.sqrt(variance)
+    return deviation * math.sqrt(2 / math.pi) * math.exp(-(mean**2) / (2 * variance)) + mean * math.erf(
+        mean / (deviation * math.sqrt(2))
+    )
+
+
+def main() -> None:
+    """Compute, print, draw."""
+    figures = {g: [compare(s, g) for s in SIGMAS] for g in GUIDANCES}
+    names = list(figures[0.0][0])
+    print("| slope in √(1 − ᾱ) | " + " | ".join(f"λ = {g:g}" for g in GUIDANCES) + " |")
+    print("|---" * (len(GUIDANCES) + 1) + "|")
+    for name in names:
+        slopes = [
+            np.polyfit(np.log(SIGMAS[:9]), np.log([row[name] for row in figures[g][:9]]), 1)[0] for g in GUIDANCES
+        ]
+        print(f"| {name} | " + " | ".join(f"{slope:.3f}" for slope in slopes) + " |")
+
+    figure = new_figure(figsize=(10.5, 4.2))
+    left, right = figure.subplots(1, 2)
+    for colour, guidance in zip(COLOURS, GUIDANCES, strict=False):
+        rows = figures[guidance]
+        left.plot(SIGMAS, [r["root of KL"] for r in rows], "o-", color=colour, label=f"√KL, λ = {guidance:g}")
+        left.plot(
+            SIGMAS,
+            [r["variance of x"] for r in rows],
+            "s--",
+            color=colour,
+            mfc="none",
+            label=None if guidance else "error of Var x, any λ",
+        )
+        right.plot(SIGMAS, [r["ratio, z ~ q"] for r in rows], "o-", color=colour, label=f"z ~ q, λ = {guidance:g}")
+        right.plot(
+            SIGMAS,
+            [r["ratio, z ~ p"] for r in rows],
+            "s--",
+            color=colour,
+            mfc="none",
+            label=None if guidance else "z ~ p, any λ",
+        )
+    titles = ("BiG dynamics against $q_\\lambda$", "what BiG drops, over the ideal score (Fig. 9)")
+    for axis, title in zip((left, right), titles, strict=True):
+        for power in (1, 2):
+            line = SIGMAS**power / SIGMAS[-1] ** power * 0.3
+            axis.plot(SIGMAS, line, ":", color="0.4", label=f"slope {power}")
+        axis.set(xscale="log", yscale="log", xlabel=r"$\sqrt{1-\bar\alpha}$", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, ncol=2)
+    save(figure, Path(__file__).parents[1] / "theorem.png", dpi=90)
+
+
+if __name__ == "__main__":
+    main()

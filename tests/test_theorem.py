@@ -1,0 +1,71 @@
+"""Theorem 4.1: where the BiG dynamics settles at a fixed level, and how far that is from q_λ. All by linear algebra."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lanpaint as lp
+from lanpaint.verification import affine_step, gaussian_drift, limit_law
+from toy_models import Gaussian
+
+STUDY = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "studies" / "theorem.py"))
+SIGMAS = np.geomspace(1e-3, 0.3, 8)  # near three decades; further down the covariances lose their digits
+
+
+def slope(name, guidance, sigmas):
+    values = [STUDY["compare"](sigma, guidance)[name] for sigma in sigmas]
+    return np.polyfit(np.log(sigmas), np.log(values), 1)[0]
+
+
+@pytest.mark.parametrize("guidance", [0.0, 4.0, 8.0, 16.0])
+def test_the_stationary_law_is_q_up_to_the_square_root_of_one_minus_alpha_bar(guidance):
+    """Total variation is at most √(KL/2), and √KL is of first order."""
+    assert slope("root of KL", guidance, np.geomspace(10**-3.5, 10**-0.5, 7)) == pytest.approx(1, abs=0.06)
+    assert slope("root of KL", guidance, SIGMAS[:4]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 4.0, 8.0, 16.0])
+def test_what_big_drops_is_of_the_order_of_figure_9(guidance):
+    assert slope("ratio, z ~ q", guidance, SIGMAS[:4]) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 4.0, 8.0, 16.0])
+def test_the_unknown_part_is_off_by_second_order_whatever_the_guidance(guidance):
+    """The known part is too wide by a variance of σ², which x hears of through its regression on y, 0.8."""
+    for sigma in (1e-3, 1e-2):
+        assert STUDY["compare"](sigma, guidance)["variance of x"] == pytest.approx(0.64 * sigma**2, rel=0.01)
+
+
+def test_a_gradient_has_its_own_law_at_any_speeds():
+    precision, mean = torch.tensor([[1.6, 0.5], [0.5, 0.7]]).double(), torch.tensor([0.4, -1.1]).double()
+    gaussian = gaussian_drift(precision, mean, 1.0, 0.1)
+    drift = lp.Drift(gaussian, torch.ones(2), torch.tensor([0.3, 0.04]), torch.tensor([False, True]))
+    for case in (gaussian, drift):
+        got_mean, got_cov = limit_law(case, 2)
+        assert np.allclose(got_mean, mean.numpy())
+        assert np.allclose(got_cov, np.linalg.inv(precision.numpy()))
+
+
+@pytest.mark.parametrize("guidance", [0.0, 8.0])
+def test_the_limit_law_is_that_of_small_steps(guidance):
+    """Of Euler–Maruyama in the BiG field, whose error falls with the step; the field is no gradient."""
+    target, known = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]]), torch.tensor([False, True])
+    field = lp.BiG(target, lp.Observation(torch.ones(1, 2, dtype=torch.float64), known), guidance)
+    level = lp.NoiseLevel(0.8, 0.6)
+    errors = []
+    for h in (4e-4, 2e-4):
+        drift = field.drift(level, torch.tensor([h, 0.3 * h], dtype=torch.float64))
+        mean, cov = limit_law(drift, 2)
+        step = affine_step(lp.Langevin(), drift, 2)
+        assert np.allclose(step.stationary_mean(), mean, atol=1e-10)
+        errors.append(np.abs(step.stationary_covariance() - cov).max())
+    assert errors[0] < 0.02
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.02)
+
+
+def test_a_drift_that_pushes_away_has_no_law():
+    with pytest.raises(ValueError, match="does not draw back"):
+        limit_law(lp.Drift(lambda x: x, 1.0, 0.1), 2)
