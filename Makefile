@@ -32,7 +32,8 @@ lint: $(VENV)/.dev  ## style and formatting
 types: $(VENV)/.dev  ## static types
 	$(BIN)/mypy
 
-bench: $(BIN)/lanpaint  ## the method's figures on analytic targets: docs/benchmarks.md (about an hour)
+bench: $(BIN)/lanpaint  ## cost of a step, and the method's figures on analytic targets: docs/benchmarks.md (about an hour)
+	$(BIN)/python -m lanpaint.cost
 	$(BIN)/python -m lanpaint.bench
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
