@@ -30,7 +30,19 @@ from lanpaint.fields import BiG, Decoupled
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
 from lanpaint.randomness import NormalNoise, seeded
-from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
+from lanpaint.samplers import (
+    DDRM,
+    DPS,
+    MCG,
+    CoPaint,
+    LangevinPaint,
+    LanPaint,
+    Particles,
+    RePaint,
+    Replace,
+    Sampler,
+    TwistedSMC,
+)
 from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, as_score
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
@@ -45,12 +57,16 @@ except PackageNotFoundError:  # run from a checkout that is not installed
 __all__ = [
     "DDIM",
     "DDPM",
+    "DDRM",
+    "DPS",
     "HFHR",
     "MALA",
+    "MCG",
     "VE",
     "VP",
     "BiG",
     "Callback",
+    "CoPaint",
     "CountedScore",
     "DPMSolver",
     "Decoupled",
@@ -76,9 +92,11 @@ __all__ = [
     "NoiseLevel",
     "NormalNoise",
     "Observation",
+    "Particles",
     "Preconditioned",
     "Prediction",
     "ProgressBar",
+    "RePaint",
     "Replace",
     "Sampler",
     "Schedule",
@@ -88,6 +106,7 @@ __all__ = [
     "State",
     "Stop",
     "TrajectoryRecorder",
+    "TwistedSMC",
     "Underdamped",
     "as_score",
     "seeded",

@@ -17,6 +17,15 @@ from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View, ready
 from lanpaint.schedules import Schedule
 
 
+def _check_gradient(x: Tensor, answer: Tensor) -> None:
+    """A cut graph is told at the model's door: past it x̂₀ depends on x besides, and has a gradient that is wrong."""
+    if torch.is_grad_enabled() and x.requires_grad and not answer.requires_grad:
+        raise ValueError(
+            "the model gives no gradient (it runs under no_grad, or returns detached values); let it record one, or "
+            "use a sampler that needs none, such as LanPaint"
+        )
+
+
 class Score:
     """The score of a family of noisy laws. Subclasses override :meth:`score`, or :meth:`predict` if they know more.
 
@@ -43,6 +52,7 @@ class Score:
         if not isinstance(score, Tensor) or score.shape != x.shape:
             what = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
             raise ValueError(f"the score must be a tensor of x's shape {tuple(x.shape)}, got {what}")
+        _check_gradient(x, score)
         return Prediction(x, level, score=score.to(x.dtype))
 
     def denoised(self, x: Tensor, level: NoiseLevel) -> Tensor:
@@ -162,6 +172,7 @@ class NetworkScore(Score):
                 f"the network returned shape {tuple(output.shape)} for x of shape {tuple(x.shape)}; "
                 "a network that also predicts its variance must be cut to its mean"
             )
+        _check_gradient(x, output)
         if self.predicts == "score":
             return Prediction(x, level, score=output * factor)
         if self.predicts == "v":  # the one view whose meaning depends on the coordinates

@@ -7,15 +7,18 @@
         one step of the solver to the next level                                             (outer step)
     known entries are set to the observation
 
-A sampler is a choice of solver, dynamics and field for this loop; what it does not choose it does not run.
+A sampler is a choice of solver, dynamics and field for this loop; what it does not choose it does not run. One that is
+no such choice has its own inner step or its own way to leave a level.
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,12 +26,12 @@ from torch import Tensor
 from lanpaint.callbacks import Callback, FiniteCheck, Moment, ProgressBar, Stop
 from lanpaint.drift import Drift
 from lanpaint.dynamics import Dynamics
-from lanpaint.noise import NoiseLevel
+from lanpaint.noise import NoiseLevel, ready, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.schedules import VP, Schedule
 from lanpaint.score import Score, as_score
-from lanpaint.solvers import Euler, Solver
+from lanpaint.solvers import Euler, Solver, SolverState
 from lanpaint.spacings import Spacing, as_spacing
 
 
@@ -57,6 +60,28 @@ def _check_levels(levels: list[NoiseLevel], score: Score) -> None:
                 "a network is asked at the nearest level inside",
                 stacklevel=4,
             )
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless a setting is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def refuse_solver(sampler: str, options: dict[str, Any]) -> None:
+    """Raise ValueError when the options of a sampler that is its own solver name another."""
+    if options.get("solver") is not None:
+        raise ValueError(f"{sampler} makes its own outer steps and takes no solver; leave solver out")
+
+
+def renoise(x: Tensor, level: NoiseLevel, noisier: NoiseLevel, noise: Tensor) -> Tensor:
+    """Forward diffusion from (α', σ') = ``level`` to (α, σ) = ``noisier``: (α/α') x + √(σ² − (α/α')² σ'²) ε.
+
+    ``noise`` is ε, standard normal of x's shape. Without signal at ``level`` there is none to keep, and σ ε is drawn.
+    """
+    ratio = noisier.alpha * reciprocal(level.alpha)
+    added = (noisier.sigma**2 - (ratio * level.sigma) ** 2).clamp(min=0).sqrt()
+    return ready(ratio, x) * x + ready(added, x) * noise
 
 
 class Sampler:
@@ -134,6 +159,39 @@ class Sampler:
         """The drift of the inner steps at a level; samplers with inner steps override it."""
         raise NotImplementedError(f"{type(self).__name__} has inner steps but no drift")
 
+    def route(self) -> Iterable[int]:
+        """Numbers of the outer steps in the order in which they are made, the last one last: 0 … S − 1 here.
+
+        Where a number does not follow from the one before, the state is diffused forward to its level (time travel).
+        """
+        return range(self.steps)
+
+    def begin(self, moment: Moment, noise: NoiseSource) -> Moment:
+        """The moment before the first inner step of a level, of kind ``"inner"``; unchanged where there are none."""
+        if self.dynamics is None or not self.inner_steps:
+            return moment
+        drift = self.drift(moment.level, moment.observation)
+        return replace(moment, kind="inner", drift=drift, state=self.dynamics.init(moment.x, drift, noise))
+
+    def inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
+        """One inner step: of the dynamics, here."""
+        assert self.dynamics is not None
+        assert moment.drift is not None
+        assert moment.state is not None
+        state = self.dynamics.step(moment.state, moment.drift, noise)
+        return replace(moment, inner=moment.inner + 1, x=state.x, prediction=moment.drift.prediction, state=state)
+
+    def leave(
+        self,
+        state: SolverState,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        observation: Observation,
+        noise: NoiseSource,
+    ) -> SolverState:
+        """The outer step from a level to the next: of the solver, here."""
+        return self.solver.step(state, self.score, level, next_level, noise)
+
     def __call__(
         self,
         observation: Observation | Sequence[int],
@@ -202,11 +260,11 @@ class Sampler:
         noise = noise or NormalNoise(generator)
         self._check_fit(observation)
         observation = observation.draw(noise)
-        x = self._start(observation, noise, start)
+        x = self._start(self.levels[0], observation, noise, start)
         return self._run(Moment("start", 0, 0, self.levels[0], x, observation), noise)
 
-    def _start(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
-        level = self.levels[0].to(observation.values)
+    def _start(self, level: NoiseLevel, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
+        level = level.to(observation.values)
         if start is None:
             return (level.alpha**2 + level.sigma**2).sqrt() * noise(observation.values)
         if start.shape != observation.shape:
@@ -232,27 +290,30 @@ class Sampler:
         try:
             stop = self._call("on_run_start", moment)
             solver_state = self.solver.init(moment.x, self._asked_steps)
-            for step in range(self.steps):
+            for step in self.route():
                 if stop is Stop.RUN:
                     break
                 level, next_level = self.levels[step : step + 2]
-                x = self.enter(moment.x, level, moment.observation, noise)
+                x = moment.x
+                if moment.level is not level:
+                    x = renoise(x, moment.level, level, noise(x))
+                    solver_state = self.solver.init(x, self._asked_steps)
+                x = self.enter(x, level, moment.observation, noise)
                 moment = Moment("start", step, 0, level, x, moment.observation, moment.prediction)
                 stop = self._call("on_level_start", moment)
                 yield moment
-                if self.dynamics is not None and self.inner_steps and stop is None:
-                    drift = self.drift(level, moment.observation)
-                    moment = replace(moment, kind="inner", drift=drift, state=self.dynamics.init(x, drift, noise))
-                while moment.state is not None and moment.inner < self.inner_steps and stop is None:
+                if stop is None:
+                    moment = self.begin(moment, noise)
+                while moment.kind == "inner" and moment.inner < self.inner_steps and stop is None:
                     stop = self._call("on_inner_start", moment)
                     if stop is None:
-                        moment = self._inner_step(moment, noise)
+                        moment = self.inner_step(moment, noise)
                         stop = self._call("on_inner_end", moment)
                         yield moment
                 if stop is Stop.RUN:
                     break
                 solver_state = replace(solver_state, x=moment.x)
-                solver_state = self.solver.step(solver_state, self.score, level, next_level, noise)
+                solver_state = self.leave(solver_state, level, next_level, moment.observation, noise)
                 x = solver_state.x if step < self.steps - 1 else moment.observation.finish(solver_state.x)
                 moment = replace(
                     moment, kind="outer", level=next_level, x=x, prediction=solver_state.prediction, state=None
@@ -274,13 +335,6 @@ class Sampler:
                 warnings.warn(f"on_run_end failed as well: {second}", stacklevel=2)
             raise
         self._call("on_run_end", moment)
-
-    def _inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
-        assert self.dynamics is not None
-        assert moment.drift is not None
-        assert moment.state is not None
-        state = self.dynamics.step(moment.state, moment.drift, noise)
-        return replace(moment, inner=moment.inner + 1, x=state.x, prediction=moment.drift.prediction, state=state)
 
     def _call(self, hook: str, moment: Moment) -> Stop | None:
         """Call a hook of every callback; the strongest request to stop wins."""

@@ -1,0 +1,73 @@
+"""DDRM for masks (Kawar et al., 2022, Eq. 7 and 8, with H a mask and σ_y = 0; LanPaint, Appendix A).
+
+The singular values of a mask are 1 and 0, so with x̂₀ and ε̂ predicted at (α, σ) and ξ drawn anew
+
+    unknown entries    x' = α' x̂₀ + σ' (√(1 − η²) ε̂ + η ξ)                                   s_i = 0
+    known entries      y' = α' ((1 − η_b) x̂₀ + η_b y_o) + σ' ξ                                s_i = 1
+
+A heuristic: a variational approximation of the conditional. One evaluation per step, no gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.noise import NoiseLevel
+from lanpaint.observation import Observation
+from lanpaint.randomness import NoiseSource
+from lanpaint.samplers.base import Sampler, refuse_solver
+from lanpaint.score import Score
+from lanpaint.solvers import SolverState
+
+
+class DDRM(Sampler):
+    """DDRM. Defaults are those of LanPaint's Appendix A.
+
+    Args:
+        score: The model, as in :class:`Sampler`.
+        eta: η in [0, 1]: share of the unknown part's noise that is drawn anew.
+        eta_b: η_b in [0, 1]: how far the known part is moved from x̂₀ to y_o.
+        **options: Those of :class:`Sampler`, without a solver: DDRM is its own.
+
+    Raises:
+        ValueError: For η or η_b outside [0, 1], for a solver, and as :class:`Sampler`.
+    """
+
+    def __init__(
+        self,
+        score: Score | Callable[[Tensor, NoiseLevel], Tensor],
+        *,
+        eta: float = 0.7,
+        eta_b: float = 1.0,
+        **options: Any,
+    ) -> None:
+        for name, value in {"eta (η)": eta, "eta_b (η_b)": eta_b}.items():
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+        refuse_solver("DDRM", options)
+        super().__init__(score, **options)
+        self.eta, self.eta_b = float(eta), float(eta_b)
+
+    def enter(self, x: Tensor, level: NoiseLevel, observation: Observation, noise: NoiseSource) -> Tensor:
+        """At the first level the known part is α y_o + σ ξ (Eq. 7)."""
+        first = level is self.levels[0]
+        return observation.replace_known(x, observation.diffused(level, noise(x))) if first else x
+
+    def leave(
+        self,
+        state: SolverState,
+        level: NoiseLevel,
+        next_level: NoiseLevel,
+        observation: Observation,
+        noise: NoiseSource,
+    ) -> SolverState:
+        """Eq. 8."""
+        prediction = self.score.predict(state.x, level)
+        denoised, fresh = prediction.denoised, noise(state.x)
+        unknown = next_level.perturb(denoised, (1 - self.eta**2) ** 0.5 * prediction.epsilon + self.eta * fresh)
+        known = next_level.perturb(torch.lerp(denoised, observation.values, self.eta_b), fresh)
+        return SolverState(observation.replace_known(unknown, known), prediction)

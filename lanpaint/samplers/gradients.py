@@ -1,0 +1,118 @@
+"""Gradients through the model: what DPS, MCG, CoPaint and the twisted particles share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.observation import Observation
+from lanpaint.score import Score
+
+
+def networks(score: Score) -> list[nn.Module]:
+    """The networks that a score holds, in its attributes or in those of the scores it is made of."""
+    found: list[nn.Module] = []
+    for part in vars(score).values():
+        inside = [part] if isinstance(part, nn.Module) else networks(part) if isinstance(part, Score) else []
+        found += [network for network in inside if all(network is not other for other in found)]
+    return found
+
+
+def check_checkpoint(score: Score) -> None:
+    """Raise ValueError where there is no network to checkpoint."""
+    if not networks(score):
+        raise ValueError("checkpoint=True needs a score that holds its torch.nn.Module: NetworkScore(network, …)")
+
+
+def _blocks(network: nn.Module) -> list[nn.Module]:
+    """The outermost parts of a network that compute something: lists are opened, and a part that is all there is."""
+    blocks: list[nn.Module] = []
+    for child in network.children():
+        blocks += _blocks(child) if isinstance(child, nn.ModuleList | nn.ModuleDict | nn.Sequential) else [child]
+    return _blocks(blocks[0]) if len(blocks) == 1 and any(blocks[0].children()) else blocks
+
+
+@contextmanager
+def checkpointed(score: Score) -> Iterator[None]:
+    """Within it the blocks of the score's networks forget their activations, which are computed anew for the gradient.
+
+    One checkpoint around the whole network would save nothing: all of it would be there again in the backward pass.
+    """
+    blocks = {id(block): block for network in networks(score) for block in _blocks(network)}.values()
+    own = [vars(block).get("forward") for block in blocks]
+    for block in blocks:
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for block, forward in zip(blocks, own, strict=True):
+            del block.forward
+            if forward is not None:
+                block.forward = forward
+
+
+def differentiate(
+    score: Score, x: Tensor, level: NoiseLevel, function: Callable[[Prediction], Tensor], save_memory: bool = False
+) -> tuple[Prediction, Tensor, Tensor]:
+    """One evaluation of the score at x, a function of it, and the function's gradient in x; all detached.
+
+    The caller's grad mode does not matter, and parameters of a network get no ``.grad``.
+
+    Args:
+        score: The score; its network must be differentiable.
+        x: Shape (B, …).
+        level: Its level.
+        function: Prediction → one number per sample, shape (B,), each depending on its own sample only.
+        save_memory: Whether to checkpoint the network.
+
+    Returns:
+        The prediction, the function's values (B,) and their gradient, shaped as x.
+
+    Raises:
+        ValueError: When the score gives no gradient.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        with checkpointed(score) if save_memory else nullcontext():
+            prediction = score.predict(leaf, level)
+            values = function(prediction)
+            gradient = None
+            if values.requires_grad:
+                (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+    if gradient is None:
+        raise ValueError("the score's prediction is cut off from x: it gives no gradient; let it record one")
+    views = {name: getattr(prediction, name).detach() for name in ("denoised", "epsilon")}
+    return Prediction(x, level, **views), values.detach(), gradient
+
+
+def known_error(observation: Observation, prediction: Prediction) -> Tensor:
+    """y_o − x̂₀ on the known entries, 0 elsewhere; shape of x."""
+    return torch.where(observation.known, observation.values - prediction.denoised, 0.0)
+
+
+def square_error(observation: Observation) -> Callable[[Prediction], Tensor]:
+    """The function ‖y_o − x̂₀‖² over the known entries of each sample, shape (B,)."""
+    return lambda prediction: known_error(observation, prediction).square().flatten(1).sum(1)
+
+
+def norm(level: NoiseLevel) -> Tensor:
+    """√(α² + σ²), what x is divided by in variance-preserving coordinates; 0 where there is no noise: nothing moves."""
+    return torch.where(level.sigma > 0, (level.alpha**2 + level.sigma**2).sqrt(), 0.0)
+
+
+class Answered(Score):
+    """A score that has been asked already: it answers at that x from memory, elsewhere anew."""
+
+    def __init__(self, score: Score, prediction: Prediction) -> None:
+        self._score, self._prediction = score, prediction
+        self.schedule = score.schedule
+
+    def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
+        """The prediction that was given, or an evaluation."""
+        return self._prediction if x is self._prediction.x else self._score.predict(x, level)
