@@ -2,6 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
+from lanpaint.adapters.bridge import bridged
 from lanpaint.adapters.schedulers import DiffusersSolver
 from lanpaint.callbacks import (
     Callback,
@@ -23,10 +24,12 @@ from lanpaint.dynamics import (
     Langevin,
     Metropolis,
     Preconditioned,
+    SecantLangevin,
     State,
     Underdamped,
 )
 from lanpaint.fields import BiG, Decoupled
+from lanpaint.inpainter import Inpainter
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
 from lanpaint.randomness import NormalNoise, seeded
@@ -81,6 +84,7 @@ __all__ = [
     "Flow",
     "GuidedScore",
     "Heun",
+    "Inpainter",
     "Karras",
     "LanPaint",
     "Langevin",
@@ -101,6 +105,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "Score",
+    "SecantLangevin",
     "Solver",
     "SolverState",
     "State",
@@ -109,6 +114,7 @@ __all__ = [
     "TwistedSMC",
     "Underdamped",
     "as_score",
+    "bridged",
     "seeded",
     "uniform_log_snr",
     "uniform_time",

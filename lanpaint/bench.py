@@ -8,57 +8,81 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from lanpaint.callbacks import DivergenceError
+from lanpaint.dynamics import Langevin
 from lanpaint.names import make_dynamics, make_solver
 from lanpaint.observation import Observation
-from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
+from lanpaint.samplers import (
+    DDRM,
+    DPS,
+    MCG,
+    CoPaint,
+    LangevinPaint,
+    LanPaint,
+    RePaint,
+    Replace,
+    Sampler,
+    TwistedSMC,
+)
 from lanpaint.samplers.langevin_paint import check_inner
 from lanpaint.score import CountedScore, Score
 
-METHODS = ("replace", "langevin", "fld", "lanpaint")
+_INNER = {"inner_steps", "step_size", "dynamics", "friction"}
+METHODS: dict[str, tuple[Callable[..., Sampler], set[str]]] = {
+    "replace": (Replace, set()),
+    "repaint": (RePaint, {"inner_steps"}),
+    "langevin": (LangevinPaint, _INNER),
+    "fld": (partial(LanPaint, guidance=0.0), _INNER | {"expected_noise"}),
+    "big": (
+        lambda score, dynamics=None, **o: LanPaint(score, dynamics=dynamics or Langevin(), **o),
+        _INNER | {"guidance"},
+    ),
+    "lanpaint": (LanPaint, _INNER | {"expected_noise", "guidance", "preset"}),
+    "ddrm": (DDRM, set()),
+    "mcg": (MCG, {"step_size"}),
+    "dps": (DPS, {"step_size"}),
+    "copaint": (CoPaint, {"inner_steps", "step_size"}),
+    "tds": (TwistedSMC, {"particles"}),
+}
+"""Name → the sampler, and the options that it has of those that methods differ in."""
+
 SAMPLES = {"gaussian": 20_000, "star": 10_000}
 
 
 def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int, **options: Any) -> Sampler:
     """A sampler by the name that benchmarks use; options that are None take the method's default.
 
-    ``fld`` is LanPaint with guidance 0. Dynamics and solver are given by name too, see :mod:`lanpaint.names`.
+    ``fld`` is LanPaint with guidance 0 and ``big`` LanPaint with Euler–Maruyama steps, the two halves of the paper's
+    ablation. Dynamics and solver are given by name too, see :mod:`lanpaint.names`.
 
     Raises:
         ValueError: For an unknown name, or an option that the method does not have.
     """
-    options = {name: value for name, value in options.items() if value is not None}
-    own = {
-        "replace": {"solver"},
-        "langevin": {"solver", "dynamics", "friction", "step_size"},
-        "fld": {"solver", "dynamics", "friction", "step_size", "expected_noise"},
-        "lanpaint": {"solver", "dynamics", "friction", "step_size", "expected_noise", "guidance"},
-    }
-    if method not in own:
+    if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; expected one of {', '.join(METHODS)}")
-    unknown = sorted(set(options) - own[method] - {"spacing", "callbacks", "progress"})
+    make, own = METHODS[method]
+    check_inner(inner_steps, 1.0)
+    options = {name: value for name, value in options.items() if value is not None}
+    if "inner_steps" in own:
+        options["inner_steps"] = inner_steps
+    takes = own - {"inner_steps"} | ({"solver"} if method not in ("ddrm", "tds") else set())
+    unknown = sorted(set(options) - takes - {"inner_steps", "spacing", "callbacks", "progress"})
     if unknown:
-        raise ValueError(f"{method} has no {' or '.join(unknown)}; it takes {', '.join(sorted(own[method]))}")
+        raise ValueError(f"{method} has no {' or '.join(unknown)}; it takes {', '.join(sorted(takes)) or 'none'}")
     if "solver" in options:
         options["solver"] = make_solver(options["solver"])
     if "dynamics" in options:
         options["dynamics"] = make_dynamics(options["dynamics"], options.pop("friction", None))
-    elif method == "langevin" and "friction" in options:
-        raise ValueError("langevin has no friction without dynamics; give --dynamics fld, hfhr, baoab, obabo or ubu")
-    if method == "replace":
-        check_inner(inner_steps, 1.0)
-        return Replace(score, steps=steps, **options)
-    if method == "langevin":
-        return LangevinPaint(score, steps=steps, inner_steps=inner_steps, **options)
-    if method == "fld":
-        options["guidance"] = 0.0
-    return LanPaint(score, steps=steps, inner_steps=inner_steps, **options)
+    elif method in ("langevin", "big") and "friction" in options:
+        raise ValueError(f"{method} has no friction without dynamics; give --dynamics fld, hfhr, baoab, obabo or ubu")
+    return make(score, steps=steps, **options)
 
 
 @dataclass(frozen=True)
@@ -106,7 +130,7 @@ def run(
     *,
     steps: int = 20,
     inner_steps: int = 5,
-    levels: str = "paper",
+    levels: str | None = None,
     dynamics: str | None = None,
     solver: str = "euler",
     samples: int | None = None,
@@ -154,6 +178,9 @@ def run(
     floor = problem.floor(count, generator)
     inner_steps = sampler.inner_steps
     evaluations = score.evaluations
+    levels = levels or ("logsnr" if options.get("preset") == "fast" else "paper")
+    if options.get("preset") == "fast":
+        method = f"{method} fast"
     return Row(
         target, method, steps, inner_steps, levels, dynamics, solver, count, seed, kl, floor, evaluations, seconds
     )

@@ -33,12 +33,19 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 Steps = Annotated[int, typer.Option(help="Outer steps S.")]
 InnerSteps = Annotated[int, typer.Option(help="Inner steps N at each level.")]
-Levels = Annotated[str, typer.Option(help="Spacing of the noise levels: paper, logsnr or karras.")]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        help="Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].", show_default=False
+    ),
+]
 Guidance = Annotated[
     float | None, typer.Option(help="Guidance λ > −1 of the known part [paper: 8].", show_default=False)
 ]
+Preset = Annotated[str | None, typer.Option(help="Settings of lanpaint: paper, or fast [paper].", show_default=False)]
 StepSize = Annotated[
-    float | None, typer.Option(help="Step η of the inner steps [paper: 0.15; langevin 0.04].", show_default=False)
+    float | None,
+    typer.Option(help="Step η of the inner steps [paper: 0.15; fast 2; langevin 0.04].", show_default=False),
 ]
 Friction = Annotated[
     float | None, typer.Option(help="Friction γ; inf for the overdamped limit [paper: 15].", show_default=False)
@@ -49,7 +56,7 @@ ExpectedNoise = Annotated[
 Dynamics = Annotated[
     str | None,
     typer.Option(
-        help="Inner steps: langevin, fld, ou (fld at infinite friction), hfhr, baoab, obabo or ubu [lanpaint: fld].",
+        help="Inner steps: langevin, fld, ou (fld at infinite friction), hfhr, baoab, obabo, ubu or secant [fld].",
         show_default=False,
     ),
 ]
@@ -122,7 +129,8 @@ def inpaint(
     step_size: StepSize = None,
     friction: Friction = None,
     expected_noise: ExpectedNoise = None,
-    levels: Levels = "paper",
+    preset: Preset = None,
+    levels: Levels = None,
     dynamics: Dynamics = None,
     solver: Solver = "euler",
     seed: Seed = 0,
@@ -153,6 +161,7 @@ def inpaint(
         "step_size": step_size,
         "friction": friction,
         "expected_noise": expected_noise,
+        "preset": preset,
         "dynamics": dynamics,
         "solver": solver,
     }
@@ -208,12 +217,19 @@ def _known(picture: Any, image: Path, mask: Path | None, read_mask: Any) -> torc
 @app.command()
 def bench(
     target: Annotated[str, typer.Argument(help="gaussian (gauss2) or star (star500).")],
-    method: Annotated[str, typer.Option(help="replace, langevin, fld (lanpaint with λ = 0) or lanpaint.")] = "lanpaint",
+    method: Annotated[
+        str,
+        typer.Option(
+            help="replace, repaint, langevin (TFG), fld (lanpaint with λ = 0), big (lanpaint with Langevin steps), "
+            "lanpaint, ddrm, mcg, dps, copaint or tds (twisted SMC)."
+        ),
+    ] = "lanpaint",
     steps: Annotated[str, typer.Option(help="Outer steps S; several as 5,10,20 [20].", show_default=False)] = "",
     inner_steps: Annotated[
         str, typer.Option(help="Inner steps N at each level; several as 2,5,10 [5].", show_default=False)
     ] = "",
-    levels: Levels = "paper",
+    preset: Preset = None,
+    levels: Levels = None,
     dynamics: Annotated[
         str | None,
         typer.Option(
@@ -250,6 +266,7 @@ def bench(
     several_inner = "1,2,5,10,20" if len(grid["dynamics"]) > 1 else "5"
     grid["inner_steps"] = _counts("inner-steps", inner_steps or several_inner)
     options: dict[str, Any] = {
+        "preset": preset,
         "levels": levels,
         "guidance": guidance,
         "step_size": step_size,

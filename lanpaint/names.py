@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, Underdamped
+from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, SecantLangevin, Underdamped
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver
 
 DYNAMICS: dict[str, Callable[..., Dynamics]] = {
@@ -18,6 +18,7 @@ DYNAMICS: dict[str, Callable[..., Dynamics]] = {
     "baoab": partial(Underdamped, scheme="BAOAB"),
     "obabo": partial(Underdamped, scheme="OBABO"),
     "ubu": partial(Underdamped, scheme="UBU"),
+    "secant": SecantLangevin,
 }
 """Name → dynamics. Metropolis correction needs a density and a preconditioner a matrix: those are Python's alone."""
 
@@ -41,7 +42,7 @@ def make_dynamics(name: str, friction: float | None = None) -> Dynamics:
     if name not in DYNAMICS:
         raise ValueError(f"unknown dynamics {name!r}; expected one of {', '.join(DYNAMICS)}")
     options: dict[str, Any] = {} if friction is None else {"friction": friction}
-    if options and name in ("langevin", "ou"):
+    if options and name in ("langevin", "ou", "secant"):
         raise ValueError(f"{name} has no friction to choose; leave it out, or take fld, hfhr, baoab, obabo or ubu")
     return DYNAMICS[name](**options)
 

@@ -209,6 +209,9 @@ def test_bench_prints_the_figures():
     assert 0 < row["floor"] < 0.05 < row["kl"] < 2
     text = lanpaint(*arguments, "--quiet").stdout
     assert f"kl {row['kl']:.4g} nats" in text  # the same seed, the same figure
+    fast = json.loads(lanpaint(*arguments, "--preset", "fast", "--json").stdout)
+    assert (fast["method"], fast["levels"], fast["nfe"]) == ("lanpaint fast", "logsnr", 12)
+    assert fast["kl"] < row["kl"]
     fld, zero = (
         json.loads(lanpaint(*arguments, *o, "--json").stdout) for o in (("--method", "fld"), ("--guidance", 0))
     )
@@ -220,7 +223,7 @@ def test_bench_compares_dynamics_in_a_table_and_a_picture(tmp_path):
     run = lanpaint("bench", "gaussian", "--dynamics", "all", *settings, "-o", tmp_path / "kl.png")
     assert run.returncode == 0, run.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in run.stdout.splitlines()[2:]]
-    assert [row[0] for row in rows[::2]] == ["langevin", "fld", "ou", "hfhr", "baoab", "obabo", "ubu"]
+    assert [row[0] for row in rows[::2]] == ["langevin", "fld", "ou", "hfhr", "baoab", "obabo", "ubu", "secant"]
     assert {(int(row[3]), int(row[4])) for row in rows} == {(1, 6), (3, 12)}  # inner steps and evaluations
     assert all(float(row[5]) > 0 for row in rows)
     assert np.array(Image.open(tmp_path / "kl.png")).std() > 10

@@ -15,10 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.noise import NoiseLevel, Prediction, View
 from lanpaint.randomness import NoiseSource, NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
+
+_VIEWS: dict[str, View] = {
+    "epsilon": "epsilon",
+    "sample": "denoised",
+    "original_sample": "denoised",
+    "flow_prediction": "flow",
+    "v_prediction": "v",
+}
 
 
 def level_of(scheduler: Any, index: int) -> NoiseLevel:
@@ -97,7 +105,7 @@ class DiffusersSolver(Solver):
         """The levels before each outer step, and clean data."""
         try:
             scheduler = self._fresh(steps)
-            starts = [index for index in range(len(scheduler.timesteps)) if not _is_inner(scheduler, index)]
+            starts = [index for index in range(len(scheduler.timesteps)) if not is_inner(scheduler, index)]
             levels = [level_of(scheduler, index) for index in starts] + [NoiseLevel(1.0, 0.0)]
             self._check_known_answer(levels, steps)
         except (AttributeError, KeyError, TypeError) as error:
@@ -117,19 +125,36 @@ class DiffusersSolver(Solver):
         """All stages of the scheduler's next step."""
         assert isinstance(state, SchedulerState)
         scheduler, index, x = state.scheduler, state.index, state.x
+        if not same_noise(level, level_of(scheduler, index)):  # a sampler that travelled back
+            index = self._index(scheduler, level)
+            if hasattr(scheduler, "set_begin_index"):
+                scheduler.set_begin_index(index)
         options = self._random(scheduler, noise, x)
         first = None
         while True:
-            here = level if first is None else self._stage_level(scheduler, index)
+            here = level if first is None else stage_level(scheduler, index)
             prediction = score.predict(x, here)
             first = first or prediction
-            output = _output(scheduler, prediction)
-            if hasattr(scheduler, "scale_model_input"):
-                scheduler.scale_model_input(x, scheduler.timesteps[index])  # some count their calls
-            x = scheduler.step(output, scheduler.timesteps[index], x, return_dict=False, **options)[0].to(x.dtype)
+            x = self._advance(scheduler, index, prediction, x, options)
             index += 1
-            if index >= len(scheduler.timesteps) or not _is_inner(scheduler, index):
+            if index >= len(scheduler.timesteps) or not is_inner(scheduler, index):
                 return SchedulerState(x, first, scheduler, index)
+
+    def _advance(
+        self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
+    ) -> Tensor:
+        """One call of the scheduler's step."""
+        output = _output(scheduler, prediction)
+        if hasattr(scheduler, "scale_model_input"):
+            scheduler.scale_model_input(x, scheduler.timesteps[index])  # some warn without
+        return scheduler.step(output, scheduler.timesteps[index], x, return_dict=False, **options)[0].to(x.dtype)
+
+    @staticmethod
+    def _index(scheduler: Any, level: NoiseLevel) -> int:
+        for index in range(len(scheduler.timesteps)):
+            if not is_inner(scheduler, index) and same_noise(level, level_of(scheduler, index)):
+                return index
+        raise ValueError(f"{level} is not a level of this run's {type(scheduler).__name__}")
 
     def _check_known_answer(self, levels: list[NoiseLevel], steps: int) -> None:
         """Data that are one point c: the state at every level is α c + σ ε, which no step of any length may spoil.
@@ -160,16 +185,6 @@ class DiffusersSolver(Solver):
         return scheduler
 
     @staticmethod
-    def _stage_level(scheduler: Any, index: int) -> NoiseLevel:
-        between = getattr(scheduler, "sigmas_interpol", None)
-        if between is None:
-            return level_of(scheduler, index)
-        if "Ancestral" in type(scheduler).__name__:
-            index -= 1
-        sigma = torch.as_tensor(between[index]).double().cpu()
-        return NoiseLevel(torch.ones_like(sigma), sigma)
-
-    @staticmethod
     def _random(scheduler: Any, noise: NoiseSource, x: Tensor) -> dict[str, Any]:
         if "generator" not in inspect.signature(scheduler.step).parameters:
             return {}
@@ -180,7 +195,7 @@ class DiffusersSolver(Solver):
         return {"generator": generator}
 
 
-def _is_inner(scheduler: Any, index: int) -> bool:
+def is_inner(scheduler: Any, index: int) -> bool:
     """Whether the step ``index`` continues the one before, from a state that is not a sample of its level."""
     orders = getattr(scheduler, "order_list", None)  # single-step DPM-Solver: 1, 2, 3, 1, 2, 3, …
     if orders is not None:
@@ -188,19 +203,51 @@ def _is_inner(scheduler: Any, index: int) -> bool:
     return getattr(scheduler, "order", 1) == 2 and index % 2 == 1 and len(scheduler.timesteps) % 2 == 1
 
 
-def _output(scheduler: Any, prediction: Prediction) -> Tensor:
-    """The model output that the scheduler expects, of an evaluation in the scheduler's coordinates."""
+def stage_level(scheduler: Any, index: int) -> NoiseLevel:
+    """The level at which the evaluation ``index`` is made, that of a later stage of a step included."""
+    between = getattr(scheduler, "sigmas_interpol", None)
+    if between is None or not is_inner(scheduler, index):
+        return level_of(scheduler, index)
+    if "Ancestral" in type(scheduler).__name__:
+        index -= 1
+    sigma = torch.as_tensor(between[index]).double().cpu()
+    return NoiseLevel(torch.ones_like(sigma), sigma)
+
+
+def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
+    """Whether two levels are one to float32 rounding: equal α and σ."""
+    return bool(
+        torch.allclose(level.alpha, other.alpha, rtol=1e-6, atol=1e-12)
+        and torch.allclose(level.sigma, other.sigma, rtol=1e-6, atol=1e-12)
+    )
+
+
+def view_of(scheduler: Any) -> View:
+    """The view that the scheduler wants as its model's output; ``v`` in variance-preserving coordinates."""
     if type(scheduler).__name__.startswith("FlowMatch"):
-        return prediction.flow
+        return "flow"
     kind = getattr(scheduler.config, "prediction_type", None)
-    if kind == "epsilon":
-        return prediction.epsilon
-    if kind in ("sample", "original_sample"):
-        return prediction.denoised
-    if kind == "flow_prediction":
-        return prediction.flow
-    if kind == "v_prediction":  # in variance-preserving coordinates, whatever those of the sample
-        level = prediction.level
-        norm = (level.alpha**2 + level.sigma**2).sqrt()
-        return (level.alpha * prediction.epsilon - level.sigma * prediction.denoised) / norm
-    raise ValueError(f"{type(scheduler).__name__} wants prediction_type {kind!r}, which is not known here")
+    if kind not in _VIEWS:
+        raise ValueError(f"{type(scheduler).__name__} wants prediction_type {kind!r}, which is not known here")
+    return _VIEWS[kind]
+
+
+def _output(scheduler: Any, prediction: Prediction) -> Tensor:
+    """The model output that the scheduler expects, of an evaluation in any coordinates."""
+    view = view_of(scheduler)
+    if view != "v":
+        return getattr(prediction, view)
+    level = prediction.level
+    norm = (level.alpha**2 + level.sigma**2).sqrt()
+    return (level.alpha * prediction.epsilon - level.sigma * prediction.denoised) / norm
+
+
+def prediction_of(scheduler: Any, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
+    """The evaluation at x, in any coordinates, that gave ``output``; the inverse of what a step is given."""
+    view = view_of(scheduler)
+    if view != "v":
+        return Prediction(x, level, **{view: output})
+    level = level.to(x)
+    norm = (level.alpha**2 + level.sigma**2).sqrt()
+    own = Prediction(x / norm, level.rescale(1 / norm), v=output)
+    return Prediction(x, level, denoised=own.denoised, epsilon=own.epsilon)

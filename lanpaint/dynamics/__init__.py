@@ -6,6 +6,7 @@ from lanpaint.dynamics.hfhr import HFHR
 from lanpaint.dynamics.langevin import Langevin
 from lanpaint.dynamics.metropolis import MALA, Metropolis, MetropolisState
 from lanpaint.dynamics.preconditioned import Preconditioned, PreconditionedState
+from lanpaint.dynamics.secant import SecantLangevin, SecantState
 from lanpaint.dynamics.underdamped import Underdamped, UnderdampedState
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "MetropolisState",
     "Preconditioned",
     "PreconditionedState",
+    "SecantLangevin",
+    "SecantState",
     "State",
     "Underdamped",
     "UnderdampedState",

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lanpaint.callbacks import Callback, FiniteCheck, Moment, ProgressBar, Stop
 from lanpaint.drift import Drift
-from lanpaint.dynamics import Dynamics
+from lanpaint.dynamics import Dynamics, State
 from lanpaint.noise import NoiseLevel, ready, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
@@ -166,12 +166,16 @@ class Sampler:
         """
         return range(self.steps)
 
-    def begin(self, moment: Moment, noise: NoiseSource) -> Moment:
-        """The moment before the first inner step of a level, of kind ``"inner"``; unchanged where there are none."""
+    def begin(self, moment: Moment, last: State | None, noise: NoiseSource) -> Moment:
+        """The moment before the first inner step of a level, of kind ``"inner"``; unchanged where there are none.
+
+        ``last`` is the state after the inner steps of the level before, None at the first.
+        """
         if self.dynamics is None or not self.inner_steps:
             return moment
-        drift = self.drift(moment.level, moment.observation)
-        return replace(moment, kind="inner", drift=drift, state=self.dynamics.init(moment.x, drift, noise))
+        drift, x = self.drift(moment.level, moment.observation), moment.x
+        state = self.dynamics.init(x, drift, noise) if last is None else self.dynamics.carry(last, x, drift, noise)
+        return replace(moment, kind="inner", drift=drift, state=state)
 
     def inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
         """One inner step: of the dynamics, here."""
@@ -181,16 +185,9 @@ class Sampler:
         state = self.dynamics.step(moment.state, moment.drift, noise)
         return replace(moment, inner=moment.inner + 1, x=state.x, prediction=moment.drift.prediction, state=state)
 
-    def leave(
-        self,
-        state: SolverState,
-        level: NoiseLevel,
-        next_level: NoiseLevel,
-        observation: Observation,
-        noise: NoiseSource,
-    ) -> SolverState:
+    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:
         """The outer step from a level to the next: of the solver, here."""
-        return self.solver.step(state, self.score, level, next_level, noise)
+        return self.solver.step(state, self.score, moment.level, next_level, noise)
 
     def __call__(
         self,
@@ -289,7 +286,7 @@ class Sampler:
     def _run(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
         try:
             stop = self._call("on_run_start", moment)
-            solver_state = self.solver.init(moment.x, self._asked_steps)
+            solver_state, last = self.solver.init(moment.x, self._asked_steps), None
             for step in self.route():
                 if stop is Stop.RUN:
                     break
@@ -303,7 +300,7 @@ class Sampler:
                 stop = self._call("on_level_start", moment)
                 yield moment
                 if stop is None:
-                    moment = self.begin(moment, noise)
+                    moment = self.begin(moment, last, noise)
                 while moment.kind == "inner" and moment.inner < self.inner_steps and stop is None:
                     stop = self._call("on_inner_start", moment)
                     if stop is None:
@@ -312,8 +309,9 @@ class Sampler:
                         yield moment
                 if stop is Stop.RUN:
                     break
+                last = moment.state or last
                 solver_state = replace(solver_state, x=moment.x)
-                solver_state = self.leave(solver_state, level, next_level, moment.observation, noise)
+                solver_state = self.leave(solver_state, moment, next_level, noise)
                 x = solver_state.x if step < self.steps - 1 else moment.observation.finish(solver_state.x)
                 moment = replace(
                     moment, kind="outer", level=next_level, x=x, prediction=solver_state.prediction, state=None

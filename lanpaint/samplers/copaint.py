@@ -98,7 +98,7 @@ class CoPaint(Sampler):
             for _ in range(self.travels + 1):
                 yield from range(first, min(first + self.travel, self.steps))
 
-    def begin(self, moment: Moment, noise: NoiseSource) -> Moment:
+    def begin(self, moment: Moment, last: State | None, noise: NoiseSource) -> Moment:
         """The state as the level was entered is what the gradient steps are held to."""
         return replace(moment, kind="inner", state=AnchoredState(moment.x, moment.x)) if self.inner_steps else moment
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.callbacks import Moment
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
 from lanpaint.randomness import NoiseSource
@@ -57,15 +58,9 @@ class DDRM(Sampler):
         first = level is self.levels[0]
         return observation.replace_known(x, observation.diffused(level, noise(x))) if first else x
 
-    def leave(
-        self,
-        state: SolverState,
-        level: NoiseLevel,
-        next_level: NoiseLevel,
-        observation: Observation,
-        noise: NoiseSource,
-    ) -> SolverState:
+    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:
         """Eq. 8."""
+        level, observation = moment.level, moment.observation
         prediction = self.score.predict(state.x, level)
         denoised, fresh = prediction.denoised, noise(state.x)
         unknown = next_level.perturb(denoised, (1 - self.eta**2) ** 0.5 * prediction.epsilon + self.eta * fresh)

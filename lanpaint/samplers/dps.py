@@ -19,8 +19,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lanpaint.callbacks import Moment
 from lanpaint.noise import NoiseLevel, ready, reciprocal
-from lanpaint.observation import Observation
 from lanpaint.randomness import NoiseSource
 from lanpaint.samplers.base import Sampler
 from lanpaint.samplers.gradients import Answered, check_checkpoint, differentiate, norm, square_error
@@ -61,15 +61,9 @@ class DPS(Sampler):
         if checkpoint:
             check_checkpoint(self.score)
 
-    def leave(
-        self,
-        state: SolverState,
-        level: NoiseLevel,
-        next_level: NoiseLevel,
-        observation: Observation,
-        noise: NoiseSource,
-    ) -> SolverState:
+    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:
         """The solver's step, and the step down the gradient."""
+        level, observation = moment.level, moment.observation
         x = state.x
         prediction, error, gradient = differentiate(
             self.score, x, level, square_error(observation), save_memory=self.checkpoint

@@ -11,55 +11,77 @@ from typing import Any
 
 from torch import Tensor
 
-from lanpaint.dynamics import Dynamics, FastLangevin
+from lanpaint.dynamics import Dynamics, FastLangevin, SecantLangevin
 from lanpaint.fields import BiG, FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
 from lanpaint.samplers.langevin_paint import check_inner
 from lanpaint.samplers.replace import Replace
 from lanpaint.score import Score
+from lanpaint.solvers import Solver
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"step_size": 0.15, "dynamics": lambda: FastLangevin(15.0), "spacing": "paper"},
+    "fast": {"step_size": 2.0, "dynamics": SecantLangevin, "spacing": "logsnr"},
+}
+"""Name → settings: the paper's (Appendix A), and those of docs/frontier.md."""
 
 
 class LanPaint(Replace):
-    """LanPaint. Defaults are the paper's (Appendix A).
+    """LanPaint.
 
     Args:
         score: The model, as in :class:`Sampler`.
+        preset: ``"paper"`` for the paper's settings (Appendix A), or ``"fast"``, which reaches the same in fewer
+            evaluations: levels even in log-SNR, a step that is measured on the way
+            (:class:`~lanpaint.SecantLangevin`) and η = 2. Whatever is given besides takes its place.
         inner_steps: N ≥ 0, inner steps at each level.
         guidance: λ > −1: how much the known part answers to the unknown one (Eq. 12).
-        step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4).
-        friction: γ in (0, ∞], Γ = γ² A (Eq. 126); 15 when neither it nor ``dynamics`` is given.
+        step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4). 0.15 in the paper.
+        friction: γ in (0, ∞], Γ = γ² A (Eq. 126), for :class:`FastLangevin` in place of the preset's dynamics; 15 in
+            the paper.
         expected_noise: a ≥ 0: variance of the clean data given everything but one entry (Eq. 121, where it is called
             α); 0 for images, 1 for unit Gaussians. The larger, the longer the steps: see :class:`~lanpaint.BiG`.
-        dynamics: Any other dynamics in place of ``FastLangevin(friction)``.
+        dynamics: Any other dynamics in place of the preset's.
         **options: Those of :class:`Sampler`.
 
     Raises:
-        ValueError: For N < 0, λ ≤ −1, η ≤ 0, γ ≤ 0 or a < 0, for both a friction and a dynamics, and as
-            :class:`Sampler`.
+        ValueError: For an unknown preset, N < 0, λ ≤ −1, η ≤ 0, γ ≤ 0 or a < 0, for both a friction and a dynamics, and
+            as :class:`Sampler`.
     """
 
     def __init__(
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         *,
+        preset: str = "paper",
         inner_steps: int = 5,
         guidance: float = 8.0,
-        step_size: float = 0.15,
+        step_size: float | None = None,
         friction: float | None = None,
         expected_noise: float = 0.0,
         dynamics: Dynamics | None = None,
         **options: Any,
     ) -> None:
+        if preset not in PRESETS:
+            raise ValueError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
+        chosen = PRESETS[preset]
+        step_size = chosen["step_size"] if step_size is None else step_size
         check_inner(inner_steps, step_size, dynamics)
         if not guidance > -1:
             raise ValueError(f"guidance (λ) must exceed −1, got {guidance}; at −1 nothing holds the known part")
         if dynamics is not None and friction is not None:
             raise ValueError("give friction or dynamics, not both; write dynamics=FastLangevin(friction=…)")
+        solver = options.get("solver")
+        own = isinstance(solver, Solver) and solver.levels(options.get("steps", 20)) is not None
+        if not own and all(options.get(name) is None for name in ("spacing", "levels")):
+            options["spacing"] = chosen["spacing"]
         super().__init__(score, **options)
         self.inner_steps, self.step_size = inner_steps, step_size
         self.guidance, self.expected_noise = guidance, expected_noise
-        self.dynamics = dynamics or FastLangevin(15.0 if friction is None else friction)
+        if friction is not None:
+            dynamics = FastLangevin(friction)
+        self.dynamics = chosen["dynamics"]() if dynamics is None else dynamics
         self.field(Observation.none((1,)))  # its own checks, now rather than in mid-run
 
     @property

@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from lanpaint.callbacks import Moment
+from lanpaint.dynamics import State
 from lanpaint.noise import NoiseLevel
 from lanpaint.randomness import NoiseSource
 from lanpaint.samplers.base import renoise
@@ -49,7 +50,7 @@ class RePaint(Replace):
         self.inner_steps = inner_steps
         self._backward = self.solver if self.solver.levels(self.steps) is None else Euler()
 
-    def begin(self, moment: Moment, noise: NoiseSource) -> Moment:
+    def begin(self, moment: Moment, last: State | None, noise: NoiseSource) -> Moment:
         """Ready to resample, at all levels but the last."""
         return replace(moment, kind="inner") if self.inner_steps and moment.step < self.steps - 1 else moment
 

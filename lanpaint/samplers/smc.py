@@ -150,15 +150,9 @@ class TwistedSMC(Sampler):
                 )
             yield moment
 
-    def leave(
-        self,
-        state: SolverState,
-        level: NoiseLevel,
-        next_level: NoiseLevel,
-        observation: Observation,
-        noise: NoiseSource,
-    ) -> Particles:
+    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> Particles:
         """Weigh, resample, propose: one step of Alg. 1."""
+        level, observation = moment.level, moment.observation
         x, count = state.x, self.particles
         if not isinstance(state, Particles):
             weights = torch.zeros(len(x) // count, count, dtype=torch.float64, device=x.device)

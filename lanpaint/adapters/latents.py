@@ -1,0 +1,214 @@
+"""Pictures and masks in the latents of a diffusers pipeline.
+
+A latent pipeline samples z = (E(picture) − mean) · scale / std, with E the encoder of its VAE, and some fold 2×2 cells
+of it into one token. All of that is read off the pipeline: the numbers from its VAE, the folding from its own
+``_pack_latents``. Pixel pipelines sample the picture itself.
+
+Shapes here are (n, channels, [frames,] height, width), ``[frames]`` for video alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.observation import Observation
+
+CellRule = Callable[[Tensor, tuple[int, ...]], Tensor]
+
+# Video pipelines whose latents have their frames before their channels.
+_FRAMES_FIRST = ("CogVideoX", "ConsisID")
+
+
+def wholly_known(known: Tensor, cells: tuple[int, ...]) -> Tensor:
+    """A latent cell is known if every pixel under it is.
+
+    Args:
+        known: Boolean, (n, 1, [frames,] height, width), True where a pixel is known.
+        cells: ([frames,] height, width) of the latents. Frames are grouped as video VAEs do: where their numbers do not
+            divide, the first frame is a cell of its own.
+
+    Returns:
+        Boolean, (n, 1, ``*cells``).
+
+    Raises:
+        ValueError: When the pixels cannot be divided among the cells.
+    """
+    sizes = list(known.shape[2:])
+    if len(sizes) == 3 and sizes[0] % cells[0] and cells[0] > 1:
+        group = (sizes[0] - 1) // (cells[0] - 1)
+        known = torch.cat([known[:, :, :1].expand(-1, -1, group - 1, -1, -1), known], dim=2)
+        sizes[0] += group - 1
+    if len(sizes) != len(cells) or any(size % cell for size, cell in zip(sizes, cells, strict=True)):
+        pixels, among = ("×".join(map(str, numbers)) for numbers in (known.shape[2:], cells))
+        raise ValueError(f"{pixels} pixels do not divide among {among} latent cells")
+    split = [part for size, cell in zip(sizes, cells, strict=True) for part in (cell, size // cell)]
+    within = tuple(range(3, 3 + 2 * len(cells), 2))
+    return known.reshape(*known.shape[:2], *split).all(dim=within)
+
+
+class LatentLayout:
+    """How a pipeline lays out pictures in its latents; override a method for a family that does it otherwise.
+
+    Args:
+        pipe: The pipeline.
+        cell_rule: Which latent cells are known, given the pixels that are: a function as :func:`wholly_known`.
+    """
+
+    def __init__(self, pipe: Any, cell_rule: CellRule = wholly_known) -> None:
+        self.pipe, self.cell_rule = pipe, cell_rule
+        vaes = (getattr(pipe, name, None) for name in ("vae", "vqvae"))
+        self.vae = next((vae for vae in vaes if vae is not None), None)
+        processors = (getattr(pipe, name, None) for name in ("image_processor", "video_processor"))
+        self.processor = next((processor for processor in processors if processor is not None), None)
+        self.is_video = hasattr(pipe, "video_processor")
+
+    @property
+    def channels(self) -> int:
+        """Channels of the pictures."""
+        if self.vae is not None:
+            return getattr(self.vae.config, "in_channels", None) or 3
+        return self.pipe.unet.config.in_channels
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels if the pipeline takes no other, else None."""
+        if "height" in inspect.signature(self.pipe.__call__).parameters:
+            return None
+        side = self.pipe.unet.config.sample_size
+        height, width = (side, side) if isinstance(side, int) else side
+        return height * self.factor, width * self.factor
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent cell, along height and along width."""
+        if self.vae is None:
+            return 1
+        own: Any = getattr(self.vae, "spatial_compression_ratio", None)
+        if own is None:
+            stages = getattr(self.vae.config, "block_out_channels", None)
+            own = 2 ** (len(stages) - 1) if stages else getattr(self.pipe, "vae_scale_factor", 8)
+        return int(own)
+
+    @property
+    def multiple(self) -> int:
+        """What height and width must be divisible by: whole cells, and whole patches of the network's."""
+        network = getattr(self.pipe, "transformer", None) or getattr(self.pipe, "transformer_2", None)
+        patch = getattr(getattr(network, "config", None), "patch_size", None) or 1
+        patch = patch[-1] if isinstance(patch, (tuple, list)) else patch
+        return self.factor * (max(patch, 2) if self._takes_size() else patch)
+
+    @property
+    def group(self) -> int:
+        """Frames per latent frame, after the first, which has one of its own; 1 for stills."""
+        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+        return next((int(getattr(self.pipe, name)) for name in names if hasattr(self.pipe, name)), 1)
+
+    def _takes_size(self) -> bool:
+        """Whether the pipeline folds 2×2 cells into one token."""
+        pack = getattr(self.pipe, "_pack_latents", None)
+        return pack is not None and "height" in inspect.signature(pack).parameters
+
+    def preprocess(self, pictures: Tensor) -> Tensor:
+        """Pictures in [0, 1] as the VAE takes them, by the pipeline's own processor where it has one."""
+        if self.processor is None:
+            return 2 * pictures - 1
+        height, width = pictures.shape[-2:]
+        frames = pictures.transpose(1, 2).flatten(0, 1) if self.is_video else pictures
+        frames = self.processor.preprocess(frames, height=height, width=width)
+        return frames.unflatten(0, (len(pictures), -1)).transpose(1, 2) if self.is_video else frames
+
+    @torch.no_grad()
+    def encode(self, pictures: Tensor) -> Tensor:
+        """The pipeline's clean latents of pictures in [0, 1], before they are folded: (n, channels, [frames,] h, w)."""
+        pixels = self.preprocess(pictures)
+        vae = self.vae
+        if vae is None:
+            return pixels
+        dtype = vae.dtype
+        upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)  # overflows in float16
+        if upcast:
+            vae.to(torch.float32)
+        try:
+            device = getattr(self.pipe, "_execution_device", vae.device)
+            single = not self.is_video and _takes_frames(vae)
+            pixels = pixels.to(device, vae.dtype)
+            latents = _mode(vae.encode(pixels.unsqueeze(2) if single else pixels)).float()
+        finally:
+            if upcast:
+                vae.to(dtype)
+        latents = self.normalise(latents)
+        return latents.squeeze(2) if single else latents
+
+    def normalise(self, latents: Tensor) -> Tensor:
+        """(z − mean) · scale / std, each per channel or one number, as far as the VAE has them."""
+        vae: Any = self.vae
+        given = {**dict(vae.config), **dict(vae.named_buffers())}  # LTX has buffers
+
+        def statistic(*names: str, otherwise: float) -> Tensor:
+            value = next((given[name] for name in names if given.get(name) is not None), otherwise)
+            value = torch.as_tensor(value, dtype=latents.dtype, device=latents.device)
+            return value.reshape(-1, *(1,) * (latents.ndim - 2))
+
+        mean = statistic("latents_mean", "shift_factor", otherwise=0.0)
+        return (latents - mean) * statistic("scaling_factor", otherwise=1.0) / statistic("latents_std", otherwise=1.0)
+
+    def fold(self, latents: Tensor) -> Tensor:
+        """Latents in the order in which the pipeline samples them."""
+        pack = getattr(self.pipe, "_pack_latents", None)
+        if pack is None:
+            frames_first = self.is_video and type(self.pipe).__name__.startswith(_FRAMES_FIRST)
+            return latents.transpose(1, 2) if frames_first else latents
+        given = {
+            "latents": latents,
+            "batch_size": latents.shape[0],
+            "num_channels_latents": latents.shape[1],
+            "height": latents.shape[-2],
+            "width": latents.shape[-1],
+            "patch_size": getattr(self.pipe, "transformer_spatial_patch_size", 1),
+            "patch_size_t": getattr(self.pipe, "transformer_temporal_patch_size", 1),
+        }
+        names = inspect.signature(pack).parameters
+        if not set(names) <= set(given):
+            raise ValueError(f"{type(self.pipe).__name__} folds its latents in a way that is not known here")
+        return pack(**{name: given[name] for name in names})
+
+    def observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
+        """What is known of the latents.
+
+        Args:
+            pictures: (n, C, [frames,] height, width) in [0, 1].
+            known: Boolean, (n, 1, [frames,] height, width).
+            latents: The pipeline's own first latents, (B, …), for their shape, device and dtype.
+
+        Returns:
+            An observation of batch n, in the layout of ``latents``, float32.
+
+        Raises:
+            ValueError: When the layout of the latents is not one that is known here.
+        """
+        values = self.encode(pictures)
+        cells = self.cell_rule(known, tuple(values.shape[2:])).to(values.device)
+        values, cells = self.fold(values), self.fold(cells.expand(values.shape).to(values.dtype)) > 0.5
+        if values.shape[1:] != latents.shape[1:]:
+            raise ValueError(
+                f"{type(self.pipe).__name__} samples latents of shape {tuple(latents.shape)} and its pictures encode "
+                f"to {tuple(values.shape)}: check height, width and frames, or give a layout= for its family"
+            )
+        return Observation(values.to(latents.device), cells.to(latents.device))
+
+
+def _takes_frames(vae: Any) -> bool:
+    """Whether a VAE is one of video, with convolutions over time."""
+    return any(parameter.ndim == 5 for parameter in vae.encoder.parameters())
+
+
+def _mode(encoded: Any) -> Tensor:
+    """The latents that an encoder is surest of."""
+    if hasattr(encoded, "latent_dist"):
+        return encoded.latent_dist.mode()
+    return encoded.latents if hasattr(encoded, "latents") else encoded.latent

@@ -1,0 +1,370 @@
+"""Inpainting with any diffusers pipeline: pictures and masks in, the pipeline's own output out."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
+from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
+from lanpaint.images import read_picture
+from lanpaint.observation import Observation
+from lanpaint.samplers import LanPaint
+
+# The picture of a ControlNet, which some pipelines call ``image``.
+_CONTROL = "control_image"
+# What the bridge gives to a sampler, and no caller.
+_FROM_BRIDGE = {"self", "score", "steps", "solver", "levels", "schedule", "spacing", "progress"}
+
+
+class Inpainter:
+    """A diffusers pipeline that inpaints; the pipeline itself stays as it is.
+
+    Args:
+        pipe: Any text-to-image or text-to-video pipeline, or an unconditional one.
+        sampler: The sampler's class, or a function that makes one of a score: any that takes no gradient and asks for a
+            number of evaluations that does not depend on the data. See :func:`lanpaint.adapters.bridge.bridged`.
+        layout: How the pipeline lays out pictures in its latents, for a family that does so in a way of its own; by
+            default :class:`~lanpaint.adapters.latents.LatentLayout`.
+        cell_rule: Which latent cells are known, given the pixels that are; by default those that have only known pixels
+            under them.
+        **options: The sampler's, such as ``inner_steps=3``; a call may give others.
+
+    Raises:
+        ImportError: Without greenlet.
+        TypeError: For a pipeline without a scheduler, or an option that the sampler does not have.
+        ValueError: For both a layout and a cell_rule.
+
+    Example::
+
+        inpaint = lanpaint.Inpainter(pipe)
+        image = inpaint(image=photo, mask=mask, prompt="a blue shirt", inner_steps=5).images[0]
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        sampler: SamplerFactory = LanPaint,
+        *,
+        layout: LatentLayout | None = None,
+        cell_rule: CellRule | None = None,
+        **options: Any,
+    ) -> None:
+        if layout is not None and cell_rule is not None:
+            raise ValueError("give layout or cell_rule, not both; a layout has its own rule")
+        self.pipe, self.sampler, self.options = pipe, sampler, options
+        self.layout = layout or LatentLayout(pipe, cell_rule or wholly_known)
+        self._names = set(inspect.signature(pipe.__call__).parameters)
+        self.bridge: Bridge | None = None
+        unknown = set(options) - _option_names(sampler)
+        if unknown:
+            raise TypeError(f"{_name(sampler)} has no option {', '.join(sorted(unknown))}")
+
+    def __call__(
+        self,
+        image: Any = None,
+        mask: Any = None,
+        *,
+        pad: Sequence[int] = (0, 0, 0, 0),
+        feather: int = 0,
+        steps: int | None = None,
+        **arguments: Any,
+    ) -> Any:
+        """Inpaint.
+
+        Args:
+            image: The picture: a PIL image, the path of a file, an array (height, width[, channels]) or a tensor
+                (channels, height, width), of bytes or of floats in [0, 1]; or several, in a list or stacked: one per
+                prompt, or one for all. For a video pipeline one video: a list of frames, or frames stacked. None to
+                sample without.
+            mask: What is painted, as in diffusers: white, 1 or True is painted anew and the rest is known. A picture of
+                the same size, or boolean. One for all, one per picture, or one per frame. By default what ``image`` is
+                transparent in, and what ``pad`` adds.
+            pad: Pixels to add at the left, top, right and bottom, and to paint (outpainting).
+            feather: Width in pixels of a seam on the known side in which the known picture fades into the painted one.
+                At 0 every known pixel is kept exactly; with a seam all those that are not in it.
+            steps: Outer steps, the pipeline's ``num_inference_steps``.
+            **arguments: Whatever else the pipeline takes (``prompt``, ``generator``, ``num_images_per_prompt``,
+                ``output_type``, …), and options of the sampler (``inner_steps``, ``guidance``, …).
+                ``callback_on_step_end`` is called once per outer step; it may not change the latents. The picture of a
+                ControlNet is ``control_image``, also for pipelines that call it ``image``.
+
+        Returns:
+            The pipeline's own output, with the known pixels in its pictures.
+
+        Raises:
+            TypeError: For an argument that neither pipeline nor sampler has, and a picture that is none.
+            ValueError: For pictures and masks that do not fit each other, or a size that the pipeline cannot take, and
+                as :func:`~lanpaint.adapters.bridge.bridged`.
+        """
+        options = {**self.options, **{name: arguments.pop(name) for name in list(arguments) if self._is_option(name)}}
+        given = self._call_arguments(steps, arguments)
+        known_part: Callable[[Tensor], Observation] | None = None
+        if image is not None:
+            pictures, known = self._read(image, mask, pad)
+            self._check_size(pictures, given)
+            weight = _weight(known, feather)
+            known_part = functools.partial(self.layout.observation, pictures, known)
+        elif mask is not None or any(pad):
+            raise ValueError("a mask or pad needs an image; leave them out to sample without one")
+        factory = functools.partial(self.sampler, **options) if options else self.sampler
+        with bridged(self.pipe, factory, known_part) as self.bridge:
+            self._count_outer_steps(given, self.bridge)
+            output = self.pipe(**given)
+        if image is None or given.get("output_type") == "latent":
+            return output
+        return _replace_pictures(output, lambda made: _paste(made, pictures, weight))
+
+    def _is_option(self, name: str) -> bool:
+        return name not in self._names and name in _option_names(self.sampler)
+
+    def _call_arguments(self, steps: int | None, arguments: dict[str, Any]) -> dict[str, Any]:
+        unknown = set(arguments) - self._names - ({_CONTROL} if "image" in self._names else set())
+        if unknown:
+            raise TypeError(
+                f"neither {type(self.pipe).__name__} nor {_name(self.sampler)} takes {', '.join(sorted(unknown))}"
+            )
+        given = dict(arguments)
+        if _CONTROL in given and _CONTROL not in self._names:
+            given["image"] = given.pop(_CONTROL)
+        if steps is not None:
+            if "num_inference_steps" in given:
+                raise ValueError("give steps or num_inference_steps, not both; they are the same")
+            given["num_inference_steps"] = steps
+        if "use_resolution_binning" in self._names:  # would paint another size and stretch the picture
+            given.setdefault("use_resolution_binning", False)
+        return given
+
+    # Pictures
+
+    def _read(self, image: Any, mask: Any, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Pictures (n, C, [frames,] H, W) in [0, 1], and what is known of them, (n, 1, [frames,] H, W)."""
+        pictures, opaque = _pictures(image, self.layout.channels, "image")
+        known = ~_masks(mask) if mask is not None else opaque
+        if self.layout.is_video:
+            pictures = _channels_first(pictures)
+            known = None if known is None else _channels_first(known)
+        elif pictures.ndim == 5:
+            raise ValueError(f"{type(self.pipe).__name__} makes still images, and a video was given")
+        known = torch.ones(1, dtype=torch.bool).expand(pictures[:, :1].shape) if known is None else known
+        if known.shape[-2:] != pictures.shape[-2:]:
+            (height, width), size = pictures.shape[-2:], known.shape[-2:]
+            raise ValueError(f"the mask is {size[1]}×{size[0]} and the image {width}×{height}; give one of its size")
+        known = known.expand(pictures[:, :1].shape).clone()
+        if any(pad):
+            pictures, known = _padded(pictures, known, pad)
+        if bool(known.all()) and mask is None:
+            raise ValueError("nothing is to be painted: give a mask, a transparent image, or pad")
+        return pictures, known
+
+    def _check_size(self, pictures: Tensor, given: dict[str, Any]) -> None:
+        height, width = pictures.shape[-2:]
+        fixed, multiple = self.layout.size, self.layout.multiple
+        name = type(self.pipe).__name__
+        if fixed is not None and (height, width) != fixed:
+            raise ValueError(
+                f"the image is {width}×{height} and {name} takes {fixed[1]}×{fixed[0]}: resize or crop image and mask"
+            )
+        if height % multiple or width % multiple:
+            nearest = [max(multiple, round(n / multiple) * multiple) for n in (width, height)]
+            raise ValueError(
+                f"the image is {width}×{height} and {name} takes multiples of {multiple}, nearest "
+                f"{nearest[0]}×{nearest[1]}: resize or crop image and mask, or pad"
+            )
+        sizes = {"height": height, "width": width}
+        if self.layout.is_video:
+            sizes["num_frames"] = frames = pictures.shape[2]
+            group = self.layout.group
+            if (frames - 1) % group:
+                raise ValueError(
+                    f"the video has {frames} frames and {name} takes one more than a multiple of {group}, nearest "
+                    f"{round((frames - 1) / group) * group + 1}: leave some out, or repeat the last"
+                )
+        for side, size in sizes.items():
+            if side in self._names and given.setdefault(side, size) != size:
+                raise ValueError(f"{side}={given[side]} is not that of the image, {size}; leave it out")
+        if "batch_size" in self._names and len(pictures) > 1:
+            given.setdefault("batch_size", len(pictures))
+
+    # Callbacks
+
+    def _count_outer_steps(self, given: dict[str, Any], bridge: Bridge) -> None:
+        """Have the caller's callback called at the end of outer steps, not of every evaluation."""
+        callback = given.get("callback_on_step_end")
+        if callback is None:
+            return
+        if hasattr(callback, "tensor_inputs"):
+            given.setdefault("callback_on_step_end_tensor_inputs", callback.tensor_inputs)
+        made = 0
+
+        def at_outer_steps(pipe: Any, evaluation: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            nonlocal made
+            if bridge.outer_steps == made:
+                return {}
+            made = bridge.outer_steps
+            return callback(pipe, made - 1, time, tensors)
+
+        given["callback_on_step_end"] = at_outer_steps
+
+
+def _channels_first(video: Tensor) -> Tensor:
+    """One video (frames, C, H, W), or several, as (n, C, frames, H, W)."""
+    return (video[None] if video.ndim == 4 else video).transpose(1, 2)
+
+
+def _name(sampler: Any) -> str:
+    while isinstance(sampler, functools.partial):
+        sampler = sampler.func
+    return getattr(sampler, "__name__", "the sampler")
+
+
+def _option_names(sampler: Any) -> set[str]:
+    """Names of the options of a sampler's class, its base classes' included, or of a function that makes one."""
+    while isinstance(sampler, functools.partial):
+        sampler = sampler.func
+    functions = [sampler]
+    if isinstance(sampler, type):
+        functions = [vars(kind)["__init__"] for kind in sampler.__mro__[:-1] if "__init__" in vars(kind)]
+    return {name for function in functions for name in inspect.signature(function).parameters} - _FROM_BRIDGE
+
+
+def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(output, tuple):
+        return (change(output[0]), *output[1:])
+    name = "frames" if hasattr(output, "frames") else "images"
+    output[name] = change(output[name])
+    return output
+
+
+def _one(picture: Any, what: str) -> tuple[Tensor, Tensor | None]:
+    """One picture or several stacked ones: values in [0, 1], (…, C, H, W), and what is opaque, (…, 1, H, W) or None."""
+    if isinstance(picture, (str, Path)):
+        read = read_picture(picture, f"the {what}")
+        return read.pixels.float() / 255, None if read.opaque is None else read.opaque[None]
+    if hasattr(picture, "getbands"):  # PIL
+        alpha = picture.getchannel("A") if "A" in picture.getbands() else None
+        array = np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
+        opaque = None if alpha is None else torch.from_numpy(np.array(alpha) == 255)[None]
+        return _one(array, what)[0], opaque
+    if isinstance(picture, np.ndarray):
+        picture = torch.from_numpy(np.ascontiguousarray(picture))
+        if picture.ndim == 2:
+            picture = picture[..., None]
+        picture = picture.movedim(-1, -3)
+    if not isinstance(picture, Tensor) or picture.ndim < 2:
+        raise TypeError(f"{what} must be a PIL image, a path, an array or a tensor, got {type(picture).__name__}")
+    picture = picture[None] if picture.ndim == 2 else picture
+    if picture.dtype == torch.uint8:
+        return picture.float() / 255, None
+    picture = picture.float()
+    if not bool(((picture >= 0) & (picture <= 1)).all()):
+        raise ValueError(f"{what} of floats must lie in [0, 1], got {picture.min():.3g} … {picture.max():.3g}")
+    return picture, None
+
+
+def _stacked(pictures: Any, what: str) -> tuple[Tensor, Tensor | None]:
+    """The same of one or a list of them; always with a first dimension of n."""
+    if not isinstance(pictures, (list, tuple)):
+        values, opaque = _one(pictures, what)
+        alone = values.ndim == 3
+        return (values[None] if alone else values), (opaque[None] if alone and opaque is not None else opaque)
+    if not pictures:
+        raise ValueError(f"{what} is an empty list")
+    parts = [_stacked(one, what) if isinstance(one, (list, tuple)) else _one(one, what) for one in pictures]
+    shapes = {tuple(values.shape[-2:]) for values, _ in parts}
+    if len(shapes) > 1:
+        raise ValueError(f"{what}s of one call must have one size, got {', '.join(map(str, sorted(shapes)))}")
+    channels = max(values.shape[-3] for values, _ in parts)
+    values = torch.stack([_with_channels(values, channels) for values, _ in parts])
+    if all(opaque is None for _, opaque in parts):
+        return values, None
+    some = [torch.ones_like(v[..., :1, :, :], dtype=torch.bool) if o is None else o for v, o in parts]
+    return values, torch.stack(some)
+
+
+def _with_channels(values: Tensor, channels: int) -> Tensor:
+    given = values.shape[-3]
+    if given == channels:
+        return values
+    if given == 1:
+        return values.expand(*values.shape[:-3], channels, -1, -1)
+    raise ValueError(f"the image has {given} channels and the model takes {channels}; convert it first")
+
+
+def _pictures(image: Any, channels: int, what: str) -> tuple[Tensor, Tensor | None]:
+    values, opaque = _stacked(image, what)
+    return _with_channels(values, channels), opaque
+
+
+def _masks(mask: Any) -> Tensor:
+    """What is painted, (n, [frames,] 1, H, W)."""
+    if isinstance(mask, np.ndarray) and mask.ndim > 2 and mask.shape[-1] not in (1, 3):
+        mask = mask[..., None]  # (n, H, W)
+    elif isinstance(mask, Tensor) and mask.ndim > 2 and mask.shape[-3] not in (1, 3):
+        mask = mask[..., None, :, :]
+    values, opaque = _stacked(mask, "mask")
+    if opaque is not None:  # as lanpaint.images.read_mask: transparent is painted
+        return ~opaque
+    return values.mean(-3, keepdim=True) >= 0.5
+
+
+def _padded(pictures: Tensor, known: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Pictures with their edges drawn out, for the VAE's sake, and what is known."""
+    if len(pad) != 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in pad):
+        raise ValueError(f"pad must be four whole numbers of at least 0 (left, top, right, bottom), got {pad!r}")
+    left, top, right, bottom = pad
+    flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
+    flat = F.pad(flat, (left, right, top, bottom), mode="replicate")
+    return flat.reshape(*pictures.shape[:-2], *flat.shape[-2:]), F.pad(known, (left, right, top, bottom), value=False)
+
+
+def _weight(known: Tensor, feather: int) -> Tensor:
+    """How much of the known picture stays: 1, 0 where it is unknown, and a ramp over ``feather`` pixels beside that."""
+    if isinstance(feather, bool) or not isinstance(feather, int) or feather < 0:
+        raise ValueError(f"feather must be a whole number of pixels of at least 0, got {feather!r}")
+    flat = (~known).reshape(-1, 1, *known.shape[-2:]).float()
+    near = [F.max_pool2d(flat, 2 * reach + 1, stride=1, padding=reach) for reach in range(feather + 1)]
+    return (1 - torch.stack(near).mean(0)).reshape(known.shape)
+
+
+def _paste(made: Any, pictures: Tensor, weight: Tensor) -> Any:
+    """The pipeline's pictures, of whatever type, with the known ones in them."""
+    if isinstance(made, Tensor):  # (B, [F,] C, H, W)
+        known, weight = (_batch(t, len(made)).to(made) for t in (pictures, weight))
+        return torch.where(weight == 1, known, torch.lerp(made, known, weight))
+    if isinstance(made, np.ndarray):  # (B, [F,] H, W, C)
+        tensor = torch.from_numpy(made).movedim(-1, -3)
+        return _paste(tensor, pictures, weight).movedim(-3, -1).numpy()
+    return _paste_bytes(made, _batch(pictures, len(made)), _batch(weight, len(made)))
+
+
+def _paste_bytes(made: Sequence[Any], pictures: Tensor, weight: Tensor) -> list[Any]:
+    """The same of a list of PIL images, or of lists of them: bytes stay bytes."""
+    from PIL import Image
+
+    pasted: list[Any] = []
+    for one, picture, share in zip(made, pictures, weight, strict=True):
+        if isinstance(one, (list, tuple)):
+            pasted.append(_paste_bytes(one, picture, share))
+            continue
+        array = np.array(one)
+        tensor = torch.from_numpy(array).float().reshape(*array.shape[:2], -1).movedim(-1, 0)
+        blend = torch.lerp(tensor, picture * 255, share).round().clamp(0, 255).to(torch.uint8)
+        pasted.append(Image.fromarray(blend.movedim(0, -1).reshape(array.shape).numpy(), one.mode))
+    return pasted
+
+
+def _batch(tensor: Tensor, count: int) -> Tensor:
+    """(n, C, [frames,] …) as a pipeline gives it back: (count, [frames,] C, …)."""
+    if count % len(tensor):
+        raise ValueError(f"{len(tensor)} images were given and {count} painted; give one, or one per prompt")
+    tensor = tensor.repeat_interleave(count // len(tensor), 0)
+    return tensor.transpose(1, 2) if tensor.ndim == 5 else tensor

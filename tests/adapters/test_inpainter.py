@@ -1,0 +1,263 @@
+"""Pictures and masks in, the pipeline's own output out."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lanpaint as lp
+from lanpaint.adapters.latents import wholly_known
+from lanpaint.inpainter import _weight
+from tests.adapters import tiny
+
+
+@pytest.fixture(scope="module")
+def sd():
+    return tiny.sd()
+
+
+@pytest.fixture(scope="module")
+def wan():
+    return tiny.wan()
+
+
+def _bytes(*shape, seed=0):
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+PHOTO = _bytes(3, 16, 16)
+RIGHT = torch.zeros(16, 16, dtype=torch.bool)
+RIGHT[:, 8:] = True
+
+
+def _pil(pixels):
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def _arguments(made, **more):
+    sizes = ("height", "width", "num_frames")
+    call = {name: value for name, value in made.call.items() if name not in sizes}
+    return {"steps": 2, "inner_steps": 1, "generator": torch.Generator().manual_seed(0), **call, **more}
+
+
+def _inpaint(made, image=PHOTO, mask=RIGHT, **more):
+    return lp.Inpainter(made.pipe)(image, mask, **_arguments(made, **more))
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
+def test_output_types_are_those_of_diffusers_with_known_pixels_exact(sd, output_type):
+    images = _inpaint(sd, output_type=output_type).images
+    if output_type == "pil":
+        got = torch.from_numpy(np.array(images[0])).permute(2, 0, 1)
+        assert torch.equal(got[..., :8], PHOTO[..., :8])
+    else:
+        got = images[0] if output_type == "pt" else torch.from_numpy(images[0]).permute(2, 0, 1)
+        assert torch.equal(got[..., :8], PHOTO[..., :8].float() / 255)
+        assert type(images) is (torch.Tensor if output_type == "pt" else np.ndarray)
+    assert not torch.equal(got[..., 8:], (PHOTO if output_type == "pil" else PHOTO.float() / 255)[..., 8:])
+
+
+def test_latents_are_given_back_untouched_and_tuples_as_tuples(sd):
+    latents = _inpaint(sd, output_type="latent").images
+    assert latents.shape == (1, 4, 8, 8)
+    images, flags = _inpaint(sd, return_dict=False)
+    assert images[0].size == (16, 16)
+    assert flags is None
+
+
+def test_pictures_and_masks_come_in_any_form(sd, tmp_path):
+    expected = np.array(_inpaint(sd).images[0])
+    file, mask_file = tmp_path / "photo.png", tmp_path / "mask.png"
+    _pil(PHOTO).save(file)
+    white = Image.fromarray(RIGHT.numpy().astype(np.uint8) * 255)
+    white.save(mask_file)
+    transparent = _pil(PHOTO).copy()
+    transparent.putalpha(Image.fromarray((~RIGHT).numpy().astype(np.uint8) * 255))
+    array = PHOTO.permute(1, 2, 0).numpy()
+    for image, mask in [
+        (_pil(PHOTO), white),
+        (str(file), mask_file),
+        (array, RIGHT.numpy()),
+        (array.astype(np.float32) / 255, RIGHT.float().numpy()),
+        (PHOTO.float() / 255, RIGHT[None]),
+        (PHOTO[None], RIGHT[None, None]),
+        ([_pil(PHOTO)], [white]),
+        (transparent, None),
+    ]:
+        assert np.array_equal(np.array(_inpaint(sd, image, mask).images[0]), expected)
+
+
+def test_a_grey_picture_becomes_what_the_model_takes(sd):
+    grey = Image.fromarray(PHOTO[0].numpy())
+    got = np.array(_inpaint(sd, grey).images[0])
+    assert np.array_equal(got[:, :8], PHOTO[0, :, :8].numpy()[..., None].repeat(3, 2))
+
+
+def test_prompt_lists_and_several_images_per_prompt():
+    made = tiny.sd(images=2)
+    photos = [_pil(_bytes(3, 16, 16, seed=seed)) for seed in (1, 2)]
+    both = _inpaint(made, photos, num_images_per_prompt=2, generator=lp.seeded(range(4))).images
+    assert len(both) == 4
+    for index, image in enumerate(both):
+        assert np.array_equal(np.array(image)[:, :8], np.array(photos[index // 2])[:, :8])
+    one = _inpaint(made, photos[0], num_images_per_prompt=2, generator=lp.seeded(range(4))).images
+    assert np.array_equal(np.array(one[3])[:, :8], np.array(photos[0])[:, :8])
+    for index in range(2):  # one generator per image: it is the same beside any other, to the rounding of the VAE
+        assert abs(np.array(one[index]).astype(int) - np.array(both[index])).max() <= 1
+
+
+def test_outpainting_pads_and_keeps_the_picture(sd):
+    image = _inpaint(sd, mask=None, pad=(4, 2, 4, 6)).images[0]
+    assert image.size == (24, 24)
+    got = np.array(image)
+    assert np.array_equal(got[2:18, 4:20], PHOTO.permute(1, 2, 0).numpy())
+    mask = torch.zeros(16, 16)
+    mask[:8] = 1
+    both = np.array(_inpaint(sd, mask=mask, pad=(8, 0, 0, 0)).images[0])
+    assert np.array_equal(both[8:, 8:], PHOTO.permute(1, 2, 0).numpy()[8:])
+    assert not np.array_equal(both[:8, 8:], PHOTO.permute(1, 2, 0).numpy()[:8])
+
+
+def test_a_feathered_seam_fades_on_the_known_side_alone(sd):
+    known = ~RIGHT[None, None]
+    weight = _weight(known, 3)[0, 0, 0]
+    assert torch.allclose(weight[4:9], torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
+    assert torch.equal(_weight(known, 0), known.float())
+    plain, soft = (np.array(_inpaint(sd, feather=feather).images[0]).astype(int) for feather in (0, 3))
+    assert np.array_equal(plain[:, :5], soft[:, :5])
+    assert np.array_equal(plain[:, 8:], soft[:, 8:])
+    assert (plain[:, 5:8] != soft[:, 5:8]).any()
+
+
+def test_the_callback_is_called_once_per_outer_step_and_may_change_the_prompt(sd):
+    steps = []
+
+    def callback(pipe, step, time, tensors):
+        steps.append((step, sorted(tensors)))
+        return {"prompt_embeds": torch.zeros_like(tensors["prompt_embeds"])}
+
+    more = {"steps": 3, "inner_steps": 2, "callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"]}
+    changed = _inpaint(sd, callback_on_step_end=callback, **more).images[0]
+    assert steps == [(step, ["latents", "prompt_embeds"]) for step in range(3)]
+    assert not np.array_equal(np.array(changed), np.array(_inpaint(sd, steps=3, inner_steps=2).images[0]))
+
+
+def test_the_progress_bar_counts_evaluations(sd, capsys):
+    sd.pipe.set_progress_bar_config(disable=False)
+    try:
+        _inpaint(sd, steps=3, inner_steps=4)
+    finally:
+        sd.pipe.set_progress_bar_config(disable=True)
+    assert "15/15" in capsys.readouterr().err
+
+
+def test_without_an_image_it_samples_and_without_inner_steps_as_the_pipeline_does(sd):
+    arguments = _arguments(sd, inner_steps=0, output_type="np")
+    got = lp.Inpainter(sd.pipe)(**arguments).images
+    call = {"num_inference_steps": 2, "generator": torch.Generator().manual_seed(0), **sd.call}
+    expected = sd.pipe(**{**call, "output_type": "np", "height": None, "width": None}).images
+    assert np.array_equal(got, expected)
+
+
+def test_options_of_a_call_go_before_those_of_the_inpainter(sd):
+    inpaint = lp.Inpainter(sd.pipe, lp.LanPaint, inner_steps=3, guidance=2.0)
+    arguments = _arguments(sd)
+    arguments.pop("inner_steps")
+    inpaint(PHOTO, RIGHT, **arguments)
+    assert (inpaint.bridge.sampler.inner_steps, inpaint.bridge.sampler.guidance) == (3, 2.0)
+    inpaint(PHOTO, RIGHT, **_arguments(sd, inner_steps=1))
+    assert (inpaint.bridge.sampler.inner_steps, inpaint.bridge.sampler.guidance) == (1, 2.0)
+
+
+def test_the_rule_for_cells_can_be_changed(sd):
+    mask = torch.zeros(16, 16)
+    mask[:, 7:] = 1  # half of a cell
+    counts = []
+
+    def any_known(known, cells):
+        answer = ~wholly_known(~known, cells)
+        counts.append((int(answer.sum()), int(wholly_known(known, cells).sum())))
+        return answer
+
+    lp.Inpainter(sd.pipe, cell_rule=any_known)(PHOTO, mask, **_arguments(sd))
+    assert counts == [(8 * 4, 8 * 3)]
+
+
+def test_frames_are_grouped_as_video_vaes_do():
+    known = torch.ones(1, 1, 9, 4, 4, dtype=torch.bool)
+    known[:, :, 4, 0, 0] = False  # the last of frames 1 … 4
+    got = wholly_known(known, (3, 2, 2))
+    assert got[0, 0, :, 0, 0].tolist() == [True, False, True]
+    assert int((~got).sum()) == 1
+    with pytest.raises(ValueError, match="9×4×4 pixels do not divide among 3×3×2 latent cells"):
+        wholly_known(known, (3, 3, 2))
+
+
+@pytest.mark.parametrize("output_type", ["pil", "np", "pt"])
+def test_videos_keep_their_known_frames(wan, output_type):
+    video = _bytes(5, 3, 16, 16)
+    masks = torch.zeros(5, 16, 16)
+    masks[3:] = 1  # the last two frames, one latent frame
+    frames = _inpaint(wan, video, masks, output_type=output_type).frames
+    if output_type == "pil":
+        got = torch.stack([torch.from_numpy(np.array(frame)).permute(2, 0, 1) for frame in frames[0]])
+        assert torch.equal(got[:3], video[:3])
+        again = _inpaint(wan, [_pil(frame) for frame in video], masks).frames  # the pipeline's own default: np
+        assert np.array_equal((again[0] * 255).round().astype(np.uint8), got.permute(0, 2, 3, 1).numpy())
+    else:
+        got = frames[0] if output_type == "pt" else torch.from_numpy(frames[0]).permute(0, 3, 1, 2)
+        assert torch.equal(got[:3], video[:3].float() / 255)
+    assert len(got) == 5
+
+
+def test_one_mask_serves_all_frames(wan):
+    video = _bytes(5, 3, 16, 16)
+    frames = _inpaint(wan, video, RIGHT, output_type="pt").frames
+    assert torch.equal(frames[0][..., :8], video[..., :8].float() / 255)
+
+
+def test_sizes_that_a_pipeline_cannot_take_name_the_nearest(sd):
+    with pytest.raises(ValueError, match="the image is 19×16 and FluxPipeline takes multiples of 4, nearest 20×16"):
+        _inpaint(tiny.flux(), _bytes(3, 16, 19), torch.ones(16, 19))
+    with pytest.raises(ValueError, match="has 4 frames and WanPipeline takes one more than a multiple of 2, nearest 5"):
+        _inpaint(tiny.wan(), _bytes(4, 3, 16, 16))
+    with pytest.raises(ValueError, match="the image is 16×16 and DDPMPipeline takes 8×8"):
+        _inpaint(tiny.ddpm(), _bytes(1, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "arguments"),
+    [
+        (TypeError, "neither StableDiffusionPipeline nor LanPaint takes colour", {"colour": 1}),
+        (ValueError, "give steps or num_inference_steps, not both", {"num_inference_steps": 2}),
+        (ValueError, "the mask is 8×16 and the image 16×16", {"mask": torch.ones(16, 8)}),
+        (ValueError, "nothing is to be painted", {"mask": None}),
+        (ValueError, "needs an image", {"image": None}),
+        (ValueError, "pad must be four whole numbers", {"pad": (1, 2, 3)}),
+        (ValueError, "feather must be a whole number", {"feather": -1}),
+        (ValueError, "height=32 is not that of the image, 16", {"height": 32}),
+        (ValueError, r"must lie in \[0, 1\], got -1", {"image": PHOTO.float() / 127.5 - 1}),
+        (ValueError, "must have one size", {"image": [PHOTO, PHOTO[:, :8]]}),
+        (ValueError, "has 4 channels and the model takes 3", {"image": _bytes(4, 16, 16)}),
+        (TypeError, "image must be a PIL image, a path, an array or a tensor, got int", {"image": 3}),
+        (ValueError, "the image nothing.png does not exist", {"image": "nothing.png"}),
+        (ValueError, "makes still images, and a video was given", {"image": PHOTO.expand(2, 3, 3, 16, 16)}),
+    ],
+)
+def test_bad_input_is_told_in_one_line_and_before_the_pipeline_runs(sd, error, told, arguments):
+    calls = []
+    hook = sd.pipe.unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    try:
+        with pytest.raises(error, match=told) as caught:
+            _inpaint(sd, **arguments)
+    finally:
+        hook.remove()
+    assert len(str(caught.value).splitlines()) == 1
+    assert not calls
+
+
+def test_an_option_that_the_sampler_does_not_have_is_told_at_once(sd):
+    with pytest.raises(TypeError, match="Replace has no option inner_steps"):
+        lp.Inpainter(sd.pipe, lp.Replace, inner_steps=3)
+    with pytest.raises(ValueError, match="not both"):
+        lp.Inpainter(sd.pipe, layout=object(), cell_rule=wholly_known)
