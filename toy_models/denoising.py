@@ -1,56 +1,94 @@
-"""Training of a noise-predicting network with Lightning; `toy_models.train` is the command line to it.
+"""Training of a denoising network with Lightning; `toy_models.train` is the command line to it.
 
-The objective is the unweighted one of DDPM (Ho et al., 2020, eq. 14, https://arxiv.org/abs/2006.11239):
+The objective is the unweighted one of DDPM (Ho et al., 2020, eq. 14, https://arxiv.org/abs/2006.11239),
 
-    L = E_{t, x_0, eps} || eps - eps_theta(x_t, t) ||^2 / d,    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps,
+    L = E_{t, x_0, eps} || y - f_theta(x_t, t) ||^2 / d,    x_t = alpha_t x_0 + sigma_t eps,
 
-with ``t`` uniform over the scheduler's timesteps and ``d`` the number of values in an image.
+with ``t`` uniform over the scheduler's times, ``d`` the number of values in an image, and ``y`` the target that the
+scheduler names: the noise, or a velocity (`toy_models.evaluation.noisy_and_target`).
 """
 
 from __future__ import annotations
 
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
 import numpy as np
 import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d import UNet2DModel
-from diffusers.optimization import get_cosine_schedule_with_warmup
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from lightning import LightningModule
+from diffusers.optimization import get_constant_schedule_with_warmup, get_cosine_schedule_with_warmup
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
-from toy_models.evaluation import denoising_loss, image_losses, spread_timesteps
+from toy_models.evaluation import denoising_loss, image_losses, picture_grid, sample, spread_times
 
 
-class Denoising(LightningModule):
-    """A network that learns to predict the noise in an image.
+class Source(Protocol):
+    """Where training images come from.
 
-    Everything random in a step (images, timesteps, noise, dropout) follows from ``(seed, step)`` alone. A run that
-    resumes from a checkpoint therefore ends with the same weights as one that was never interrupted.
+    Attributes:
+        images: All of them, ``(N, C, H, W)``.
+    """
+
+    @property
+    def images(self) -> Tensor: ...  # noqa: D102
+
+    def draw(self, count: int) -> Tensor:
+        """Return images ``(count, C, H, W)`` drawn with PyTorch's global random numbers."""
+
+
+class ImageData(LightningDataModule):
+    """Training images, drawn anew in every step, and the images to validate on.
 
     Args:
-        unet: The network, called as ``unet(x, t).sample``.
-        scheduler: Defines the noise levels.
-        images: Training images ``(N, C, H, W)``.
+        training: Where the training images come from.
         validation: Images ``(M, C, H, W)`` on which to log the loss of the averaged weights; may be empty.
-        steps: Length of the run, which sets the learning rate's decay.
-        batch_size: Images in a step, drawn with replacement.
+        epoch_steps: Steps between two validations at the ends of epochs.
+    """
+
+    def __init__(self, training: Source, validation: Tensor, *, epoch_steps: int) -> None:
+        super().__init__()
+        self.training = training
+        self.validation = validation
+        self.epoch_steps = epoch_steps
+
+    def train_dataloader(self) -> DataLoader:
+        """Return a loader that only counts the steps."""
+        # A loader's own order would start afresh when a run resumes, so a step draws its images itself.
+        return DataLoader(TensorDataset(torch.arange(self.epoch_steps)), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation images as one batch."""
+        return DataLoader(TensorDataset(self.validation), batch_size=max(1, len(self.validation)))
+
+
+class Reproducible(LightningModule):
+    """A model in training, in which everything random in a step follows from ``(seed, step, device)`` alone.
+
+    Images, times, noise and dropout are meant. A run that resumes from a checkpoint therefore ends with the same
+    weights as one that was never interrupted.
+
+    Args:
+        steps: Length of the run, over which the learning rate falls to zero as a cosine; None for a run without an end,
+            whose learning rate stays at its peak.
+        batch_size: Images in a step on each device, drawn with replacement.
         learning_rate: Peak of the learning rate.
-        warmup_steps: Steps in which the learning rate climbs to its peak, before it falls to zero as a cosine.
+        warmup_steps: Steps in which the learning rate climbs to its peak.
         weight_decay: Of AdamW.
         seed: Names the run.
     """
 
     def __init__(
         self,
-        unet: UNet2DModel,
-        scheduler: DDPMScheduler,
-        images: Tensor,
-        validation: Tensor,
         *,
-        steps: int,
+        steps: int | None,
         batch_size: int,
         learning_rate: float,
         warmup_steps: int,
@@ -58,10 +96,6 @@ class Denoising(LightningModule):
         seed: int,
     ) -> None:
         super().__init__()
-        self.unet = unet
-        self.scheduler = scheduler
-        self.images = images
-        self.validation = validation
         self.steps = steps
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -69,38 +103,91 @@ class Denoising(LightningModule):
         self.weight_decay = weight_decay
         self.seed = seed
 
-    def train_dataloader(self) -> DataLoader:
-        """Return a loader that only counts the steps."""
-        # A loader's own order would start afresh when a run resumes, so `training_step` draws the images itself.
-        return DataLoader(TensorDataset(torch.arange(self.steps)), batch_size=None)
+    def begin_step(self) -> Tensor:
+        """Seed the random numbers of this step, and return its images ``(batch_size, C, H, W)`` on the CPU."""
+        name = (
+            (self.seed, self.global_step) if self.global_rank == 0 else (self.seed, self.global_step, self.global_rank)
+        )
+        torch.manual_seed(int(np.random.SeedSequence(name).generate_state(1)[0]))
+        return self.trainer.datamodule.training.draw(self.batch_size)  # type: ignore[attr-defined]
 
-    def val_dataloader(self) -> DataLoader:
-        """Return the validation images as one batch."""
-        return DataLoader(TensorDataset(self.validation), batch_size=max(1, len(self.validation)))
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Return AdamW, and a learning rate that climbs linearly and then stays or falls as a cosine."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
+        if self.steps is None:
+            schedule = get_constant_schedule_with_warmup(optimizer, self.warmup_steps)
+        else:
+            schedule = get_cosine_schedule_with_warmup(optimizer, self.warmup_steps, self.steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class Denoising(Reproducible):
+    """A network that learns to denoise images, or an autoencoder's latents of them.
+
+    Args:
+        unet: The network, called as ``unet(x, t).sample``.
+        scheduler: Defines the noise levels and the target.
+        autoencoder: Where the network works on latents; it does not learn any more.
+        validation_draws: Times at which to judge each validation image.
+        settings: Those of `Reproducible`.
+
+    Attributes:
+        latent_scale: What brings the autoencoder's latents to unit variance.
+    """
+
+    latent_scale: Tensor
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: Any,
+        *,
+        autoencoder: AutoencoderKL | None = None,
+        validation_draws: int = 50,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        self.unet = unet
+        self.scheduler = scheduler
+        self.autoencoder = autoencoder
+        if autoencoder is not None:
+            autoencoder.requires_grad_(False)
+            self.register_buffer("latent_scale", torch.tensor(float(autoencoder.config["scaling_factor"])))
+        self.validation_draws = validation_draws
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """Return what the network works on: the images, or their scaled latents ``(N, c, h, w)``."""
+        if self.autoencoder is None:
+            return images
+        return self.autoencoder.encode(images).latent_dist.mode() * self.latent_scale
 
     def training_step(self, _: list[Tensor]) -> Tensor:
         """Return the loss of the batch that belongs to this step."""
-        torch.manual_seed(int(np.random.SeedSequence((self.seed, self.global_step)).generate_state(1)[0]))
-        rows = torch.randint(len(self.images), (self.batch_size,))
-        timesteps = spread_timesteps(self.batch_size, self.scheduler.config["num_train_timesteps"])
-        noise = torch.randn(self.batch_size, *self.images.shape[1:])
-        clean, noise, timesteps = (part.to(self.device) for part in (self.images[rows], noise, timesteps))
-        loss = image_losses(self.unet, self.scheduler, clean, noise, timesteps).mean()
+        clean = self.encode(self.begin_step().to(self.device))
+        times = spread_times(self.batch_size, self.scheduler).to(self.device)
+        noise = torch.randn(clean.shape).to(self.device)
+        loss = image_losses(self.unet, self.scheduler, clean, noise, times).mean()
         self.log("train_loss", loss)
         return loss
 
     def validation_step(self, batch: list[Tensor]) -> None:
         """Log the denoising loss of the validation images."""
         (images,) = batch
-        loss, standard_error = denoising_loss(self.unet, self.scheduler, images)
+        loss, standard_error = denoising_loss(
+            self.unet, self.scheduler, self.encode(images), draws=self.validation_draws
+        )
         self.log("validation_loss", loss, batch_size=len(images))
         self.log("validation_standard_error", standard_error, batch_size=len(images))
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW, and a learning rate that climbs linearly and falls as a cosine."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
-        schedule = get_cosine_schedule_with_warmup(optimizer, self.warmup_steps, self.steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def pictures(self, count: int) -> Tensor:
+        """Return samples ``(count, C, H, W)``, always from the same noise."""
+        samples = sample(self.unet, self.scheduler, count)
+        if self.autoencoder is None:
+            return samples
+        with torch.no_grad():
+            return self.autoencoder.decode(samples / self.latent_scale).sample
 
 
 class MovingAverage(WeightAveraging):
@@ -118,3 +205,65 @@ class MovingAverage(WeightAveraging):
     def _average(self, averages: list[Tensor], currents: list[Tensor], updates: Tensor) -> None:
         decay = min(self.decay, (1 + int(updates)) / (10 + int(updates)))
         get_ema_multi_avg_fn(decay)(averages, currents, updates)
+
+
+class Checkpoints(Callback):
+    """Keeps one checkpoint, the last, from which a run goes on exactly.
+
+    It is written every so many steps or minutes, and at the last step.
+
+    Args:
+        path: The file. Lightning moves a finished file there, so that a kill leaves the one before.
+        every_steps: Steps between checkpoints.
+        every_minutes: Minutes between checkpoints.
+        last_step: The run's last step, if it has one.
+        max_minutes: Stop the run, with a checkpoint, when it has gone on for so long since it was last resumed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        last_step: int | None = None,
+        max_minutes: float | None = None,
+    ) -> None:
+        self.path = path
+        self.every_steps = every_steps
+        self.every_minutes = math.inf if every_minutes is None else every_minutes
+        self.last_step = last_step
+        self.max_minutes = math.inf if max_minutes is None else max_minutes
+        self.begun = self.written = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the checkpoint, and end the run, if it is time."""
+        now = time.monotonic()
+        late, over = now - self.written >= 60 * self.every_minutes, now - self.begun >= 60 * self.max_minutes
+        # The clocks of several devices differ, and either all of them take part in writing or none.
+        late, over = trainer.strategy.broadcast((late, over))
+        step = trainer.global_step
+        trainer.should_stop |= over
+        if late or over or step == self.last_step or (self.every_steps is not None and step % self.every_steps == 0):
+            trainer.save_checkpoint(self.path)
+            self.written = now
+
+
+class Pictures(Callback):
+    """Writes ``samples-STEP.png`` in a folder at each validation, from the averaged weights.
+
+    Args:
+        folder: Where to.
+        count: Pictures in the grid.
+    """
+
+    def __init__(self, folder: Path, count: int = 48) -> None:
+        self.folder = folder
+        self.count = count
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Write the picture. Here, and not after the validation, the model holds its averaged weights."""
+        if trainer.is_global_zero:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            grid = picture_grid(pl_module.pictures(self.count))  # type: ignore[operator]
+            grid.save(self.folder / f"samples-{trainer.global_step:07d}.png")

@@ -1,0 +1,42 @@
+"""A small unconditional model of colour emoji, trained here; the images themselves are not part of the repository.
+
+`PIXEL` has 32x32 pixels, is variance preserving and predicts the velocity; a `diffusers.DDIMPipeline`. Its model card
+tells what it was trained on, and `python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains it anew, on any images
+(`toy_models.images`), or its relatives in latents and as a rectified flow, whose weights are not part of it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DModel
+
+PIXEL = Path(__file__).parent / "weights" / "emoji-pixel"
+
+
+def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2DModel:
+    """Return a model's network, frozen and in evaluation mode.
+
+    ``unet(x, t).sample`` answers at ``x``, ``(N, 3, 32, 32)`` in pixels or ``(N, 4, 16, 16)`` in scaled latents, and
+    the times ``t``, ``(N,)``, of the scheduler in the same folder.
+
+    Args:
+        folder: `PIXEL`, or that of a pipeline that ``toy_models.train`` wrote.
+        dtype: Type of the parameters. They are stored as float16.
+
+    Raises:
+        OSError: If the weights are missing from the folder.
+    """
+    from diffusers import UNet2DModel
+
+    unet = UNet2DModel.from_pretrained(
+        folder / "unet",
+        torch_dtype=dtype,
+        local_files_only=True,
+        low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which six megabytes do not need
+    )
+    return unet.eval().requires_grad_(False)

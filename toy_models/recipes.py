@@ -1,0 +1,446 @@
+"""What each toy model is made of: its data, its network, its noise levels and its settings."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from toy_models import digits
+from toy_models.images import ImageError, ImageSet, load_images
+
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    from toy_models.autoencoding import Autoencoding
+    from toy_models.denoising import Denoising, ImageData
+
+SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+class UserError(Exception):
+    """A mistake of the user's, told in one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the weights of a run, together with the code, the devices and the number of threads.
+
+    Attributes:
+        model: A name in `RECIPES`.
+        steps: Optimizer steps, over which the learning rate falls; None for a run without an end.
+        batch_size: Images in a step, on each device.
+        learning_rate: Its peak.
+        dropout: Probability within the network's residual blocks.
+        validation_images: Images, never trained on, to log the loss on.
+        seed: Names the initial weights and everything random in the run.
+        data: Names the content of the data, where they do not come with a package.
+        init: Names the content of the weights to begin with; None for random ones.
+        autoencoder: Names the content of the autoencoder, for a model of latents.
+    """
+
+    model: str
+    steps: int | None
+    batch_size: int
+    learning_rate: float
+    dropout: float
+    validation_images: int
+    seed: int
+    data: str | None = None
+    init: str | None = None
+    autoencoder: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train a model and how to ship it; the base of the two kinds below.
+
+    Attributes:
+        summary: One line for the command line's help.
+        defaults: Settings that the command line may override.
+        warmup_steps: Steps in which the learning rate climbs.
+        average_decay: Of the moving average of the weights, in the long run.
+        epoch_steps: Steps between two validations; None where they go with the checkpoints.
+        checkpoint_steps: Steps between checkpoints; None where `checkpoint_minutes` rules.
+        checkpoint_minutes: Minutes between checkpoints.
+        size: Side to which images from a folder or a zip are resized; None for a model with data of its own.
+        half: Whether to ship the weights as float16.
+    """
+
+    summary: str
+    defaults: Settings
+    warmup_steps: int
+    average_decay: float
+    epoch_steps: int | None = None
+    checkpoint_steps: int | None = None
+    checkpoint_minutes: float | None = None
+    size: int | None = None
+    half: bool = False
+
+    @property
+    def shipped(self) -> Path:
+        """Folder of the shipped weights."""
+        return WEIGHTS / self.defaults.model
+
+    def make_module(self, settings: Settings) -> Any:
+        """Return the `toy_models.denoising.Reproducible` to train, with the random weights that the seed names."""
+        raise NotImplementedError
+
+    def save(self, module: Any, folder: Path) -> None:
+        """Write the weights in the folder layout of diffusers; the module is left on the CPU."""
+        raise NotImplementedError
+
+    def training_arguments(self, settings: Settings) -> dict[str, Any]:
+        """Return the arguments of `toy_models.denoising.Reproducible`."""
+        steps = settings.steps
+        return {
+            "steps": steps,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "warmup_steps": self.warmup_steps if steps is None else min(self.warmup_steps, steps // 2),
+            "weight_decay": WEIGHT_DECAY,
+            "seed": settings.seed,
+        }
+
+    def make_data(self, settings: Settings, path: Path | None) -> ImageData:
+        """Return the data to train and to validate on.
+
+        Args:
+            settings: Of the run.
+            path: Folder or zip of the images, for a model that has none of its own.
+
+        Raises:
+            UserError: If the images cannot be had, or `settings.validation_images` is more than there are.
+        """
+        from toy_models.denoising import ImageData
+
+        training, held_out = self.sources(path)
+        count = settings.validation_images
+        if self.size is None:  # no image of the test split may decide anything, so some of the others do
+            if not 0 <= count < len(training):
+                raise UserError(f"{count} validation images, expected 0 to {len(training) - 1}")
+            # The split shuffles, so the first are as good as any.
+            source = Uniform(training.images[count:])
+            return ImageData(source, training.images[:count], epoch_steps=self.epoch_steps or settings.steps or 1000)
+        first = held_out.one_per_family().images
+        if count > len(first) or count == 1:
+            raise UserError(f"{count} validation images, expected 0 or 2 to {len(first)}, one of each held-out family")
+        return ImageData(training, first[:count], epoch_steps=self.epoch_steps or 1000)
+
+    def sources(self, path: Path | None) -> tuple[ImageSet, ImageSet]:
+        """Return the images to train on and the held-out ones.
+
+        Raises:
+            UserError: If they cannot be had.
+        """
+        if self.size is None:
+            sets = []
+            for split in SPLITS:
+                images, _ = digits.load_digits(split)
+                names = tuple(f"{split} {row}" for row in range(len(images)))
+                sets.append(ImageSet(images, names, torch.zeros(len(images), dtype=torch.bool)))
+            return sets[0], sets[1]
+        if path is None:
+            raise UserError("this model's data are not part of the repository: give --data FOLDER_OR_ZIP")
+        try:
+            training, held_out = load_images(path, self.size).split()
+        except ImageError as error:
+            raise UserError(str(error)) from error
+        if not len(training):
+            raise UserError(f"all images in {path} are held out: give more images")
+        return training, held_out
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserRecipe(Recipe):
+    """How to train a denoising network, of images or of an autoencoder's latents.
+
+    Attributes:
+        unet: Arguments of `diffusers.UNet2DModel`.
+        scheduler: Name of a diffusers scheduler class, and its arguments.
+        pipeline: Name of the diffusers pipeline class in whose folder layout the weights are written.
+        autoencoder: Arguments of `diffusers.AutoencoderKL`, for a model of latents.
+        validation_draws: Times at which to judge each validation image.
+    """
+
+    unet: dict[str, Any]
+    scheduler: tuple[str, dict[str, Any]]
+    pipeline: str
+    autoencoder: dict[str, Any] | None = None
+    validation_draws: int = 50
+
+    def make_scheduler(self) -> Any:
+        """Return the scheduler, anew."""
+        import diffusers
+
+        name, arguments = self.scheduler
+        return getattr(diffusers, name)(**arguments)
+
+    def make_unet(self, dropout: float = 0.0) -> UNet2DModel:
+        """Return the network with random weights."""
+        from diffusers.models.unets.unet_2d import UNet2DModel
+
+        return UNet2DModel(**self.unet, dropout=dropout)
+
+    def make_module(self, settings: Settings) -> Denoising:
+        """Return the network in training, with the random weights that the seed names."""
+        from toy_models.denoising import Denoising
+
+        torch.manual_seed(settings.seed)
+        return Denoising(
+            self.make_unet(settings.dropout),
+            self.make_scheduler(),
+            autoencoder=None if self.autoencoder is None else make_autoencoder(self.autoencoder),
+            validation_draws=self.validation_draws,
+            **self.training_arguments(settings),
+        )
+
+    def save(self, module: Denoising, folder: Path) -> None:
+        """Write the weights in the folder layout of the pipeline class."""
+        import diffusers
+
+        parts: dict[str, Any] = {"unet": module.unet.cpu().eval(), "scheduler": self.make_scheduler()}
+        if module.autoencoder is not None:
+            parts["vqvae"] = module.autoencoder.cpu().eval()
+            parts["vqvae"].register_to_config(scaling_factor=module.latent_scale.item())
+        if self.half:
+            parts = {name: part.half() if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
+        getattr(diffusers, self.pipeline)(**parts).save_pretrained(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderRecipe(Recipe):
+    """How to train an autoencoder.
+
+    Attributes:
+        autoencoder: Arguments of `diffusers.AutoencoderKL`.
+    """
+
+    autoencoder: dict[str, Any]
+
+    def make_module(self, settings: Settings) -> Autoencoding:
+        """Return the autoencoder in training, with the random weights that the seed names."""
+        from toy_models.autoencoding import Autoencoding
+
+        torch.manual_seed(settings.seed)
+        return Autoencoding(make_autoencoder(self.autoencoder), **self.training_arguments(settings))
+
+    def save(self, module: Autoencoding, folder: Path) -> None:
+        """Write the autoencoder as diffusers does, with the factor that brings its latents to unit variance."""
+        autoencoder = module.autoencoder.cpu().eval()
+        autoencoder.register_to_config(scaling_factor=module.latent_square.rsqrt().item())
+        if self.half:
+            autoencoder = autoencoder.half()
+        autoencoder.save_pretrained(folder)
+
+
+def make_autoencoder(arguments: dict[str, Any]) -> AutoencoderKL:
+    """Return an autoencoder with random weights."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    return AutoencoderKL(**arguments)
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Images that are drawn uniformly with replacement.
+
+    Attributes:
+        images: ``(N, C, H, W)``.
+    """
+
+    images: Tensor
+
+    def draw(self, count: int) -> Tensor:
+        """Return ``(count, C, H, W)``, drawn with PyTorch's global random numbers."""
+        return self.images[torch.randint(len(self.images), (count,))]
+
+
+def fingerprint(*tensors: Tensor) -> str:
+    """Return 16 letters that name the content of tensors."""
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(json.dumps([list(tensor.shape), str(tensor.dtype)]).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+WEIGHT_DECAY = 0.01  # AdamW's own default
+
+# The noise schedule of DDPM (Ho et al., 2020, section 4). The images' range is exact, so no step needs clipping.
+DIGITS_SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "linear",
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "prediction_type": "epsilon",
+    "clip_sample": False,
+}
+
+# Of 32x32 colour pictures. A convolution costs about the same at each resolution; self-attention only where a picture
+# has 64 places. 25 pictures a second train on one core (AVX2); channels (32, 96, 160) would be 15, (32, 96, 192) 11.
+_PIXEL_UNET = {
+    "sample_size": 32,
+    "in_channels": 3,
+    "out_channels": 3,
+    "layers_per_block": 1,
+    "block_out_channels": (32, 64, 128),
+    "down_block_types": ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+    "up_block_types": ("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 8,
+    "attention_head_dim": 32,
+    "resnet_time_scale_shift": "scale_shift",
+}
+
+# The cosine schedule (Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672) spends more of its time where a
+# picture takes shape than the linear one. It ends in pure noise, where the noise is no target: hence the velocity.
+_COSINE_VELOCITY = {
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "timestep_spacing": "trailing",  # begins at the last timestep, pure noise, however few the steps
+}
+
+# An endless run without decay: the averaged weights of any checkpoint can be shipped, and a later session can go on.
+_ENDLESS: dict[str, Any] = {"warmup_steps": 200, "epoch_steps": 1000, "checkpoint_minutes": 4, "half": True}
+
+# 64x64 pictures to 16x16 latents of 4 channels. Few channels at full size, where a convolution costs most.
+_AUTOENCODER = {
+    "sample_size": 64,
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (16, 32, 64),
+    "down_block_types": ("DownEncoderBlock2D",) * 3,
+    "up_block_types": ("UpDecoderBlock2D",) * 3,
+    "norm_num_groups": 8,
+}
+
+RECIPES: dict[str, Recipe] = {
+    "digits": DenoiserRecipe(
+        summary="8x8 handwritten digits, noise prediction",
+        unet={
+            "sample_size": 8,
+            "in_channels": 1,
+            "out_channels": 1,
+            "layers_per_block": 1,
+            "block_out_channels": (32, 48),  # resolutions 8 and 4; attention between, at 4
+            "down_block_types": ("DownBlock2D", "DownBlock2D"),
+            "up_block_types": ("UpBlock2D", "UpBlock2D"),
+            "norm_num_groups": 8,
+            "attention_head_dim": 16,
+            "resnet_time_scale_shift": "scale_shift",
+        },
+        scheduler=("DDPMScheduler", DIGITS_SCHEDULER),
+        pipeline="DDPMPipeline",
+        # Chosen on 180 validation images; the model card tells what was compared.
+        defaults=Settings(
+            model="digits",
+            steps=3000,
+            batch_size=128,
+            learning_rate=4e-3,
+            dropout=0.0,
+            validation_images=0,
+            seed=0,
+        ),
+        warmup_steps=100,
+        average_decay=0.999,  # averages the last thousand of 3,000 steps
+        checkpoint_steps=250,  # under a minute on one core
+    ),
+    "emoji-pixel": DenoiserRecipe(
+        summary="32x32 colour pictures, velocity prediction at the levels of DDPM",
+        unet=_PIXEL_UNET,
+        scheduler=("DDIMScheduler", _COSINE_VELOCITY),
+        pipeline="DDIMPipeline",
+        defaults=Settings(
+            model="emoji-pixel",
+            steps=None,
+            batch_size=16,
+            learning_rate=8e-4,
+            dropout=0.0,
+            validation_images=100,
+            seed=0,
+        ),
+        **_ENDLESS,
+        average_decay=0.9995,
+        size=32,
+        validation_draws=6,
+    ),
+    "emoji-flow": DenoiserRecipe(
+        summary="32x32 colour pictures, rectified flow; --init runs/emoji-pixel spares most of the training",
+        unet=_PIXEL_UNET,
+        scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
+        pipeline="DDPMPipeline",  # its loop only asks the scheduler for timesteps and steps, so Euler's method runs
+        defaults=Settings(
+            model="emoji-flow",
+            steps=None,
+            batch_size=16,
+            learning_rate=5e-4,
+            dropout=0.0,
+            validation_images=100,
+            seed=0,
+        ),
+        **_ENDLESS,
+        average_decay=0.9995,
+        size=32,
+        validation_draws=6,
+    ),
+    "emoji-autoencoder": AutoencoderRecipe(
+        summary="64x64 colour pictures to 16x16 latents of 4 channels and back, for emoji-latent",
+        autoencoder=_AUTOENCODER,
+        defaults=Settings(
+            model="emoji-autoencoder",
+            steps=None,
+            batch_size=8,
+            learning_rate=1e-3,
+            dropout=0.0,
+            validation_images=100,
+            seed=0,
+        ),
+        **_ENDLESS,
+        average_decay=0.999,
+        size=64,
+    ),
+    "emoji-latent": DenoiserRecipe(
+        summary="64x64 colour pictures by way of an autoencoder's latents, velocity prediction; wants --autoencoder",
+        unet={
+            "sample_size": 16,
+            "in_channels": 4,
+            "out_channels": 4,
+            "layers_per_block": 1,
+            "block_out_channels": (64, 128),
+            "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
+            "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+            "norm_num_groups": 8,
+            "attention_head_dim": 32,
+            "resnet_time_scale_shift": "scale_shift",
+        },
+        autoencoder=_AUTOENCODER,
+        scheduler=("DDIMScheduler", _COSINE_VELOCITY),
+        pipeline="LDMPipeline",
+        defaults=Settings(
+            model="emoji-latent",
+            steps=None,
+            batch_size=16,
+            learning_rate=8e-4,
+            dropout=0.0,
+            validation_images=100,
+            seed=0,
+        ),
+        **_ENDLESS,
+        average_decay=0.9995,
+        size=64,
+        validation_draws=6,
+    ),
+}
+"""The models, by name."""
