@@ -1,0 +1,46 @@
+"""The command line: ``lanpaint demo``, ``lanpaint inpaint``, ``lanpaint bench``."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+import typer
+
+from lanpaint.callbacks import DivergenceError
+from lanpaint.cli.bench import bench
+from lanpaint.cli.demo import demo
+from lanpaint.cli.inpaint import inpaint
+
+app = typer.Typer(
+    help="Training-free conditional sampling with diffusion and flow models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (demo, inpaint, bench):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal without λ or × is no reason to lose a result
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except (ValueError, DivergenceError, ImportError, OSError) as error:
+        if os.environ.get("LANPAINT_DEBUG"):
+            raise
+        print(f"lanpaint: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:  # not foreseen, and still no traceback for a user
+        if os.environ.get("LANPAINT_DEBUG"):
+            raise
+        reason = " ".join(str(error).split())[:300]
+        print(f"lanpaint: {type(error).__name__}: {reason} (LANPAINT_DEBUG=1 shows where)", file=sys.stderr)
+        sys.exit(1)

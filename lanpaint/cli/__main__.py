@@ -1,0 +1,5 @@
+"""``python -m lanpaint.cli``."""
+
+from lanpaint.cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""What several commands share: options, devices, quiet libraries."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import torch
+import typer
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+Steps = Annotated[int, typer.Option(help="Outer steps S.")]
+InnerSteps = Annotated[int, typer.Option(help="Inner steps N at each level.")]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        help="Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].", show_default=False
+    ),
+]
+Guidance = Annotated[
+    float | None, typer.Option(help="Guidance λ > −1 of the known part [paper: 8].", show_default=False)
+]
+Preset = Annotated[str | None, typer.Option(help="Settings of lanpaint: paper, or fast [paper].", show_default=False)]
+StepSize = Annotated[
+    float | None,
+    typer.Option(help="Step η of the inner steps [paper: 0.15; fast 2; langevin 0.04].", show_default=False),
+]
+Friction = Annotated[
+    float | None, typer.Option(help="Friction γ; inf for the overdamped limit [paper: 15].", show_default=False)
+]
+ExpectedNoise = Annotated[
+    float | None, typer.Option(help="Expected noise a of the data; 0 for images [paper: 0].", show_default=False)
+]
+Dynamics = Annotated[
+    str | None,
+    typer.Option(
+        help="Inner steps: langevin, fld, ou (fld at infinite friction), hfhr, baoab, obabo, ubu or secant [fld].",
+        show_default=False,
+    ),
+]
+Solver = Annotated[str, typer.Option(help="Outer step: euler, ddim (η = 1), ddpm, heun, 2m or 3m.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+def quiet_libraries() -> None:
+    """Keep the notices of diffusers' dependencies off the terminal."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+
+def find_device(name: str | None) -> torch.device:
+    """The named device, or the GPU if there is one.
+
+    Raises:
+        ValueError: When it is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"device {name!r} is not available here; give cpu, or leave --device out") from error
+    return device
+
+
+def find_dtype(name: str) -> torch.dtype:
+    """The named floating-point type.
+
+    Raises:
+        ValueError: For an unknown name.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"unknown dtype {name!r}; expected one of {', '.join(DTYPES)}")
+    return DTYPES[name]
