@@ -1,7 +1,10 @@
 """The presets on targets that they were chosen on and on targets that they were not: the tables of docs/frontier.md.
 
-python docs/studies/frontier.py             # analytic targets, mean of three seeds; about half an hour on one core
-python docs/studies/frontier.py digits      # held-out digits, the paper's four masks
+    python docs/studies/frontier.py             # analytic targets, mean of three seeds; about half an hour on one core
+    python docs/studies/frontier.py digits      # held-out digits, the paper's four masks
+    python docs/studies/frontier.py choices     # what each choice of the preset is worth
+
+Each prints its table in Markdown.
 """
 
 from __future__ import annotations

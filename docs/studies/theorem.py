@@ -103,11 +103,12 @@ def main() -> None:
             label=None if guidance else "z ~ p, any λ",
         )
     titles = ("BiG dynamics against $q_\\lambda$", "what BiG drops, over the ideal score (Fig. 9)")
-    for axis, title in zip((left, right), titles, strict=True):
+    heights = ("distance from $q_\\lambda$", "ratio of mean norms")
+    for axis, title, height in zip((left, right), titles, heights, strict=True):
         for power in (1, 2):
             line = SIGMAS**power / SIGMAS[-1] ** power * 0.3
             axis.plot(SIGMAS, line, ":", color="0.4", label=f"slope {power}")
-        axis.set(xscale="log", yscale="log", xlabel=r"$\sqrt{1-\bar\alpha}$", title=title)
+        axis.set(xscale="log", yscale="log", xlabel=r"$\sqrt{1-\bar\alpha}$", ylabel=height, title=title)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, ncol=2)
     save(figure, Path(__file__).parents[1] / "theorem.png", dpi=90)
