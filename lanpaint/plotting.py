@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lanpaint.images import replacing
 
@@ -26,6 +29,22 @@ def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
         figure.savefig(part, dpi=dpi)
 
 
+Panel = tuple[str, np.ndarray, np.ndarray]
+
+
+@dataclass
+class Curve:
+    """Points of a curve: where, the value, its standard error, and the evaluations that it took.
+
+    An ``x`` of None is that of a method without this setting: it is drawn as a line across.
+    """
+
+    x: list[float | None]
+    y: list[float]
+    error: list[float]
+    nfe: list[int]
+
+
 def kl_against_evaluations(
     curves: Mapping[str, Sequence[tuple[int, float]]], floor: float, title: str, path: str | Path
 ) -> None:
@@ -40,19 +59,118 @@ def kl_against_evaluations(
     figure = new_figure(figsize=(7.2, 4.6))
     axes = figure.subplots()
     for i, (name, points) in enumerate(curves.items()):
-        drawn = sorted((nfe, kl) for nfe, kl in points if math.isfinite(kl) and kl > 0)
-        lost = len(points) - len(drawn)
-        axes.plot(
-            [nfe for nfe, _ in drawn],
-            [kl for _, kl in drawn],
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            label=name + (f" ({lost} diverged)" if lost else ""),
-        )
-    axes.axhline(floor, color="0.5", linestyle=":", label="exact samples")
-    axes.set(xscale="log", yscale="log", xlabel="evaluations of the score per sample", ylabel="KL (nats)", title=title)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}"[0] in "2346" else "")
-    axes.grid(alpha=0.3, which="both")
+        points = sorted(points)
+        _draw(axes, i, name, [nfe for nfe, _ in points], [kl for _, kl in points])
+    _finish(axes, "evaluations of the score per sample", "KL (nats)", title, floor, logarithmic=True)
     axes.legend(fontsize=9)
+    save(figure, path)
+
+
+def curves_along(
+    curves: Mapping[str, Curve],
+    *,
+    xlabel: str,
+    ylabel: str,
+    title: str,
+    floor: float | None,
+    logarithmic: bool,
+    with_evaluations: bool,
+    path: str | Path,
+) -> None:
+    """A figure of merit along a setting, a curve for each name; with a second panel along the evaluations if asked.
+
+    Args:
+        curves: Name → its points; those that are not finite are left out and counted in the legend.
+        xlabel: Of the setting.
+        ylabel: Of the figure.
+        title: Above the axes.
+        floor: The figure of exact samples, drawn as a line; None if there is none.
+        logarithmic: Whether the figure's axis is.
+        with_evaluations: Whether to draw the second panel.
+        path: Where the picture goes.
+    """
+    figure = new_figure(figsize=(11.0 if with_evaluations else 6.4, 4.6))
+    panels = figure.subplots(1, 2 if with_evaluations else 1, sharey=True, squeeze=False)[0]
+    for i, (name, curve) in enumerate(curves.items()):
+        if curve.x[0] is None:
+            style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "--", "linewidth": 1.2}
+            panels[0].axhline(curve.y[0], label=name, **style)
+        else:
+            _draw(panels[0], i, name, [x for x in curve.x if x is not None], curve.y, curve.error)
+        if with_evaluations:
+            _draw(panels[1], i, name, curve.nfe, curve.y, curve.error)
+    _finish(panels[0], xlabel, ylabel, title, floor, logarithmic)
+    if with_evaluations:
+        _finish(panels[1], "evaluations of the score per sample", "", title, floor, logarithmic)
+    panels[0].legend(fontsize=8)
+    save(figure, path)
+
+
+def _draw(
+    axes: Any, i: int, name: str, x: Sequence[float], y: Sequence[float], error: Sequence[float] | None = None
+) -> None:
+    drawn = [k for k, value in enumerate(y) if math.isfinite(value) and value > 0]
+    lost = len(y) - len(drawn)
+    axes.errorbar(
+        [x[k] for k in drawn],
+        [y[k] for k in drawn],
+        None if error is None else [error[k] for k in drawn],
+        color=COLOURS[i % len(COLOURS)],
+        marker=MARKERS[i % len(MARKERS)],
+        linestyle="-" if i < len(COLOURS) else "--",
+        capsize=2,
+        label=name + (f" ({lost} diverged)" if lost else ""),
+    )
+
+
+def _finish(axes: Any, xlabel: str, ylabel: str, title: str, floor: float | None, logarithmic: bool) -> None:
+    if floor is not None and math.isfinite(floor):
+        axes.axhline(floor, color="0.5", linestyle=":", label="exact samples")
+    low, high = axes.get_xlim()
+    axes.set(xlabel=xlabel, ylabel=ylabel, title=title, yscale="log" if logarithmic else "linear")
+    if (low > 0 and high > 4 * low) or "evaluations" in xlabel:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:g}".lstrip("0.")[:1] in "235" else "")
+    axes.grid(alpha=0.3, which="both")
+
+
+def clouds(
+    rows: Sequence[Sequence[Panel]],
+    path: str | Path,
+    background: np.ndarray | None = None,
+    edge: float = 2.6,
+    shown: int = 2_000,
+) -> None:
+    """Samples in the plane, a panel each; those marked are red.
+
+    Args:
+        rows: Rows of panels: a title, samples (n, 2), which of them to mark (n,). Without samples the place is empty.
+        path: Where the picture goes.
+        background: Samples (n, 2) to draw in grey behind all others.
+        edge: The axes go from −edge to edge.
+        shown: At most so many samples a panel.
+    """
+    columns = max(len(row) for row in rows)
+    figure = new_figure(figsize=(2.3 * columns, 2.55 * len(rows)))
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for axis in panels.flat:
+        axis.set_visible(False)
+    for row, line in zip(panels, rows, strict=True):
+        for axis, (title, points, marked) in zip(row, line, strict=False):
+            if not len(points):
+                continue
+            points, marked = points[:shown], marked[:shown]
+            axis.set_visible(True)
+            if background is not None:
+                axis.scatter(*background.T, s=1, color="0.8", linewidths=0, rasterized=True)
+            axis.scatter(*points[~marked].T, s=1.2, color=COLOURS[0], linewidths=0, rasterized=True)
+            axis.scatter(*points[marked].T, s=5, color=COLOURS[1], linewidths=0, rasterized=True)
+            axis.set(xlim=(-edge, edge), ylim=(-edge, edge), aspect="equal")
+            axis.set_title(title, fontsize=9)
+            axis.tick_params(labelsize=7)
+    for axis in panels[-1]:
+        axis.set_xlabel("x (asked)", fontsize=8)
+    for axis in panels[:, 0]:
+        axis.set_ylabel("y (known)", fontsize=8)
     save(figure, path)

@@ -221,12 +221,13 @@ class CountedScore(Score):
 
     Attributes:
         evaluations: Calls so far.
+        rows: Samples in those calls: particles of one sample count each.
     """
 
     def __init__(self, score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> None:
         self._score = as_score(score)
         self.schedule = self._score.schedule
-        self.evaluations = 0
+        self.evaluations = self.rows = 0
 
     @property
     def needs_signal(self) -> bool:
@@ -242,4 +243,5 @@ class CountedScore(Score):
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """One counted evaluation."""
         self.evaluations += 1
+        self.rows += len(x)
         return self._score.predict(x, level)

@@ -105,6 +105,18 @@ class GaussianMixture(Score):
             log_prob[rows] = torch.logsumexp(self._components(part, part_level)[0], dim=1)
         return log_prob
 
+    def responsibilities(self, x: Tensor, level: NoiseLevel = _CLEAN) -> Tensor:
+        """Probability of each component of the noisy law given x (B, d): shape (B, K)."""
+        return torch.softmax(self._components(x, level)[0], dim=1)
+
+    def mahalanobis(self, x: Tensor) -> Tensor:
+        """Squared distance of x (B, d) from each component, in units of its clean covariance: shape (B, K)."""
+        away = x.double()[:, None] - self.means
+        if self.isotropic:
+            return away.square().sum(-1) / self.cov
+        turned = torch.einsum("kji,bkj->bki", self._eigenvectors, away)
+        return (turned.square() / self._eigenvalues).sum(-1)
+
     def sample(
         self,
         count: int,

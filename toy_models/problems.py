@@ -1,7 +1,7 @@
-"""Conditional sampling problems with a figure of merit: the benchmarks of LanPaint, Sec. 5.1 and 5.2.
+"""Conditional sampling problems with a figure of merit: the benchmarks of LanPaint, Sec. 5.1 and 5.2, and others.
 
-In both, the second coordinate is known and drawn from its marginal, one value per sample, so that the joint samples
-(x, y) follow the target if and only if x follows the exact conditional, on average over y.
+The known coordinates are drawn from their marginal, one set for each sample, so that the joint samples (x, y) follow
+the target if and only if x follows the exact conditional, on average over y. ``star-line`` alone has one fixed y.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class Problem:
         known: Boolean, shape (d,).
         divergence: Samples (B, d) → Kullback–Leibler divergence from the target, in nats.
         meaning: What that divergence is, in one line.
+        samples: How many a benchmark draws.
+        observed: Values (d,) of what is known where they are the same for every sample; None where they are drawn.
     """
 
     name: str
@@ -33,15 +35,22 @@ class Problem:
     known: Tensor
     divergence: Callable[[Tensor], float]
     meaning: str
+    samples: int = 20_000
+    observed: Tensor | None = None
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` exact samples (count, d) in float64, known coordinates included."""
+        if self.observed is None:
+            return self.target.sample(count, generator)
+        return self.target.sample_conditional(self.observed.expand(count, -1), self.known, generator)
 
     def observe(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Observed values (count, d) in float64, drawn from the target, and ``known``: what an Observation takes."""
-        values = self.target.sample(count, generator)
-        return torch.where(self.known, values, 0.0), self.known
+        """Observed values (count, d) in float64, and ``known``: what an Observation takes."""
+        return torch.where(self.known, self.draw(count, generator), 0.0), self.known
 
     def floor(self, count: int, generator: torch.Generator) -> float:
         """The divergence of ``count`` exact samples: what no method can be below, but by chance."""
-        return self.divergence(self.target.sample(count, generator))
+        return self.divergence(self.draw(count, generator))
 
 
 def _finite(samples: Tensor, dim: int) -> Tensor:
@@ -62,35 +71,93 @@ def gaussian_kl(samples: Tensor, target: Gaussian) -> float:
 
 
 def histogram_kl(samples: Tensor, target: GaussianMixture, bins: int = 50, edge: float = 2.5) -> float:
-    """KL(histogram ‖ exact) in nats over ``bins`` × ``bins`` squares on [−edge, edge]², for isotropic mixtures in 2-D.
+    """KL(histogram ‖ exact) in nats over ``bins`` squares a side on [−edge, edge]^d, for isotropic mixtures, d ≤ 2.
 
-    Samples (B, 2) outside are clamped to the outermost squares, and the target's mass out there counts with them; exact
+    Samples (B, d) outside are clamped to the outermost squares, and the target's mass out there counts with them; exact
     masses come from the normal distribution function; 1e-7 is added to every mass of both, which are then renormalised.
     """
     edges = torch.linspace(-edge, edge, bins + 1, dtype=torch.float64)
-    if not target.isotropic or target.dim != 2:
-        raise ValueError("histogram_kl is for isotropic mixtures in two dimensions")
-    index = torch.bucketize(_finite(samples, 2).clamp(-edge, edge), edges[1:-1])
-    counted = torch.bincount(index[:, 0] * bins + index[:, 1], minlength=bins * bins).double()
+    if not target.isotropic or target.dim > 2:
+        raise ValueError("histogram_kl is for isotropic mixtures in one or two dimensions")
+    index = torch.bucketize(_finite(samples, target.dim).clamp(-edge, edge), edges[1:-1])
+    square = index[:, 0] if target.dim == 1 else index[:, 0] * bins + index[:, 1]
+    counted = torch.bincount(square, minlength=bins**target.dim).double()
     deviation = target.cov.sqrt()[:, None, None]
     edges[0], edges[-1] = -math.inf, math.inf
-    cdf = torch.special.ndtr((edges - target.means[..., None]) / deviation)  # (K, 2, bins + 1)
+    cdf = torch.special.ndtr((edges - target.means[..., None]) / deviation)  # (K, d, bins + 1)
     mass = cdf.diff(dim=-1)
-    exact = torch.einsum("k,ki,kj->ij", target.weights, mass[:, 0], mass[:, 1]).flatten()
+    exact = torch.einsum("k,ki,kj->ij", target.weights, mass[:, 0], mass[:, -1]).flatten()
+    if target.dim == 1:
+        exact = target.weights @ mass[:, 0]
     p, q = ((m / m.sum() + 1e-7) / (m / m.sum() + 1e-7).sum() for m in (counted, exact))
     return float((p * (p / q).log()).sum())
 
 
-def gauss2() -> Problem:
-    """Two unit Gaussians with correlation 0.8, one known (LanPaint, Sec. 5.1)."""
-    target = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
+def mode_coverage(samples: Tensor, target: GaussianMixture) -> float:
+    """Share of the components that are the likeliest origin of at least a tenth of the samples (B, d) due to them."""
+    counted = torch.zeros(len(target.weights), dtype=torch.float64)
+    for rows in _finite(samples, target.dim).split(2_000):
+        origin = target.responsibilities(rows).argmax(1)
+        counted += torch.bincount(origin, minlength=len(counted))
+    return float((counted >= 0.1 * len(samples) * target.weights).double().mean())
+
+
+def stray(samples: Tensor, target: GaussianMixture) -> Tensor:
+    """Which samples (B, d) lie outside of the ellipsoid that holds 99.7 % of a component, for every component: (B,)."""
+    from scipy.stats import chi2
+
+    limit = float(chi2.ppf(0.997, target.dim))
+    return torch.cat([target.mahalanobis(x).amin(1) > limit for x in _finite(samples, target.dim).split(2_000)])
+
+
+def _gaussian(name: str, cov: Tensor, known: list[int]) -> Problem:
+    target = Gaussian([0.0] * len(cov), cov)
+    mask = torch.zeros(len(cov), dtype=torch.bool)
+    mask[known] = True
     return Problem(
-        "gauss2",
+        name,
         target,
-        torch.tensor([False, True]),
+        mask,
         lambda samples: gaussian_kl(samples, target),
         "KL of the Gaussian fitted to the joint samples from the truth",
     )
+
+
+def _planar(name: str, means: Tensor, deviation: float) -> Problem:
+    target = GaussianMixture(means, deviation**2)
+    return Problem(
+        name,
+        target,
+        torch.tensor([False, True]),
+        lambda samples: histogram_kl(samples, target),
+        "KL of the histogram of the joint samples (50 × 50 squares on [−2.5, 2.5]²) from the truth",
+        samples=10_000,
+    )
+
+
+def gauss2(correlation: float = 0.8) -> Problem:
+    """Two unit Gaussians with correlation 0.8, one known (LanPaint, Sec. 5.1)."""
+    cov = torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
+    return _gaussian("gauss2", cov, [1])
+
+
+def scales() -> Problem:
+    """Two Gaussians of variances 0.01 and 1 with correlation 0.5, the wide one known."""
+    return _gaussian("scales", torch.tensor([[0.01, 0.05], [0.05, 1.0]], dtype=torch.float64), [1])
+
+
+def ar1(dim: int = 16, correlation: float = 0.9) -> Problem:
+    """A stationary autoregressive process of unit variance, every second coordinate known."""
+    index = torch.arange(dim, dtype=torch.float64)
+    return _gaussian("ar1", correlation ** (index[:, None] - index).abs(), list(range(1, dim, 2)))
+
+
+def stiff(dim: int, condition: float, seed: int) -> Problem:
+    """A Gaussian in a random basis, of variances spread evenly in logarithm below 1; every third coordinate known."""
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
+    cov = basis @ torch.diag(torch.logspace(0, -math.log10(condition), dim, dtype=torch.float64)) @ basis.mT
+    return _gaussian(f"stiff{dim}", cov, list(range(0, dim, 3)))
 
 
 def star_outline(points: int = 500) -> Tensor:
@@ -108,14 +175,56 @@ def star_outline(points: int = 500) -> Tensor:
 
 def star500() -> Problem:
     """500 narrow Gaussians along the outline of a star, one coordinate known (LanPaint, Sec. 5.2)."""
-    target = GaussianMixture(star_outline(500), 0.05**2)
+    return _planar("star500", star_outline(500), 0.05)
+
+
+def star_line(height: float = 1.55) -> Problem:
+    """The star with one value known for all samples, which shows where they are trapped (LanPaint, Fig. 3)."""
+    star = star500()
+    observed = torch.tensor([0.0, height], dtype=torch.float64)
+    law = star.target.conditional(observed, star.known)
+    law = GaussianMixture(law.means, law.cov[:, 0, 0], law.weights)
     return Problem(
-        "star500",
-        target,
-        torch.tensor([False, True]),
-        lambda samples: histogram_kl(samples, target),
-        "KL of the histogram of the joint samples (50 × 50 squares on [−2.5, 2.5]²) from the truth",
+        "star-line",
+        star.target,
+        star.known,
+        lambda samples: histogram_kl(samples[:, :1], law),
+        f"KL of the histogram of x (50 bins on [−2.5, 2.5]) from the law of x given y = {height:g}",
+        samples=10_000,
+        observed=observed,
     )
 
 
-PROBLEMS: dict[str, Callable[[], Problem]] = {"gaussian": gauss2, "star": star500}
+def ring() -> Problem:
+    """Eight Gaussians of standard deviation 0.15 on a circle."""
+    turn = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    return _planar("ring", 1.6 * torch.stack([turn.cos(), turn.sin()], 1), 0.15)
+
+
+def grid() -> Problem:
+    """Sixteen Gaussians of standard deviation 0.1 on a square grid."""
+    side = torch.linspace(-1.5, 1.5, 4, dtype=torch.float64)
+    return _planar("grid", torch.cartesian_prod(side, side), 0.1)
+
+
+def moons() -> Problem:
+    """Two interlocked half circles of 60 Gaussians each, of standard deviation 0.08."""
+    along = torch.linspace(0, math.pi, 60, dtype=torch.float64)
+    upper = torch.stack([along.cos() - 0.5, along.sin() - 0.25], 1)
+    return _planar("moons", torch.cat([upper, -upper]), 0.08)
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    "gaussian": gauss2,
+    "star": star500,
+    "star-line": star_line,
+    "ar1": ar1,
+    "tight": lambda: gauss2(-0.99),
+    "scales": scales,
+    "stiff8": lambda: stiff(8, 100, seed=1),
+    "stiff24": lambda: stiff(24, 1000, seed=2),
+    "ring": ring,
+    "grid": grid,
+    "moons": moons,
+}
+"""Name → problem, as the command line and result files spell them."""

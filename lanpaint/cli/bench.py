@@ -1,55 +1,78 @@
-"""``lanpaint bench``."""
+"""``lanpaint bench`` and ``lanpaint report``."""
 
 from __future__ import annotations
 
-import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lanpaint.cli.options import ExpectedNoise, Friction, Guidance, Levels, Preset, Quiet, Seed, StepSize
+from lanpaint.cli.options import Quiet, quiet_libraries
 from lanpaint.names import DYNAMICS, SOLVERS
 
 if TYPE_CHECKING:
-    from lanpaint.bench import Row
+    from lanpaint.bench import Result, Section
+
+
+def _several(what: str, default: str) -> Any:
+    """An option that takes several values, separated by commas."""
+    return typer.Option(help=f"{what} [{default}].", show_default=False)
 
 
 def bench(
-    target: Annotated[str, typer.Argument(help="gaussian (gauss2) or star (star500).")],
-    method: Annotated[
+    target: Annotated[
         str,
-        typer.Option(
-            help="replace, repaint, langevin (TFG), fld (lanpaint with λ = 0), big (lanpaint with Langevin steps), "
-            "lanpaint, ddrm, mcg, dps, copaint or tds (twisted SMC)."
+        typer.Argument(
+            help="gaussian (gauss2), star (star500), star-line, ar1, tight, scales, stiff8, stiff24, ring, grid or "
+            "moons; MODEL:MASK such as digits:box; module:function for a problem of your own; several separated by "
+            "commas; or a YAML file of grids."
         ),
-    ] = "lanpaint",
-    steps: Annotated[str, typer.Option(help="Outer steps S; several as 5,10,20 [20].", show_default=False)] = "",
-    inner_steps: Annotated[
-        str, typer.Option(help="Inner steps N at each level; several as 2,5,10 [5].", show_default=False)
-    ] = "",
-    preset: Preset = None,
-    levels: Levels = None,
-    dynamics: Annotated[
+    ],
+    method: Annotated[
         str | None,
-        typer.Option(
-            help=f"Inner steps: {', '.join(DYNAMICS)}; several as fld,ubu, or all [lanpaint: fld].", show_default=False
+        _several(
+            "replace, repaint, langevin (TFG), fld (lanpaint with λ = 0), big (lanpaint with Langevin steps), "
+            "lanpaint, ddrm, mcg, dps, copaint or tds (twisted SMC); several, or all",
+            "lanpaint",
         ),
     ] = None,
-    solver: Annotated[
-        str, typer.Option(help=f"Outer step: {', '.join(SOLVERS)}; several as heun,2m, or all.")
-    ] = "euler",
-    guidance: Guidance = None,
-    step_size: StepSize = None,
-    friction: Friction = None,
-    expected_noise: ExpectedNoise = None,
-    samples: Annotated[
-        int | None, typer.Option(help="Number of samples [gaussian 20,000; star 10,000].", show_default=False)
+    steps: Annotated[str | None, _several("Outer steps S; several as 5,10,20", "20")] = None,
+    inner_steps: Annotated[str | None, _several("Inner steps N at each level; several as 2,5,10", "5")] = None,
+    preset: Annotated[str | None, _several("Settings of lanpaint: paper, fast or both", "paper")] = None,
+    levels: Annotated[
+        str | None, _several("Spacing of the noise levels: paper, logsnr or karras", "paper; fast: logsnr")
     ] = None,
-    seed: Seed = 0,
+    dynamics: Annotated[
+        str | None, _several(f"Inner steps: {', '.join(DYNAMICS)}; several, or all", "lanpaint: fld")
+    ] = None,
+    solver: Annotated[str | None, _several(f"Outer step: {', '.join(SOLVERS)}; several, or all", "euler")] = None,
+    guidance: Annotated[str | None, _several("Guidance λ > −1 of the known part; several as 0,8", "8")] = None,
+    step_size: Annotated[
+        str | None, _several("Step η of the inner steps; several as 0.1,0.2", "0.15; fast 2; langevin 0.04")
+    ] = None,
+    friction: Annotated[str | None, _several("Friction γ; inf for the overdamped limit; several as 1,15", "15")] = None,
+    expected_noise: Annotated[str | None, _several("Expected noise a of the data; several as 0,1", "0")] = None,
+    particles: Annotated[str | None, _several("Particles of tds; several as 4,16", "its own")] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder or zip of images, for a MODEL that is a folder.", show_default=False)
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="Number of samples [20,000; planar mixtures 10,000; images 240].", show_default=False),
+    ] = None,
+    seed: Annotated[str, typer.Option(help="Seed of all random numbers; several as 0,1,2.")] = "0",
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            "--results",
+            "-r",
+            help="File that a line of JSON is appended to for each run. What it holds is not run again.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Picture of KL against evaluations, for several runs.", show_default=False),
@@ -57,85 +80,191 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each run.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a method against an exact answer: KL in nats, its floor, evaluations and seconds.
+    """Measure methods against exact answers or held-out images.
 
-    With several steps, inner steps, dynamics or solvers, every combination is run: a table, and a picture with -o.
+    Where an option has several values every combination is run: a row each, and a picture with -o.
     """
-    from lanpaint.bench import compare, run
+    from lanpaint.bench import METHODS, Results, expand, read_grid, run_sections
+    from lanpaint.bench.grid import Section
+    from lanpaint.callbacks import DivergenceError
     from lanpaint.images import check_output
 
-    grid: dict[str, Any] = {"dynamics": _names(dynamics, DYNAMICS), "solvers": _names(solver, SOLVERS)}
-    grid["steps"] = _counts("steps", steps or ("5,10,20,50" if len(grid["solvers"]) > 1 else "20"))
-    several_inner = "1,2,5,10,20" if len(grid["dynamics"]) > 1 else "5"
-    grid["inner_steps"] = _counts("inner-steps", inner_steps or several_inner)
-    options: dict[str, Any] = {
-        "preset": preset,
-        "levels": levels,
-        "guidance": guidance,
-        "step_size": step_size,
-        "friction": friction,
-        "expected_noise": expected_noise,
-        "samples": samples,
-        "seed": seed,
-        "progress": not (quiet or as_json),
+    quiet_libraries()
+    given: dict[str, Any] = {
+        "method": _words(method, METHODS),
+        "steps": _numbers("steps", steps, int),
+        "inner_steps": _numbers("inner-steps", inner_steps, int),
+        "preset": _words(preset),
+        "levels": _words(levels),
+        "dynamics": _words(dynamics, DYNAMICS),
+        "solver": _words(solver, SOLVERS),
+        "guidance": _numbers("guidance", guidance, float),
+        "step_size": _numbers("step-size", step_size, float),
+        "friction": _numbers("friction", friction, float),
+        "expected_noise": _numbers("expected-noise", expected_noise, float),
+        "particles": _numbers("particles", particles, int),
+        "images": None if images is None else [images],
+        "samples": None if samples is None else [samples],
     }
-    if all(len(values) == 1 for values in grid.values()):
-        if output is not None:
-            raise ValueError("--output draws several runs; leave it out, or give several --steps, --dynamics, …")
-        single: dict[str, Any] = {name: values[0] for name, values in grid.items() if name != "solvers"}
-        row = run(target, method, **single, solver=solver, **options)
-        if as_json:
-            print(_json(row))
-        else:
-            print(
-                f"{row.target}, {row.method}, {row.steps} × {row.inner_steps}, {row.levels} levels, "
-                f"{row.samples} samples"
-            )
-            print(f"kl {row.kl:.4g} nats   floor {row.floor:.2g}   nfe {row.nfe}   {row.seconds:.1f} s")
-        return
+    grid = {name: values for name, values in given.items() if values is not None}
+    if target.endswith((".yaml", ".yml")):
+        if grid or seed != "0":
+            raise ValueError(f"{target} says what to run; leave {next(iter(grid), 'seed')} out, or write it there")
+        sections = read_grid(target)
+        results = results or Path(Path(target).stem + ".jsonl")
+    else:
+        if len(grid.get("solver", "")) > 1:
+            grid.setdefault("steps", [5, 10, 20, 50])
+        if len(grid.get("dynamics", "")) > 1:
+            grid.setdefault("inner_steps", [1, 2, 5, 10, 20])
+        grid |= {"target": target.split(","), "seed": _numbers("seed", seed, int)}
+        sections = [Section("", tuple(expand(grid)))]
+    count = sum(len(section.runs) for section in sections)
     if output is not None:
+        if count == 1:
+            raise ValueError("--output draws several runs; leave it out, or give several --steps, --dynamics, …")
         check_output(output, (".png", ".pdf", ".svg", ".jpg"))
-    rows: list[Row] = []
-    runs = compare(target, method, **grid, **options)
-    if not as_json:
-        print("| dynamics | solver | steps | inner | NFE | KL (nats) | floor | seconds |")
-        print("|---|---|---|---|---|---|---|---|", flush=True)
-    for row in runs:
-        rows.append(row)
-        own = row.dynamics or "own"
-        kl = f"{row.kl:.4g}" if math.isfinite(row.kl) else "diverged"
-        table = f"| {own} | {row.solver} | {row.steps} | {row.inner_steps} | {row.nfe} | {kl} | {row.floor:.2g} | "
-        print(_json(row) if as_json else f"{table}{row.seconds:.1f} |", flush=True)
+    kept = None if results is None else Results(results)
+    rows: list[Result] = []
+    with _Bar(count, shown=not (quiet or as_json) and count > 1) as bar:
+        own_bar = count == 1 and not (quiet or as_json)
+        runs = run_sections(sections, kept, notice=bar.notice, each=bar.advance, progress=own_bar)
+        write = _json_line if as_json else _describe if count == 1 else _table(sections)
+        for row in runs:
+            rows.append(row)
+            if count == 1 and row.diverged:
+                raise DivergenceError(row.diverged)
+            bar.write(write(row))
     if output is not None:
         _draw_comparison(rows, output)
         print(f"picture: {output.resolve()}", file=sys.stderr)
+    if kept is not None and not as_json:
+        print(f"results: {kept.path.resolve()}  (lanpaint report {kept.path})", file=sys.stderr)
 
 
-def _names(given: str | None, known: Mapping[str, Any]) -> list[Any]:
-    return list(known) if given == "all" else [None] if given is None else [name.strip() for name in given.split(",")]
+def report(
+    results: Annotated[Path, typer.Argument(help="File of results that lanpaint bench has written.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for report.md, figures.csv and the pictures.")
+    ] = Path("report"),
+    figures: Annotated[
+        str,
+        typer.Option(help="Further figures to tabulate, as stray,mmd; those of merit are always there."),
+    ] = "",
+) -> None:
+    """Make tables and pictures of a file of results."""
+    from lanpaint.bench import Results
+    from lanpaint.bench.report import write_report
+
+    if not results.exists():
+        raise ValueError(f"{results} does not exist; lanpaint bench … --results {results} makes it")
+    rows = Results(results)
+    written = write_report(rows, output, [name.strip() for name in figures.split(",") if name.strip()])
+    print(f"{written}: {len(rows.rows)} runs")
 
 
-def _counts(option: str, text: str) -> list[int]:
+class _Bar:
+    """A progress bar over runs on stderr, above which rows appear on stdout."""
+
+    def __init__(self, count: int, shown: bool) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=count, disable=not shown or sys.stderr is None, unit="run", leave=False)
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+
+    def advance(self) -> None:
+        self._bar.update()
+
+    def write(self, text: str) -> None:
+        self._bar.clear()
+        print(text, flush=True)
+        self._bar.refresh()
+
+    def notice(self, line: str) -> None:
+        self._bar.clear()
+        print(f"note: {line}", file=sys.stderr)
+        self._bar.refresh()
+
+
+def _words(given: str | None, known: Mapping[str, Any] | None = None) -> list[str] | None:
+    if given is None:
+        return None
+    return list(known) if given == "all" and known else [name.strip() for name in given.split(",")]
+
+
+def _numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> list[Any] | None:
+    if text is None:
+        return None
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--{option} takes whole numbers separated by commas, got {text!r}") from None
+        what = "whole numbers" if kind is int else "numbers"
+        raise ValueError(f"--{option} takes {what} separated by commas, got {text!r}") from None
 
 
-def _json(row: Row) -> str:
-    values = row.as_dict()
-    return json.dumps({name: None if value == math.inf else value for name, value in values.items()})
+def _json_line(row: Result) -> str:
+    return row.as_json()
 
 
-def _draw_comparison(rows: list[Row], path: Path) -> None:
-    """A curve for each dynamics and solver, along the steps."""
+def _describe(row: Result) -> str:
+    s = row.settings
+    inner = "" if s.inner_steps is None else f" × {s.inner_steps}"
+    method = s.method + (f" {s.preset}" if s.preset else "")
+    lines = [f"{s.target}, {method}, {s.steps}{inner}, {s.levels} levels, {s.samples} samples"]
+    if "kl" in row.figures:
+        first = f"kl {row.kl:.4g} nats   floor {row.floors['kl']:.2g}"
+    else:
+        first = f"psnr {row.figures['psnr']:.2f} ± {row.figures['psnr_error']:.2f} dB on the hole"
+    seconds, memory = row.seconds * (s.samples or 1), row.memory / 1024
+    lines.append(f"{first}   nfe {row.nfe}   {seconds:.1f} s   {memory:.1f} KiB a sample")
+    for name, value in row.figures.items():
+        if name not in ("kl", "psnr") and not name.endswith("_error"):
+            floor = f"   floor {row.floors[name]:.3g}" if name in row.floors else ""
+            error = f" ± {row.figures[name + '_error']:.2g}" if name + "_error" in row.figures else ""
+            lines.append(f"  {name:<20}{value:.4g}{error}{floor}")
+    return "\n".join(lines)
+
+
+def _table(sections: Sequence[Section]) -> Callable[[Result], str]:
+    """What writes a row, under a head that names what differs between the runs."""
+    from lanpaint.bench.report import cell, varying
+
+    runs = [settings for section in sections for settings in section.runs]
+    names = varying(runs) or ["method"]
+    names += ["seed"] if len({settings.seed for settings in runs}) > 1 else []
+    begun: list[bool] = []
+
+    def write(row: Result) -> str:
+        merit = row.merits[0]
+        value = "diverged" if row.diverged else f"{row.figures[merit]:.4g}"
+        cells = [cell(name, getattr(row.settings, name)) for name in names]
+        floor = f"{row.floors[merit]:.2g}" if merit in row.floors else "–"
+        cells += [str(row.nfe), value, floor, f"{row.seconds * (row.settings.samples or 1):.1f}"]
+        head = "" if begun else "| " + " | ".join([*names, "NFE", merit, "floor", "seconds"]) + " |\n"
+        head += "" if begun else "|---" * (len(names) + 4) + "|\n"
+        begun.append(True)
+        return head + "| " + " | ".join(cells) + " |"
+
+    return write
+
+
+def _draw_comparison(rows: list[Result], path: Path) -> None:
+    """A curve for each method, dynamics and solver, along the steps."""
+    from lanpaint.bench.report import cell, varying
     from lanpaint.plotting import kl_against_evaluations
 
+    along = {"steps", "inner_steps", "seed"}
+    names = [name for name in varying([row.settings for row in rows]) if name not in along] or ["method"]
     curves: dict[str, list[tuple[int, float]]] = {}
-    several = {name for name in ("dynamics", "solver") if len({getattr(row, name) for row in rows}) > 1}
     for row in rows:
-        parts = [getattr(row, name) or "own" for name in ("dynamics", "solver") if name in several or not several]
-        curves.setdefault(", ".join(parts), []).append((row.nfe, row.kl))
-    first = rows[0]
+        label = ", ".join(cell(name, getattr(row.settings, name)) for name in names)
+        curves.setdefault(label, []).append((row.nfe, row.kl))
+    first = rows[0].settings
+    floors = [row.floors.get("kl", math.nan) for row in rows]
     title = f"{first.target}, {first.method}, {first.levels} levels, {first.samples} samples"
-    kl_against_evaluations(curves, sum(row.floor for row in rows) / len(rows), title, path)
+    kl_against_evaluations(curves, sum(floors) / len(floors), title, path)

@@ -1,0 +1,215 @@
+"""Grids of runs: from a YAML file or keyword lists, kept in a file of results, gone on with after a kill."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from lanpaint.bench.methods import METHODS, options_of
+from lanpaint.bench.runs import Result, Settings, run
+
+_NAMES = [item.name for item in fields(Settings)]
+_DIFFER = set.union(*(own for _, own in METHODS.values())) | {"solver"}
+KEPT = 2_000
+"""Samples of a planar target that are kept for pictures, beside the results."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report: a title, and the runs that it compares."""
+
+    title: str
+    runs: tuple[Settings, ...]
+
+
+def expand(grid: Mapping[str, Any]) -> list[Settings]:
+    """Every combination of settings that are lists, each once.
+
+    Among several methods, an option that a method does not have is left out for it; with a single one it is an error.
+
+    Raises:
+        ValueError: For an unknown setting or a value that does not fit.
+    """
+    unknown = sorted(set(grid) - set(_NAMES), key=str)
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(_NAMES)}")
+    if "target" not in grid:
+        raise ValueError(f"target is missing; the settings are {', '.join(map(str, grid))}")
+    values = [value if isinstance(value, list) else [value] for value in grid.values()]
+    empty = [name for name, value in zip(grid, values, strict=True) if not value]
+    if empty:
+        raise ValueError(f"{empty[0]} is an empty list")
+    several = isinstance(grid.get("method"), list) and len(grid["method"]) > 1
+    runs: dict[Settings, None] = {}
+    for combination in itertools.product(*values):
+        given = dict(zip(grid, combination, strict=True))
+        settings = Settings(**given)
+        if several:
+            lacking = _DIFFER - options_of(settings.method)
+            nothing: dict[str, Any] = dict.fromkeys(lacking & set(given))
+            settings = replace(settings, **nothing)
+        runs[settings.complete()] = None
+    return list(runs)
+
+
+def read_grid(path: str | Path) -> list[Section]:
+    """The sections of a YAML file: a grid, or a list of them, each with a ``title`` and settings or lists of settings.
+
+    Raises:
+        ValueError: When the file cannot be read, or does not say what to run.
+    """
+    import yaml
+
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    sections: list[Section] = []
+    for place, grid in enumerate(content if isinstance(content, list) else [content], 1):
+        if not isinstance(grid, dict):
+            raise ValueError(f"{path}: entry {place} must have settings (target: …), got {type(grid).__name__}")
+        title = str(grid.pop("title", f"{path.stem} {place}"))
+        try:
+            runs = tuple(expand(grid))
+        except ValueError as error:
+            raise ValueError(f"{path}: {title}: {error}") from error
+        same = [number for number, section in enumerate(sections) if section.title == title]
+        if same:  # grids of one title are one section
+            sections[same[0]] = Section(title, (*sections[same[0]].runs, *runs))
+        else:
+            sections.append(Section(title, runs))
+    return sections
+
+
+class Results:
+    """A file of results, a line of JSON each, that only ever grows.
+
+    Args:
+        path: The file; made when the first line is written.
+
+    Attributes:
+        rows: What it holds.
+
+    Raises:
+        ValueError: When a line is none that was written here, but for a last one that a kill has cut short.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.rows: list[Result] = []
+        if self.path.is_dir():
+            raise ValueError(f"{self.path} is a folder; give a file of results")
+        if not self.path.exists():
+            return
+        text = self.path.read_text(encoding="utf-8")
+        lines = text.split("\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                if line.strip():
+                    self.rows.append(Result.from_json(line))
+            except ValueError as error:
+                if number == len(lines) and line.startswith('{"section"'):  # cut short by a kill: written anew
+                    break
+                raise ValueError(f"{self.path}, line {number}: {error}; give another file") from error
+
+    def find(self, settings: Settings) -> list[Result]:
+        """The rows of these settings that this version has made."""
+        from importlib.metadata import version
+
+        return [
+            row for row in self.rows if row.settings == settings and row.versions.get("lanpaint") == version("lanpaint")
+        ]
+
+    def add(self, row: Result) -> None:
+        """Append a row: written whole, and on the disk when this returns.
+
+        Raises:
+            OSError: When it cannot be written.
+        """
+        self._cut_short()
+        with self.path.open("ab") as file:
+            file.write(row.as_json().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)
+
+    def _cut_short(self) -> None:
+        """Take a last line without an end from the file."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb+") as file:
+            content = file.read()
+            if content and not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def samples_path(self, settings: Settings) -> Path:
+        """Where the samples of a run on a planar target are kept."""
+        import hashlib
+
+        name = hashlib.sha256(repr(sorted(settings.given().items())).encode()).hexdigest()[:16]
+        return self.path.with_name(self.path.name + ".samples") / f"{name}.npy"
+
+    def keep(self, settings: Settings, x: Tensor | None) -> None:
+        """Keep some samples (B, 2) for pictures."""
+        if x is None or x.ndim != 2 or x.shape[1] != 2:
+            return
+        path = self.samples_path(settings)
+        path.parent.mkdir(exist_ok=True)
+        np.save(path, x[:KEPT].float().numpy())
+
+    def kept(self, settings: Settings) -> np.ndarray | None:
+        """The samples (B, 2) of a run, if they are there."""
+        path = self.samples_path(settings)
+        return np.load(path) if path.exists() else None
+
+
+def run_sections(
+    sections: Sequence[Section],
+    results: Results | None = None,
+    *,
+    notice: Callable[[str], None] = lambda line: None,
+    each: Callable[[], None] = lambda: None,
+    progress: bool = False,
+) -> Iterator[Result]:
+    """Run what is not in the results yet; rows as they are done, those that were there included.
+
+    Args:
+        sections: What to run.
+        results: Where rows are read from and appended to.
+        notice: What to do with a line about figures that cannot be had; each is told once.
+        each: Called after every run.
+        progress: Show a progress bar for each run.
+    """
+    told: set[str] = set()
+
+    def once(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            notice(line)
+
+    for section in sections:
+        for settings in section.runs:
+            found = results.find(settings) if results else []
+            row = next((row for row in found if row.section == section.title), None)
+            if row is None:
+                if found:
+                    row = replace(found[0], section=section.title)
+                else:
+                    row, x = run(settings, notice=once, progress=progress)
+                    row = replace(row, section=section.title)
+                    if results is not None:
+                        results.keep(settings, x)
+                if results is not None:
+                    results.add(row)
+            each()
+            yield row

@@ -1,0 +1,371 @@
+"""Tables and pictures of a file of results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lanpaint.bench.grid import Results
+from lanpaint.bench.runs import Result, Settings
+from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target, make_target
+from lanpaint.images import replacing
+from lanpaint.plotting import Curve, clouds, curves_along
+
+ALONG = ("steps", "inner_steps", "step_size", "guidance", "expected_noise", "friction", "particles")
+"""Settings that may be the axis of a table or a picture."""
+
+SYMBOLS = {
+    "inner_steps": "N",
+    "steps": "S",
+    "step_size": "η",
+    "guidance": "λ",
+    "expected_noise": "a",
+    "friction": "γ",
+    "particles": "K",
+}
+TITLES = {
+    "kl": "KL (nats)",
+    "psnr": "PSNR on the hole (dB)",
+    "psnr_whole": "PSNR (dB)",
+    "ssim": "SSIM on the hole",
+    "ssim_whole": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "mmd": "MMD²",
+    "mmd_p": "p of MMD²",
+    "energy": "energy distance",
+    "energy_p": "p of energy distance",
+    "sliced_wasserstein": "sliced Wasserstein distance",
+    "stray": "share of stray samples",
+    "coverage": "share of modes covered",
+    "histogram_kl": "histogram KL (nats)",
+    "gaussian_kl": "KL of the fitted Gaussian (nats)",
+}
+MOST_CLOUDS = 32
+
+Group = dict[Settings, list[Result]]  # settings with seed 0 → the runs of all seeds
+
+
+def varying(runs: Sequence[Settings]) -> list[str]:
+    """Names of the settings, but the seed and the number of samples, that are not the same in all runs."""
+    names = [name for name in Settings.__dataclass_fields__ if name not in ("seed", "samples", "images")]
+    return [name for name in names if len({getattr(settings, name) for settings in runs}) > 1]
+
+
+def cell(name: str, value: Any) -> str:
+    """A setting's value for a reader."""
+    if value is None:
+        return {"preset": "paper"}.get(name, "own" if name == "dynamics" else "–")
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def write_report(results: Results, folder: str | Path, further: Sequence[str] = ()) -> Path:
+    """Write ``report.md``, ``figures.csv`` and the pictures.
+
+    Args:
+        results: What to report.
+        folder: Where to; made if it is missing. Files of the same names are written over.
+        further: Figures to tabulate beside those of merit.
+
+    Returns:
+        The path of the Markdown file.
+
+    Raises:
+        ValueError: When there are no results, or none of them has one of the further figures.
+    """
+    rows, folder = results.rows, Path(folder)
+    if not rows:
+        raise ValueError(f"{results.path} holds no results")
+    known = {name for row in rows for name in row.figures}
+    missing = [name for name in further if name not in known]
+    if missing:
+        raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(known))}")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = ["# Benchmark\n", _preamble(rows)]
+    for title in dict.fromkeys(row.section for row in rows):
+        part = [row for row in rows if row.section == title]
+        text.append(f"## {title or 'Runs'}\n")
+        text += _section(title, part, results, folder, further)
+    _write(folder / "figures.csv", _csv(rows))
+    _write(folder / "report.md", "\n".join(text).rstrip() + "\n")
+    return folder / "report.md"
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def _preamble(rows: list[Result]) -> str:
+    versions = sorted({", ".join(f"{name} {number}" for name, number in row.versions.items()) for row in rows})
+    devices = sorted({row.device for row in rows})
+    return (
+        f"{len(rows)} runs; {'; '.join(versions)}; {'; '.join(devices)}. Means over the seeds with their standard "
+        "errors (of one seed: over the images, where there are images). `figures.csv` has every figure of every run.\n"
+    )
+
+
+def _section(title: str, rows: list[Result], results: Results, folder: Path, further: Sequence[str]) -> list[str]:
+    """The parts of a section: one for each target, unless there is no other axis than the targets."""
+    names = varying([row.settings for row in rows])
+    along = _axis(names, rows)
+    targets = list(dict.fromkeys(row.settings.target for row in rows))
+    text = []
+    for target in targets if along else [None]:
+        part = [row for row in rows if target in (None, row.settings.target)]
+        if along and len(targets) > 1:
+            text.append(f"### {target}\n")
+        stem = _slug(f"{title} {target}" if along and len(targets) > 1 else title)
+        text += _part(part, along, stem, results, folder, further)
+    return text
+
+
+def _axis(names: list[str], rows: list[Result]) -> str | None:
+    values = {name: {getattr(row.settings, name) for row in rows} - {None} for name in names if name in ALONG}
+    values = {name: found for name, found in values.items() if len(found) > 1}
+    return max(values, key=lambda name: len(values[name])) if values else None
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "runs"
+
+
+def _part(
+    rows: list[Result], along: str | None, stem: str, results: Results, folder: Path, further: Sequence[str]
+) -> list[str]:
+    group: Group = {}
+    for row in rows:
+        group.setdefault(_seedless(row.settings), []).append(row)
+    names = varying(list(group))
+    column = along or ("target" if "target" in names else None)
+    curve_names = [name for name in names if name != column] or ["method"]
+    labels = {settings: _label(settings, curve_names) for settings in group}
+    text = [_common(list(group)) + "\n"]
+    had = {name for row in rows for name in row.figures}
+    merits = [*dict.fromkeys(m for row in rows for m in row.merits), *(name for name in further if name in had)]
+    if column is None:
+        text.append(_overview(group, labels, merits))
+    else:
+        for merit in merits:
+            text += [f"**{TITLES.get(merit, merit)}**\n", _pivot(group, labels, column, merit)]
+        if along:
+            text.append(_cost(group, labels, along))
+    if along and merits:
+        picture = f"{stem}.png"
+        _draw_curves(group, labels, along, merits[0], folder / picture)
+        text.append(f"![{TITLES.get(merits[0], merits[0])} along {along}]({picture})\n")
+    if _draw_clouds(group, labels, column, results, folder / f"{stem}-samples.png"):
+        text.append(f"![Samples of every method beside exact ones; stray samples in red]({stem}-samples.png)\n")
+    return text
+
+
+def _seedless(settings: Settings) -> Settings:
+    from dataclasses import replace
+
+    return replace(settings, seed=0)
+
+
+def _label(settings: Settings, names: list[str]) -> str:
+    parts = []
+    for name in names:
+        value = getattr(settings, name)
+        if value is None and (name not in ("preset", "dynamics") or settings.method != "lanpaint"):
+            continue
+        if name in ("solver", "levels") and settings.preset == "fast" and value == {"levels": "logsnr"}.get(name):
+            continue  # the preset's own
+        symbol = f"{SYMBOLS[name]} = " if name in SYMBOLS else ""
+        parts.append(symbol + cell(name, value))
+    return ", ".join(part for part in parts if part) or settings.method
+
+
+def _common(runs: list[Settings]) -> str:
+    first, differ = runs[0], set(varying(runs))
+    parts = [
+        f"{name.replace('_', ' ')} {cell(name, value)}"
+        for name, value in first.given().items()
+        if name not in differ | {"seed", "images"}
+    ]
+    return "Common to all: " + ", ".join(parts) + "."
+
+
+def mean(rows: Sequence[Result], figure: str) -> tuple[float, float]:
+    """Mean of a figure over the seeds and its standard error; infinite or NaN for a run that diverged."""
+    worst = -math.inf if figure in LARGER_IS_BETTER else math.inf
+    values = [worst if row.diverged else row.figures.get(figure, math.nan) for row in rows]
+    if not all(math.isfinite(value) for value in values):
+        return (worst if worst in values else math.nan), math.nan
+    if len(values) == 1:
+        return values[0], rows[0].figures.get(f"{figure}_error", math.nan)
+    return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
+
+
+def _number(value: float, error: float) -> str:
+    if math.isinf(value):
+        return "diverged"
+    if math.isnan(value):
+        return "–"
+    return f"{value:.3g}" + ("" if math.isnan(error) else f" ± {error:.1g}")
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    text = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*text, *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
+
+
+def _values(group: Group, column: str) -> list[Any]:
+    values = {getattr(settings, column) for settings in group}
+    ordered = sorted(values - {None}) if column in ALONG else list(dict.fromkeys(s.target for s in group))
+    return ordered + [None] * (None in values)
+
+
+def _pivot(group: Group, labels: dict[Settings, str], column: str, figure: str) -> str:
+    """A line for each label, a column for each value."""
+    values = _values(group, column)
+    cells = {(labels[s], getattr(s, column)): _number(*mean(rows, figure)) for s, rows in group.items()}
+    lines = [[label, *(cells.get((label, value), "") for value in values)] for label in dict.fromkeys(labels.values())]
+    floors = []
+    for value in values:
+        found = [
+            row.floors[figure]
+            for s, rows in group.items()
+            if getattr(s, column) == value
+            for row in rows
+            if figure in row.floors
+        ]
+        floors.append(f"{statistics.fmean(found):.2g}" if found else "")
+    if any(floors):
+        lines.append(["exact samples", *floors])
+    prefix = f"{column.replace('_', ' ')} " if column in ALONG else ""
+    return _table(["", *("none" if v is None else prefix + cell(column, v) for v in values)], lines)
+
+
+def _overview(group: Group, labels: dict[Settings, str], figures: Sequence[str]) -> str:
+    head = ["", *(TITLES.get(f, f) for f in figures), "NFE", "ms a sample", "KiB a sample"]
+    return _table(head, [[labels[s], *(_number(*mean(r, f)) for f in figures), *_costs(r)] for s, r in group.items()])
+
+
+def _cost(group: Group, labels: dict[Settings, str], along: str) -> str:
+    """Cost at the largest value of the axis."""
+    largest = max(v for v in _values(group, along) if v is not None)
+    lines = [[labels[s], *_costs(rows)] for s, rows in group.items() if getattr(s, along) in (largest, None)]
+    return _table([f"at {along.replace('_', ' ')} {cell(along, largest)}", "NFE", "ms a sample", "KiB a sample"], lines)
+
+
+def _costs(rows: Sequence[Result]) -> list[str]:
+    seconds = statistics.fmean(row.seconds for row in rows)
+    return [f"{rows[0].nfe}", f"{1000 * seconds:.3g}", f"{rows[0].memory / 1024:.3g}"]
+
+
+def _draw_curves(group: Group, labels: dict[Settings, str], along: str, figure: str, path: Path) -> None:
+    """The figure along the axis, and along the evaluations where the axis changes their number."""
+    curves: dict[str, Curve] = {label: Curve([], [], [], []) for label in dict.fromkeys(labels.values())}
+    for settings, rows in sorted(group.items(), key=lambda item: getattr(item[0], along) or 0):
+        value, error = mean(rows, figure)
+        curve = curves[labels[settings]]
+        curve.x.append(getattr(settings, along))
+        curve.y.append(value)
+        curve.error.append(0.0 if math.isnan(error) else error)
+        curve.nfe.append(rows[0].nfe)
+    floors = [row.floors[figure] for rows in group.values() for row in rows if figure in row.floors]
+    floor = statistics.fmean(floors) if floors else None
+    first = next(iter(group))
+    symbol = f" {SYMBOLS[along]}" if along in SYMBOLS else ""
+    curves_along(
+        curves,
+        xlabel=along.replace("_", " ") + symbol,
+        ylabel=TITLES.get(figure, figure),
+        title=first.target,
+        floor=floor,
+        logarithmic=figure not in LARGER_IS_BETTER,
+        with_evaluations=along in ("steps", "inner_steps"),
+        path=path,
+    )
+
+
+def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, results: Results, path: Path) -> bool:
+    """Samples of each run of the first seed, a row for each value of the column; False if there are none."""
+    panels: dict[tuple[str, Any], tuple[str, np.ndarray, np.ndarray]] = {}
+    targets = {settings.target for settings in group}
+    if len(targets) > 1:
+        return False
+    for settings, rows in group.items():
+        kept = results.kept(rows[0].settings)
+        if kept is not None:
+            value = getattr(settings, column) if column else None
+            head = labels[settings]
+            if column and value is not None:
+                head += f", {SYMBOLS.get(column, column)} = {cell(column, value)}"
+            panels[labels[settings], value] = (f"{head}\n{_merit(rows)}", kept, _stray(rows[0].settings, kept))
+    if not 0 < len(panels) <= MOST_CLOUDS:
+        return False
+    settings = rows[0].settings
+    target = make_target(settings.target, settings.images)
+    exact = target.draw(len(next(iter(panels.values()))[1]), torch.Generator().manual_seed(1)).numpy()
+    background = _background(target)
+    values = list(dict.fromkeys(value for _, value in panels))
+    per_row = [[panel for (_, value), panel in panels.items() if value == row] for row in values]
+    if len(per_row) == 1 or max(map(len, per_row)) == 1:
+        flat = [panel for row in per_row for panel in row]
+        flat.insert(0, ("exact", exact, _stray(settings, exact)))
+        per_row = [flat[start : start + 5] for start in range(0, len(flat), 5)]
+    else:
+        per_row[0].insert(0, ("exact", exact, _stray(settings, exact)))
+        for row in per_row[1:]:
+            row.insert(0, ("", exact[:0], np.zeros(0, dtype=bool)))
+    clouds(per_row, path, background)
+    return True
+
+
+def _background(target: Target) -> np.ndarray | None:
+    """Samples of the joint law, where all questions are the same and their answers lie on a line."""
+    if not isinstance(target, AnalyticTarget) or target.problem.observed is None:
+        return None
+    return target.problem.target.sample(4_000, torch.Generator().manual_seed(2)).numpy()
+
+
+def _merit(rows: Sequence[Result]) -> str:
+    return f"KL {rows[0].kl:.3g}" if not rows[0].diverged else "diverged"
+
+
+def _stray(settings: Settings, x: np.ndarray) -> np.ndarray:
+    from toy_models.problems import stray
+
+    target = make_target(settings.target, settings.images)
+    assert isinstance(target, AnalyticTarget)
+    law = target.problem.target
+    if len(law.weights) == 1:
+        return np.zeros(len(x), dtype=bool)
+    return stray(torch.from_numpy(x), law).numpy() if len(x) else np.zeros(0, dtype=bool)
+
+
+def _csv(rows: list[Result]) -> str:
+    figures = list(dict.fromkeys(name for row in rows for name in row.figures))
+    names = list(Settings.__dataclass_fields__)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["section", *names, *figures, *(f"floor_{n}" for n in figures), "nfe", "seconds", "memory", "diverged"]
+    )
+    for row in rows:
+        settings = row.settings.given()
+        writer.writerow(
+            [
+                row.section,
+                *(settings.get(name, "") for name in names),
+                *(row.figures.get(name, "") for name in figures),
+                *(row.floors.get(name, "") for name in figures),
+                row.nfe,
+                row.seconds,
+                row.memory,
+                row.diverged or "",
+            ]
+        )
+    return text.getvalue()

@@ -1,0 +1,281 @@
+"""One run of one method on one target, with everything that is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.bench.methods import make_sampler, options_of
+from lanpaint.bench.targets import Target, make_target
+from lanpaint.callbacks import DivergenceError
+from lanpaint.cost import PeakMemory
+from lanpaint.observation import Observation
+from lanpaint.samplers import Sampler
+from lanpaint.score import CountedScore
+
+_WHOLE = {"steps", "inner_steps", "particles", "samples", "seed"}
+_WORDS = {"target", "method", "levels", "dynamics", "solver", "preset", "images"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of; None is the default of method or target.
+
+    Attributes:
+        target: See :func:`lanpaint.bench.make_target`.
+        method: One of :data:`lanpaint.bench.METHODS`.
+        steps: Outer steps.
+        inner_steps: Inner steps at each level.
+        levels: Spacing of the levels: paper, logsnr or karras.
+        dynamics: Name of the dynamics.
+        solver: Name of the solver.
+        preset: paper or fast.
+        guidance: λ.
+        step_size: η.
+        friction: γ.
+        expected_noise: a.
+        particles: Of ``tds``.
+        images: Folder or zip of images, for a model that brings none.
+        samples: How many.
+        seed: Of all random numbers.
+
+    Raises:
+        ValueError: For a value of another kind.
+    """
+
+    target: str
+    method: str = "lanpaint"
+    steps: int = 20
+    inner_steps: int | None = None
+    levels: str | None = None
+    dynamics: str | None = None
+    solver: str | None = None
+    preset: str | None = None
+    guidance: float | None = None
+    step_size: float | None = None
+    friction: float | None = None
+    expected_noise: float | None = None
+    particles: int | None = None
+    images: str | None = None
+    samples: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if value is None and item.default is None:
+                continue
+            if item.name in _WORDS:
+                expected, good = "a name", isinstance(value, str)
+            elif item.name in _WHOLE:
+                expected, good = "a whole number", isinstance(value, int) and not isinstance(value, bool)
+            else:
+                expected, good = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+            if not good:
+                raise ValueError(f"{item.name} must be {expected}, got {value!r}")
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if self.inner_steps is not None and self.inner_steps < 0:
+            raise ValueError(f"inner_steps must be a whole number of at least 0, got {self.inner_steps}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be from 0 to 2³¹ − 1, got {self.seed}")
+
+    def complete(self) -> Settings:
+        """With the defaults filled in that two runs may share: levels, solver, inner steps, number of samples.
+
+        Raises:
+            ValueError: For an unknown name, an option that the method does not have, or too many samples.
+        """
+        target, own = make_target(self.target, self.images), options_of(self.method)
+        samples = target.samples if self.samples is None else self.samples
+        if not 10 <= samples <= target.most:
+            most = f" and at most {target.most}, which are all there are" if target.most < math.inf else ""
+            raise ValueError(f"samples must be at least 10{most}, got {samples}")
+        preset = None if self.preset == "paper" else self.preset
+        full = replace(
+            self,
+            target=target.name,
+            samples=samples,
+            preset=preset,
+            levels=self.levels or ("logsnr" if preset == "fast" else "paper"),
+            inner_steps=(5 if self.inner_steps is None else self.inner_steps) if "inner_steps" in own else None,
+            solver=(self.solver or "euler") if "solver" in own else self.solver,
+        )
+        full.sampler(target)
+        return full
+
+    def sampler(self, target: Target, steps: int | None = None, progress: bool = False) -> Sampler:
+        """The sampler, with another number of steps if given."""
+        return make_sampler(
+            self.method,
+            CountedScore(target.score),
+            steps=steps or self.steps,
+            inner_steps=5 if self.inner_steps is None else self.inner_steps,
+            spacing=self.levels,
+            dynamics=self.dynamics,
+            solver=None if self.solver == "euler" else self.solver,
+            preset=self.preset,
+            guidance=self.guidance,
+            step_size=self.step_size,
+            friction=self.friction,
+            expected_noise=self.expected_noise,
+            particles=self.particles,
+            progress=progress,
+        )
+
+    def given(self) -> dict[str, Any]:
+        """Name → value of all that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run's outcome.
+
+    Attributes:
+        settings: What was run.
+        figures: Figure → value; empty for a run that diverged.
+        floors: Figure → that of exact answers.
+        merits: The figures to compare methods by.
+        nfe: Evaluations of the score per sample.
+        memory: Peak memory of tensors made while sampling, in bytes per sample; the model's weights are not among them.
+        seconds: Time of sampling, per sample.
+        diverged: What the sampler said when it gave up; None if it did not.
+        versions: Package → version.
+        device: What it ran on.
+        section: Part of a report that it belongs to.
+    """
+
+    settings: Settings
+    figures: dict[str, float]
+    floors: dict[str, float]
+    merits: tuple[str, ...]
+    nfe: int
+    memory: float
+    seconds: float
+    diverged: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    section: str = ""
+
+    @property
+    def kl(self) -> float:
+        """KL in nats; infinite for a run that diverged, NaN where there is none."""
+        return math.inf if self.diverged else self.figures.get("kl", math.nan)
+
+    def as_json(self) -> str:
+        """One line, what does not depend on the machine first."""
+        values = asdict(self)
+        order = ("section", "settings", "figures", "floors", "merits", "nfe", "diverged", "memory", "versions")
+        line = {name: values[name] for name in order} | {"seconds": self.seconds, "device": self.device}
+        line["settings"] = self.settings.given()
+        return json.dumps(_finite(line), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Result:
+        """The inverse of :meth:`as_json`.
+
+        Raises:
+            ValueError: For a line that it did not write.
+        """
+        try:
+            values = json.loads(line)
+            settings = Settings(**_restored(values.pop("settings")))
+            return cls(settings=settings, **{**_restored(values), "merits": tuple(values["merits"])})
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"no line of results: {error}") from error
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: it is spelled out."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _restored(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _restored(part) for name, part in value.items()}
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
+def run(
+    settings: Settings, *, progress: bool = False, notice: Callable[[str], None] = lambda line: None
+) -> tuple[Result, Tensor | None]:
+    """Run one method on one target.
+
+    Args:
+        settings: What to run.
+        progress: Show a progress bar.
+        notice: What to do with a line about figures that cannot be had.
+
+    Returns:
+        The figures, and the samples (B, …); None for a run that diverged.
+
+    Raises:
+        ValueError: As :meth:`Settings.complete`, and for a gradient method on a score without a gradient.
+    """
+    settings = settings.complete()
+    target = make_target(settings.target, settings.images)
+    count = settings.samples or target.samples
+    generator = torch.Generator().manual_seed(settings.seed)
+    truth = target.draw(count, generator)
+    sampler = settings.sampler(target, progress=progress)
+    score = sampler.score
+    assert isinstance(score, CountedScore)
+    parts: list[Tensor] = []
+    diverged, seconds, nfe = None, 0.0, 0
+    at_once = int(min(count, target.batch))
+    try:
+        for first in range(0, count, at_once):
+            rows = truth[first : first + at_once]
+            sources = target.generators(settings.seed, first, len(rows), generator)
+            score.rows, start = 0, time.perf_counter()
+            parts.append(sampler(Observation(rows, target.known), generator=sources))
+            seconds += time.perf_counter() - start
+            nfe = score.rows // len(rows)
+    except DivergenceError as error:
+        diverged, nfe = " ".join(str(error).split()), score.rows // len(rows)
+    x = None if diverged else torch.cat(parts)
+    result = Result(
+        settings,
+        {} if x is None else target.figures(x, truth, notice),
+        _floors(settings.target, settings.images, count, settings.seed),
+        target.merits,
+        nfe,
+        _memory(settings, target, truth[:at_once]),
+        seconds / count,
+        diverged,
+        {name: version(name) for name in ("lanpaint", "torch", "diffusers")} | {"python": platform.python_version()},
+        f"{platform.machine()}, {torch.get_num_threads()} threads",
+    )
+    return result, x
+
+
+@lru_cache(maxsize=32)
+def _floors(name: str, images: str | None, count: int, seed: int) -> dict[str, float]:
+    target = make_target(name, images)
+    return target.floors(target.draw(count, torch.Generator().manual_seed(seed)), seed)
+
+
+def _memory(settings: Settings, target: Target, truth: Tensor) -> float:
+    """Peak bytes per sample of a run of two steps: every level needs the same."""
+    sampler = settings.sampler(target, steps=min(2, settings.steps))
+    sources = target.generators(settings.seed, 0, len(truth), torch.Generator().manual_seed(settings.seed))
+    observation = Observation(truth, target.known)
+    with PeakMemory() as memory:
+        try:
+            sampler(observation, generator=sources)
+        except DivergenceError:
+            return math.nan
+    return memory.peak / len(truth)

@@ -1,0 +1,236 @@
+"""What methods are compared on: analytic problems, and trained models with held-out images under a mask.
+
+A target draws complete samples, of which a method is shown the known part and asked for the rest. Since the truth is an
+exact answer to the question that it was taken from, truth and answer may be exchanged in every pair if the method is
+exact: all two-sample figures rest on that (:mod:`lanpaint.metrics`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lanpaint.images import read_mask
+from lanpaint.masks import MASKS
+from lanpaint.metrics import energy_distance, image_figures, mmd, perceptual_figures, sliced_wasserstein
+from lanpaint.randomness import Generators, seeded
+from lanpaint.score import Score
+from toy_models.gaussian import Gaussian
+from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
+
+Figures = dict[str, float]
+Notice = Callable[[str], None]
+
+LARGER_IS_BETTER = {"psnr", "psnr_whole", "ssim", "ssim_whole", "ms_ssim", "coverage", "mmd_p", "energy_p"}
+
+
+class Target(ABC):
+    """A model, what is known of its samples, and figures of how far answers are from the truth.
+
+    Attributes:
+        name: As :func:`make_target` takes it.
+        score: The model.
+        known: Boolean, broadcastable to the samples.
+        samples: How many are drawn by default.
+        most: How many there are.
+        batch: How many are sampled at once.
+        merits: The figures to compare methods by, the first one foremost.
+    """
+
+    name: str
+    score: Score
+    known: Tensor
+    samples: int
+    most: float = math.inf
+    batch: float = math.inf
+    merits: tuple[str, ...]
+
+    @abstractmethod
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` complete samples (count, …)."""
+
+    @abstractmethod
+    def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
+        """Where the random numbers of samples ``first`` to ``first + count`` come from."""
+
+    @abstractmethod
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
+        """Name → figure of answers x to what was asked of ``truth``, both (B, …)."""
+
+    @abstractmethod
+    def floors(self, truth: Tensor, seed: int) -> Figures:
+        """The same of exact answers, where there are any."""
+
+
+class AnalyticTarget(Target):
+    """A problem whose answers are known exactly.
+
+    Args:
+        name: What it is called in results.
+        problem: The problem.
+    """
+
+    def __init__(self, name: str, problem: Problem) -> None:
+        self.name, self.problem = name, problem
+        self.score, self.known, self.samples = problem.target, problem.known, problem.samples
+        self.merits = ("kl",)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """Exact samples (count, d) in float64."""
+        return self.problem.draw(count, generator)
+
+    def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
+        """The generator that has drawn the samples goes on."""
+        return generator
+
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
+        """Divergences, distances, and what mixtures have."""
+        law = self.problem.target
+        figures = {"kl": self.problem.divergence(x)}
+        own = self.problem.observed is None
+        if own and isinstance(law, Gaussian):
+            figures["gaussian_kl"] = gaussian_kl(x, law)
+        if own and law.isotropic and law.dim == 2:
+            figures["histogram_kl"] = histogram_kl(x, law)
+        figures |= _distances(x, truth)
+        if len(law.weights) > 1:
+            figures["stray"] = float(stray(x, law).double().mean())
+            if own:
+                figures["coverage"] = mode_coverage(x, law)
+        return figures
+
+    def floors(self, truth: Tensor, seed: int) -> Figures:
+        """The figures of other exact answers to the same questions."""
+        generator = torch.Generator().manual_seed(seed + 2**32)
+        exact = self.problem.target.sample_conditional(truth, self.known, generator)
+        return self.figures(exact, truth, lambda line: None)
+
+
+class ImageTarget(Target):
+    """A pixel-space model and held-out images under a mask.
+
+    Args:
+        name: What it is called in results.
+        score: The model.
+        images: Held-out images (N, C, H, W) in [−1, 1].
+        known: Boolean (H, W).
+    """
+
+    def __init__(self, name: str, score: Score, images: Tensor, known: Tensor) -> None:
+        self.name, self.score, self.images, self.known = name, score, images, known
+        self.most = len(images)
+        self.samples = min(240, len(images))
+        self.batch = max(1, 2**18 // images[0].numel())
+        self.merits = ("psnr", "mmd")
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """The first ``count`` images."""
+        return self.images[:count]
+
+    def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
+        """One for each image."""
+        return seeded(range(seed + first, seed + first + count))
+
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
+        """Means over the images with their standard errors, and distances of the sets."""
+        figures: Figures = {}
+        for name, values in image_figures(x, truth, self.known).items():
+            figures[name] = float(values.mean())
+            figures[f"{name}_error"] = float(values.std()) / len(values) ** 0.5
+        perceptual, told = perceptual_figures(x, truth)
+        if told is not None:
+            notice(told)
+        return figures | _distances(x.clamp(-1, 1), truth) | perceptual
+
+    def floors(self, truth: Tensor, seed: int) -> Figures:
+        """None are known."""
+        return {}
+
+
+def _distances(x: Tensor, truth: Tensor) -> Figures:
+    kernel, energy = mmd(x, truth), energy_distance(x, truth)
+    return {
+        "mmd": kernel.value,
+        "mmd_p": kernel.p_value,
+        "energy": energy.value,
+        "energy_p": energy.p_value,
+        "sliced_wasserstein": sliced_wasserstein(x, truth),
+    }
+
+
+@cache
+def make_target(name: str, images: str | None = None) -> Target:
+    """A target by its name.
+
+    Args:
+        name: A problem of :data:`toy_models.problems.PROBLEMS` (or ``gauss2``, ``star500``); ``module:function`` for a
+            function of your own that returns a :class:`toy_models.Problem`; or ``MODEL:MASK``, where the model is
+            ``digits`` or a folder or hub id in diffusers' layout, and the mask is box, half, checkerboard, outpaint or
+            a file, white where the image is painted.
+        images: Folder or zip of images for a model other than ``digits``; of emoji, those are used that no model here
+            was trained on, one per family.
+
+    Raises:
+        ValueError: For a name that is none of these, images that cannot be read, or a mask of another size.
+    """
+    name = {"gauss2": "gaussian", "star500": "star"}.get(name, name)
+    if name in PROBLEMS:
+        return AnalyticTarget(name, PROBLEMS[name]())
+    first, _, last = name.rpartition(":")
+    if first and (last in MASKS or Path(last).suffix):
+        return _image_target(name, first, last, images)
+    if first and all(part.isidentifier() for part in (*first.split("."), last)):
+        return AnalyticTarget(name, _own_problem(first, last))
+    raise ValueError(
+        f"unknown target {name!r}; expected one of {', '.join(PROBLEMS)}, MODEL:MASK such as digits:box, "
+        "or module:function"
+    )
+
+
+def _own_problem(module: str, function: str) -> Problem:
+    try:
+        problem = getattr(importlib.import_module(module), function)()
+    except Exception as error:
+        raise ValueError(f"target {module}:{function} cannot be made: {type(error).__name__}: {error}") from error
+    if not isinstance(problem, Problem):
+        raise ValueError(f"target {module}:{function} must return a toy_models.Problem, got {type(problem).__name__}")
+    return problem
+
+
+def _image_target(name: str, model: str, mask: str, images: str | None) -> ImageTarget:
+    score, held_out = _model_and_images(model, images)
+    height, width = held_out.shape[-2:]
+    known = MASKS[mask](height, width) if mask in MASKS else read_mask(mask)
+    if known.shape != (height, width):
+        raise ValueError(f"the mask {mask} is {known.shape[1]}×{known.shape[0]} and the images {width}×{height}")
+    if bool(known.all()):
+        raise ValueError(f"the mask {mask} paints nothing; white is painted")
+    return ImageTarget(name, score, held_out, known)
+
+
+@cache
+def _model_and_images(model: str, images: str | None) -> tuple[Score, Tensor]:
+    from lanpaint.adapters.diffusers import load_pixel_model
+    from toy_models import digits
+    from toy_models.images import load_images
+
+    if model == "digits":
+        if images is not None:
+            raise ValueError("digits have held-out images of their own; leave images out")
+        return load_pixel_model(digits.FOLDER), digits.load_digits("test")[0]
+    if images is None:
+        raise ValueError(f"target {model} needs images, a folder or a zip of held-out ones (--images)")
+    score = load_pixel_model(model)
+    if score.channels != 3 or score.sample_size[0] != score.sample_size[1]:
+        raise ValueError(f"{model} is not for square colour images; only those are benchmarked")
+    pictures = load_images(images, score.sample_size[0])
+    if len(set(pictures.families)) < len(pictures):  # emoji: models here were trained on the other families
+        pictures = pictures.split()[1].one_per_family()
+    return score, pictures.images

@@ -1,0 +1,88 @@
+"""Figures of merit of inpainted images, by torchmetrics."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.images import hole_psnr
+
+KERNEL, SMALL_KERNEL, SMALL = 11, 5, 32
+"""Sides of SSIM's window: the usual one, and that for images whose shorter side is below ``SMALL`` pixels."""
+
+
+def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
+    """PSNR in dB and SSIM on the hole and on the whole, MS-SSIM on the whole; one value per image.
+
+    Args:
+        x: Images (B, C, H, W) in [−1, 1]; values outside are clamped.
+        truth: The same shape.
+        known: Boolean, broadcastable to x, with at least one unknown pixel per image.
+
+    Returns:
+        Name → (B,). SSIM's Gaussian window has 11 pixels a side, 5 where images are below 32 pixels; ``ssim_hole`` is
+        the mean of its map over the hole. ``ms_ssim`` is there for images from 176 pixels a side, which its five
+        scales need. PSNR of the whole is infinite where the hole is perfect.
+
+    Raises:
+        ValueError: When the shapes do not fit.
+    """
+    from torchmetrics.functional.image import (
+        multiscale_structural_similarity_index_measure,
+        structural_similarity_index_measure,
+    )
+
+    if x.shape != truth.shape or x.ndim != 4:
+        raise ValueError(f"images must be two tensors (B, C, H, W), got {tuple(x.shape)} and {tuple(truth.shape)}")
+    unknown = (~known).expand_as(x)
+    side = min(x.shape[-2:])
+    window = KERNEL if side >= SMALL else SMALL_KERNEL
+    options: dict[str, Any] = {"kernel_size": window, "sigma": 1.5 * window / KERNEL, "data_range": 1.0}
+    bright, true_bright = ((images.detach().float().clamp(-1, 1) + 1) / 2 for images in (x, truth))
+    whole, local = structural_similarity_index_measure(
+        bright, true_bright, gaussian_kernel=True, reduction="none", return_full_image=True, **options
+    )
+    figures = {
+        "psnr": hole_psnr(x, truth, known),
+        "psnr_whole": hole_psnr(x, truth, torch.zeros_like(known)),
+        "ssim": (local * unknown).flatten(1).sum(1) / unknown.flatten(1).sum(1),
+        "ssim_whole": whole.reshape(-1),
+    }
+    if side // 16 >= KERNEL:
+        scales = multiscale_structural_similarity_index_measure(bright, true_bright, reduction="none", data_range=1.0)
+        figures["ms_ssim"] = scales.reshape(-1)
+    return figures
+
+
+def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, float], str | None]:
+    """LPIPS (AlexNet), mean over the images, and FID of the two sets, where their networks are there.
+
+    Args:
+        x: Images (B, C, H, W) in [−1, 1], C = 1 or 3; values outside are clamped.
+        truth: The same shape.
+
+    Returns:
+        The figures, and None; or none, and a line that says what they need.
+    """
+    x, truth = (images.detach().float().clamp(-1, 1).expand(-1, 3, -1, -1) for images in (x, truth))
+    try:
+        lpips, fid = _networks()
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split()).split(". ")[0]
+        return {}, f"no LPIPS and FID: {reason}; pip install 'lanpaint[metrics]' and let it fetch their weights"
+    fid.reset()
+    fid.update((truth + 1) / 2, real=True)
+    fid.update((x + 1) / 2, real=False)
+    with torch.no_grad():
+        return {"lpips": float(lpips(x, truth)), "fid": float(fid.compute())}, None
+
+
+@cache
+def _networks():  # type: ignore[no-untyped-def]
+    from torchmetrics.image.fid import FrechetInceptionDistance
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity("alex"), FrechetInceptionDistance(normalize=True)

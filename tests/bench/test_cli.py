@@ -1,0 +1,98 @@
+"""``lanpaint bench`` and ``lanpaint report`` as a user meets them."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lanpaint.cli import main
+
+
+@pytest.fixture
+def lanpaint(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        printed = capsys.readouterr()
+        assert not stop.value.code, printed.err
+        return printed
+
+    return run
+
+
+def _cells(out):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in out.splitlines()]
+
+
+def test_one_run_prints_its_figures(lanpaint):
+    arguments = ("bench", "gaussian", "--steps", 4, "--inner-steps", 2, "--samples", 500, "--seed", 1)
+    row = json.loads(lanpaint(*arguments, "--json").out)
+    assert row["nfe"] == 12
+    assert 0 < row["floors"]["kl"] < 0.05 < row["figures"]["kl"] < 2
+    text = lanpaint(*arguments, "--quiet").out
+    assert f"kl {row['figures']['kl']:.4g} nats" in text  # the same seed, the same figure
+    assert f"mmd_p               {row['figures']['mmd_p']:.4g}" in text
+    fast = json.loads(lanpaint(*arguments, "--preset", "fast", "--json").out)
+    assert (fast["settings"]["preset"], fast["settings"]["levels"], fast["nfe"]) == ("fast", "logsnr", 12)
+    assert fast["figures"]["kl"] < row["figures"]["kl"]
+    fld, zero = (json.loads(lanpaint(*arguments, *o, "--json").out) for o in (("--method", "fld"), ("--guidance", 0)))
+    assert fld["figures"] == zero["figures"]
+
+
+def test_one_run_on_images_prints_psnr(lanpaint):
+    text = lanpaint("bench", "digits:box", "--method", "replace", "--steps", 2, "--samples", 12, "-q").out
+    assert "digits:box, replace, 2, paper levels, 12 samples" in text
+    assert " dB on the hole   nfe 2 " in text
+    assert "ssim_whole" in text
+
+
+def test_dynamics_are_compared_in_a_table_and_a_picture(lanpaint, tmp_path):
+    settings = ("--steps", 3, "--inner-steps", "1,3", "--samples", 200, "--quiet")
+    done = lanpaint("bench", "gaussian", "--dynamics", "all", *settings, "-o", tmp_path / "kl.png")
+    head, _, *rows = _cells(done.out)
+    assert head == ["inner_steps", "dynamics", "NFE", "kl", "floor", "seconds"]
+    names = ["langevin", "fld", "ou", "hfhr", "baoab", "obabo", "ubu", "secant"]
+    assert [row[1] for row in rows if row[0] == "1"] == names
+    assert {(int(row[0]), int(row[2])) for row in rows} == {(1, 6), (3, 12)}
+    assert all(float(row[3]) > 0 for row in rows)
+    assert np.array(Image.open(tmp_path / "kl.png")).std() > 10
+
+
+def test_solvers_are_compared_and_a_divergence_stops_nothing(lanpaint):
+    arguments = ("bench", "gaussian", "--solver", "all", "--steps", 4, "--inner-steps", 2, "--samples", 200, "--json")
+    rows = [json.loads(line) for line in lanpaint(*arguments).out.splitlines()]
+    assert [row["settings"]["solver"] for row in rows] == ["euler", "ddim", "ddpm", "heun", "2m", "3m"]
+    assert [row["nfe"] for row in rows] == [12, 12, 12, 12 + 3, 12, 12]  # Heun's last step is Euler's
+    assert len({row["figures"]["kl"] for row in rows}) > 4
+    fierce = ("bench", "gaussian", "--dynamics", "langevin,ou", "--step-size", 3, "--samples", 200, "--inner-steps", 20)
+    _, _, langevin, ou = _cells(lanpaint(*fierce, "-q").out)
+    assert (langevin[0], langevin[2]) == ("langevin", "diverged")
+    assert (ou[0], ou[1]) == ("ou", "420")
+    assert float(ou[2]) > 0
+
+
+def test_a_file_of_grids_is_run_once_and_reported(lanpaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(
+        "- {title: Steps, target: [gaussian, ring], method: [replace, lanpaint], steps: [2, 4], samples: 200, "
+        "seed: [0, 1]}\n"
+        "- {title: Images, target: ['digits:box', 'digits:half'], method: [replace, lanpaint], steps: 2, samples: 10}\n"
+    )
+    first = lanpaint("bench", "study.yaml", "-q")
+    assert len(first.out.splitlines()) == 2 + 16 + 4
+    again = lanpaint("bench", "study.yaml", "-q")
+    assert again.out == first.out  # seconds too: from the file
+    assert len((tmp_path / "study.jsonl").read_text().splitlines()) == 20
+    done = lanpaint("report", "study.jsonl", "-o", "out", "--figures", "stray")
+    assert done.out == "out/report.md: 20 runs\n"
+    text = (tmp_path / "out" / "report.md").read_text()
+    for picture in ("steps-gaussian.png", "steps-ring.png", "steps-ring-samples.png"):
+        assert f"]({picture})" in text
+        assert np.array(Image.open(tmp_path / "out" / picture)).std() > 10
+    assert len((tmp_path / "out" / "figures.csv").read_text().splitlines()) == 21
+    monkeypatch.setattr(sys, "argv", ["lanpaint", "bench", "study.yaml", "--steps", "3"])
+    with pytest.raises(SystemExit):
+        main()

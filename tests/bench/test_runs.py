@@ -1,0 +1,123 @@
+"""Runs: what they record, that they repeat themselves, and targets by name."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lanpaint.bench import Result, Settings, make_target, run
+from lanpaint.metrics import mmd
+from toy_models import gauss2
+from toy_models.problems import gaussian_kl
+
+QUICK = {"steps": 3, "inner_steps": 2, "samples": 60}
+
+
+def test_runs_repeat_themselves():
+    settings = Settings("gaussian", seed=7, preset="fast", **QUICK)
+    (first, x), (second, again) = (run(settings) for _ in range(2))
+    assert torch.equal(x, again)
+    assert first.figures == second.figures
+    assert first.memory == second.memory
+    assert not torch.equal(run(Settings("gaussian", seed=8, preset="fast", **QUICK))[1], x)
+
+
+def test_figures_are_those_of_the_samples_and_floors_those_of_exact_ones():
+    row, x = run(Settings("gauss2", samples=3000, steps=2, inner_steps=1))
+    truth = gauss2().draw(3000, torch.Generator().manual_seed(0))
+    assert torch.equal(x[:, 1], truth[:, 1])
+    assert row.settings.target == "gaussian"
+    assert row.kl == gaussian_kl(x, gauss2().target)
+    assert row.figures["mmd"] == mmd(x, truth).value
+    assert row.figures["mmd_p"] < 0.01 < row.floors["mmd_p"]
+    assert row.floors["kl"] < 0.01 < row.kl  # 5/(2 · 3000) on average
+
+
+def test_a_row_survives_json_with_infinite_values_and_a_divergence():
+    settings = Settings("star", step_size=3.0, dynamics="langevin", friction=None, samples=50, steps=20)
+    row, x = run(settings)
+    assert x is None
+    assert "lower step_size (η, now 3)" in row.diverged
+    assert row.kl == math.inf
+    other = run(Settings("gaussian", friction=math.inf, **QUICK))[0]
+    for result in (row, other):
+        line = result.as_json()
+        assert "Infinity" not in line
+        assert "NaN" not in line
+        back = Result.from_json(line)
+        assert back.as_json() == line
+        assert back.settings == result.settings
+    assert Result.from_json(other.as_json()) == other
+    keys = list(json.loads(other.as_json()))
+    assert keys.index("figures") < keys.index("versions") < keys.index("seconds") < keys.index("device")
+
+
+def test_images_are_compared_with_the_truth_under_the_mask():
+    row, x = run(Settings("digits:half", "replace", steps=3, samples=12))
+    truth = make_target("digits:half").images[:12]
+    assert torch.equal(x[..., :4], truth[..., :4])
+    error = (x.clamp(-1, 1) - truth)[..., 4:].square().flatten(1).mean(1)
+    psnr = 10 * torch.log10(4 / error)
+    assert row.figures["psnr"] == pytest.approx(float(psnr.mean()), rel=1e-5)
+    assert row.figures["psnr_error"] == pytest.approx(float(psnr.std()) / 12**0.5, rel=1e-5)
+    assert row.merits == ("psnr", "mmd")
+    assert row.floors == {}
+
+
+def test_images_are_the_same_in_batches_of_any_size():
+    target = make_target("digits:box")
+    whole, x = run(Settings("digits:box", "lanpaint", **{**QUICK, "samples": 10}))
+    batch, target.batch = target.batch, 4
+    try:
+        parts, y = run(Settings("digits:box", "lanpaint", **{**QUICK, "samples": 10}))
+    finally:
+        target.batch = batch
+    torch.testing.assert_close(x, y, rtol=0, atol=1e-4)
+    assert whole.nfe == parts.nfe == 9
+
+
+def test_memory_grows_with_a_gradient():
+    plain, gradient = (run(Settings("digits:box", m, steps=2, samples=10))[0].memory for m in ("replace", "dps"))
+    assert gradient > 2 * plain > 2 * 64 * 4
+
+
+def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("from toy_models import gauss2\nproblem = lambda: gauss2(0.5)\nother = dict\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    row, _ = run(Settings("mine:problem", samples=50, steps=2))
+    assert row.settings.target == "mine:problem"
+    with pytest.raises(ValueError, match=r"must return a toy_models.Problem, got dict"):
+        make_target("mine:other")
+    with pytest.raises(ValueError, match="cannot be made: AttributeError"):
+        make_target("mine:nothing")
+    mask = np.zeros((8, 8), dtype=np.uint8)
+    mask[:2] = 255
+    Image.fromarray(mask).save(tmp_path / "top.png")
+    target = make_target(f"digits:{tmp_path / 'top.png'}")
+    assert target.known.sum() == 48
+    Image.fromarray(mask[:4]).save(tmp_path / "low.png")
+    with pytest.raises(ValueError, match="is 8×4 and the images 8×8"):
+        make_target(f"digits:{tmp_path / 'low.png'}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"target": "moon"}, "unknown target 'moon'; expected one of gaussian, star, .* digits:box"),
+        ({"target": "gaussian", "steps": 0}, "steps must be at least 1, got 0"),
+        ({"target": "gaussian", "steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"target": "gaussian", "guidance": "high"}, "guidance must be a number, got 'high'"),
+        ({"target": "gaussian", "solver": 3}, "solver must be a name, got 3"),
+        ({"target": "gaussian", "samples": 3}, "samples must be at least 10, got 3"),
+        ({"target": "gaussian", "seed": -1}, "seed must be from 0"),
+        ({"target": "digits:box", "samples": 10_000}, "at most 360, which are all there are, got 10000"),
+        ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images, a folder or a zip"),
+        ({"target": "digits:box", "images": "x"}, "digits have held-out images of their own"),
+    ],
+)
+def test_mistakes_are_told_before_anything_runs(settings, told):
+    with pytest.raises(ValueError, match=told):
+        run(Settings(**settings))
