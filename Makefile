@@ -32,9 +32,10 @@ lint: $(VENV)/.dev  ## style and formatting
 types: $(VENV)/.dev  ## static types
 	$(BIN)/mypy
 
-bench: $(BIN)/lanpaint  ## cost of a step, and the method's figures on analytic targets: docs/benchmarks.md (about an hour)
+bench: $(BIN)/lanpaint  ## cost of a step; the authors' benchmark into bench.jsonl, goes on where it was stopped (half an hour)
 	$(BIN)/python -m lanpaint.cost
-	$(BIN)/python -m lanpaint.bench
+	$(BIN)/lanpaint bench docs/studies/authors.yaml -r bench.jsonl
+	$(BIN)/lanpaint report bench.jsonl -o bench-report
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 import lanpaint
+import lanpaint.bench
+import lanpaint.metrics
 import toy_models
 
 DOCS = Path(__file__).parent.parent / "docs"
-DIRECTIVE = re.compile(r"^\.\. auto(?:class|function|exception|data):: (\S+)$", re.MULTILINE)
+PACKAGES = [lanpaint, lanpaint.metrics, lanpaint.bench, toy_models]
+DIRECTIVE = re.compile(r"^\.\. (?:auto)?(?:class|function|exception|data):: (\S+)$", re.MULTILINE)
 ROLE = re.compile(r"\{(?:class|func|meth|attr|exc)\}`~?([\w.]+)`")
 DOTTED = re.compile(r"`((?:lanpaint|toy_models)(?:\.\w+)+)`")
 
@@ -34,9 +37,9 @@ def resolve(name: str) -> object:
     return found
 
 
-@pytest.mark.parametrize("package", [lanpaint, toy_models], ids=lambda package: package.__name__)
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.__name__)
 def test_interface_page_has_every_public_name_once_and_no_other(package):
-    on_page = [name for name in documented() if name.startswith(f"{package.__name__}.")]
+    on_page = [name for name in documented() if name.rpartition(".")[0] == package.__name__]
     assert sorted(on_page) == sorted(f"{package.__name__}.{name}" for name in package.__all__)
 
 
@@ -55,7 +58,7 @@ def test_names_that_a_page_mentions_exist(page):
 def test_public_names_have_docstrings():
     bare = [
         f"{package.__name__}.{name}"
-        for package in (lanpaint, toy_models)
+        for package in PACKAGES
         for name in package.__all__
         if not (getattr(package, name).__doc__ or "").strip()
     ]

@@ -23,7 +23,12 @@ KEPT = 2_000
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report: a title, and the runs that it compares."""
+    """A part of a report.
+
+    Attributes:
+        title: Its heading.
+        runs: What it compares.
+    """
 
     title: str
     runs: tuple[Settings, ...]
