@@ -22,8 +22,8 @@ demo: $(BIN)/lanpaint  ## inpaint real digits with the embedded model, offline
 	$(BIN)/lanpaint demo
 
 test: $(VENV)/.dev  ## the whole test suite, doctests and notebooks included
-	$(BIN)/python -m pytest -q
-	$(BIN)/python -m pytest -q --nbval-lax notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --nbval-lax notebooks
 
 lint: $(VENV)/.dev  ## style and formatting
 	$(BIN)/ruff check .
