@@ -154,7 +154,7 @@ class ProgressBar(Callback):
         """Opens the bar."""
         from tqdm import tqdm
 
-        self._bar = tqdm(total=sampler.steps * (sampler.inner_steps + 1), desc=self.description, leave=False)
+        self._bar = tqdm(total=sampler.steps + sum(sampler.allocation), desc=self.description, leave=False)
 
     def on_inner_end(self, sampler: Sampler, moment: Moment) -> None:
         """Ticks."""
@@ -162,7 +162,7 @@ class ProgressBar(Callback):
 
     def on_level_end(self, sampler: Sampler, moment: Moment) -> None:
         """Ticks to where the level ends, early or not."""
-        self._bar.update((moment.step + 1) * (sampler.inner_steps + 1) - self._bar.n)
+        self._bar.update(moment.step + 1 + sum(sampler.allocation[: moment.step + 1]) - self._bar.n)
 
     def on_run_end(self, sampler: Sampler, moment: Moment) -> None:
         """Closes the bar."""

@@ -174,3 +174,47 @@ def clouds(
     for axis in panels[:, 0]:
         axis.set_ylabel("y (known)", fontsize=8)
     save(figure, path)
+
+
+def draw_density(axes: Any, target: Any, level: Any, edge: float = 2.5, points: int = 121) -> None:
+    """The density of a planar law at a noise level, in greys; darker is likelier.
+
+    Args:
+        axes: Of matplotlib.
+        target: With ``log_prob(x, level)``, such as a :class:`toy_models.GaussianMixture`.
+        level: The :class:`~lanpaint.NoiseLevel`.
+        edge: The axes go from −edge to edge.
+        points: Grid points a side.
+    """
+    grid, shape = _grid(edge, points)
+    density = target.log_prob(grid, level).exp().reshape(shape).T
+    axes.imshow(
+        density, origin="lower", extent=(-edge, edge, -edge, edge), cmap="Greys", vmax=1.6 * float(density.max())
+    )
+    axes.set(aspect="equal")
+
+
+def draw_field(axes: Any, field: Any, level: Any, edge: float = 2.5, points: int = 13, color: str = COLOURS[0]) -> None:
+    """A planar vector field at a noise level: arrows whose length is compressed, so that short ones can be seen.
+
+    Args:
+        axes: Of matplotlib.
+        field: Function (x, level) → vectors, both of shape (B, 2): a score, or a field of this library.
+        level: The :class:`~lanpaint.NoiseLevel`.
+        edge: The arrows stand on a grid from −edge to edge.
+        points: Arrows a side.
+        color: Of the arrows.
+    """
+    grid, _ = _grid(0.93 * edge, points)
+    vectors = field(grid, level)
+    length = vectors.norm(dim=1, keepdim=True)
+    drawn = vectors / length.clamp(min=1e-9) * (length / length.max()) ** 0.4
+    axes.quiver(*grid.T, *drawn.T, color=color, angles="xy", scale=16, width=0.005)
+    axes.set(aspect="equal", xlim=(-edge, edge), ylim=(-edge, edge))
+
+
+def _grid(edge: float, points: int) -> tuple[Any, tuple[int, int]]:
+    import torch
+
+    side = torch.linspace(-edge, edge, points, dtype=torch.float64)
+    return torch.cartesian_prod(side, side), (points, points)

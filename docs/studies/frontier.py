@@ -19,7 +19,6 @@ from typing import Any
 import torch
 
 from lanpaint import (
-    Callback,
     CountedScore,
     DivergenceError,
     DPMSolver,
@@ -29,11 +28,9 @@ from lanpaint import (
     NoiseLevel,
     Observation,
     Prediction,
-    Sampler,
     Score,
     SecantLangevin,
     SolverState,
-    Stop,
     seeded,
 )
 from lanpaint.demo import digits_score, held_out_digits
@@ -42,6 +39,7 @@ from lanpaint.images import hole_psnr
 from lanpaint.masks import MASKS
 from lanpaint.metrics import mmd
 from lanpaint.randomness import NoiseSource
+from lanpaint.samplers.lanpaint import ramped
 from toy_models.problems import PROBLEMS, Problem
 
 BUDGETS: dict[str, list[tuple[int, int]]] = {  # (steps, inner steps)
@@ -138,7 +136,6 @@ class Scheduled(LanPaint):
 
     Args:
         score: The score.
-        share: u → weight of a level in the allocation of the inner steps, whose sum is kept.
         guide: u → factor of the guidance.
         stretch: u → factor of the step.
         reuse: Whether the last inner evaluation serves the outer step as well.
@@ -149,7 +146,6 @@ class Scheduled(LanPaint):
         self,
         score: Score,
         *,
-        share: Callable[[float], float] = lambda u: 1.0,
         guide: Callable[[float], float] = lambda u: 1.0,
         stretch: Callable[[float], float] = lambda u: 1.0,
         reuse: bool = False,
@@ -157,13 +153,7 @@ class Scheduled(LanPaint):
     ) -> None:
         super().__init__(score, preset="fast", **options)
         self.places = {id(level): step / (self.steps - 1) for step, level in enumerate(self.levels[:-1])}
-        weights = [share(u) for u in self.places.values()]
-        passed = [sum(weights[: step + 1]) / sum(weights) for step in range(self.steps)]
-        until = [0, *(round(part * self.steps * self.inner_steps) for part in passed)]
-        self.allocation = [after - before for before, after in itertools.pairwise(until)]
-        self.inner_steps = max(self.allocation)
         self.guide, self.stretch, self.reuse = guide, stretch, reuse
-        self.callbacks.append(_Allocation(self.allocation))
 
     def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
         """With this level's guidance and step."""
@@ -180,14 +170,6 @@ class Scheduled(LanPaint):
         return self.solver.step(state, _Held(moment.prediction.denoised), moment.level, next_level, noise)
 
 
-class _Allocation(Callback):
-    def __init__(self, allocation: list[int]) -> None:
-        self.allocation = allocation
-
-    def on_inner_start(self, sampler: Sampler, moment: Moment) -> Stop | None:
-        return Stop.LEVEL if moment.inner >= self.allocation[moment.step] else None
-
-
 class _Held(Score):
     def __init__(self, denoised: torch.Tensor) -> None:
         self.denoised = denoised
@@ -196,13 +178,25 @@ class _Held(Score):
         return Prediction(x, level, denoised=self.denoised)
 
 
+def _shared(weight: Callable[[float], float]) -> Callable[[int, int], list[int]]:
+    """(steps, inner steps) → inner steps at each level, as many in all, in proportion to a weight of u."""
+
+    def share(steps: int, inner: int) -> list[int]:
+        passed = list(itertools.accumulate(weight(step / (steps - 1)) for step in range(steps)))
+        until = [round(steps * inner * part / passed[-1]) for part in passed]
+        return [after - before for before, after in itertools.pairwise([0, *until])]
+
+    return share
+
+
 def schedules(seeds: int = 3) -> None:
     """Print what settings that change from level to level are worth, mean of three seeds."""
-    cases: dict[str, dict[str, object]] = {
+    cases: dict[str, dict[str, Any]] = {
         "fast": {},
-        "inner steps fewer with less noise": {"share": lambda u: 2 - 2 * u},
-        "inner steps more with less noise": {"share": lambda u: 2 * u},
-        "inner steps most in the middle": {"share": lambda u: math.sin(math.pi * (0.1 + 0.8 * u))},
+        "inner steps at all levels alike": {"share": _shared(lambda u: 1.0)},
+        "inner steps fewer with less noise": {"share": _shared(lambda u: 2 - 2 * u)},
+        "inner steps most in the middle": {"share": _shared(lambda u: math.sin(math.pi * (0.1 + 0.8 * u)))},
+        "inner steps growing with u²": {"share": _shared(lambda u: u**2)},
         "λ from 16 to 0": {"guide": lambda u: 2 - 2 * u},
         "λ from 0 to 16": {"guide": lambda u: 2 * u},
         "η from 3 to 1": {"stretch": lambda u: 1.5 - u},
@@ -215,11 +209,11 @@ def schedules(seeds: int = 3) -> None:
     for name, options in cases.items():
         cells = []
         for target, (steps, inner) in budgets.items():
-            saved = 1 if options.get("reuse") else 0  # spent on another inner step
-            rows = [
-                measure(PROBLEMS[target](), seed, Scheduled, steps=steps, inner_steps=inner + saved, **options)
-                for seed in range(seeds)
-            ]
+            given = {name: value for name, value in options.items() if name != "share"}
+            given["inner_steps"] = options["share"](steps, inner) if "share" in options else inner
+            if options.get("reuse"):  # what is saved goes into another inner step, but where there are none
+                given["inner_steps"] = [number + (number > 0) for number in ramped(steps, inner)]
+            rows = [measure(PROBLEMS[target](), seed, Scheduled, steps=steps, **given) for seed in range(seeds)]
             assert rows[0][1] == steps * (inner + 1)
             cells.append(f"{sum(kl for kl, _ in rows) / seeds:.2g}")
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

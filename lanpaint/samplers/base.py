@@ -151,6 +151,11 @@ class Sampler:
         """Number of outer steps S."""
         return len(self.levels) - 1
 
+    @property
+    def allocation(self) -> list[int]:
+        """Inner steps at each level, S of them: ``inner_steps`` at every one, here."""
+        return [self.inner_steps] * self.steps
+
     def enter(self, x: Tensor, level: NoiseLevel, observation: Observation, noise: NoiseSource) -> Tensor:
         """The state as a level is entered: unchanged here."""
         return x
@@ -171,7 +176,7 @@ class Sampler:
 
         ``last`` is the state after the inner steps of the level before, None at the first.
         """
-        if self.dynamics is None or not self.inner_steps:
+        if self.dynamics is None or not self.allocation[moment.step]:
             return moment
         drift, x = self.drift(moment.level, moment.observation), moment.x
         state = self.dynamics.init(x, drift, noise) if last is None else self.dynamics.carry(last, x, drift, noise)
@@ -287,6 +292,7 @@ class Sampler:
         try:
             stop = self._call("on_run_start", moment)
             solver_state, last = self.solver.init(moment.x, self._asked_steps), None
+            allocation = self.allocation
             for step in self.route():
                 if stop is Stop.RUN:
                     break
@@ -301,7 +307,7 @@ class Sampler:
                 yield moment
                 if stop is None:
                     moment = self.begin(moment, last, noise)
-                while moment.kind == "inner" and moment.inner < self.inner_steps and stop is None:
+                while moment.kind == "inner" and moment.inner < allocation[step] and stop is None:
                     stop = self._call("on_inner_start", moment)
                     if stop is None:
                         moment = self.inner_step(moment, noise)

@@ -6,7 +6,8 @@ the exact conditional at σ = 0. Inner steps + 1 evaluations per step, no gradie
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -20,9 +21,28 @@ from lanpaint.samplers.replace import Replace
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
 
+
+def even(steps: int, inner_steps: int) -> list[int]:
+    """``inner_steps`` at each of the levels."""
+    return [inner_steps] * steps
+
+
+def ramped(steps: int, inner_steps: int) -> list[int]:
+    """As many in all, growing linearly from none at the noisiest level to twice as many at the cleanest.
+
+    Example:
+        >>> ramped(5, 4)
+        [0, 2, 4, 6, 8]
+    """
+    if steps == 1:
+        return even(steps, inner_steps)
+    until = [round(steps * inner_steps * (s * (s + 1)) / ((steps - 1) * steps)) for s in range(steps)]
+    return [after - before for before, after in itertools.pairwise([0, *until])]
+
+
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {"step_size": 0.15, "dynamics": lambda: FastLangevin(15.0), "spacing": "paper"},
-    "fast": {"step_size": 2.0, "dynamics": SecantLangevin, "spacing": "logsnr"},
+    "paper": {"step_size": 0.15, "dynamics": lambda: FastLangevin(15.0), "spacing": "paper", "allocate": even},
+    "fast": {"step_size": 2.0, "dynamics": SecantLangevin, "spacing": "logsnr", "allocate": ramped},
 }
 """Name → settings: the paper's (Appendix A), and those of docs/frontier.md."""
 
@@ -33,9 +53,11 @@ class LanPaint(Replace):
     Args:
         score: The model, as in :class:`Sampler`.
         preset: ``"paper"`` for the paper's settings (Appendix A), or ``"fast"``, which reaches the same in fewer
-            evaluations: levels even in log-SNR, a step that is measured on the way
-            (:class:`~lanpaint.SecantLangevin`) and η = 2. Whatever is given besides takes its place.
-        inner_steps: N ≥ 0, inner steps at each level.
+            evaluations: levels even in log-SNR, inner steps that are the more the less noise there is, a step that is
+            measured on the way (:class:`~lanpaint.SecantLangevin`) and η = 2. Whatever is given besides takes its
+            place.
+        inner_steps: N ≥ 0, inner steps at each level, on average in the fast preset; or a sequence of S numbers, one
+            for each level, the noisiest first.
         guidance: λ > −1: how much the known part answers to the unknown one (Eq. 12).
         step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4). 0.15 in the paper.
         friction: γ in (0, ∞], Γ = γ² A (Eq. 126), for :class:`FastLangevin` in place of the preset's dynamics; 15 in
@@ -55,7 +77,7 @@ class LanPaint(Replace):
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         *,
         preset: str = "paper",
-        inner_steps: int = 5,
+        inner_steps: int | Sequence[int] = 5,
         guidance: float = 8.0,
         step_size: float | None = None,
         friction: float | None = None,
@@ -67,7 +89,9 @@ class LanPaint(Replace):
             raise ValueError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
         chosen = PRESETS[preset]
         step_size = chosen["step_size"] if step_size is None else step_size
-        check_inner(inner_steps, step_size, dynamics)
+        numbers = list(inner_steps) if isinstance(inner_steps, Sequence) else [inner_steps]
+        for number in numbers:
+            check_inner(number, step_size, dynamics)
         if not guidance > -1:
             raise ValueError(f"guidance (λ) must exceed −1, got {guidance}; at −1 nothing holds the known part")
         if dynamics is not None and friction is not None:
@@ -77,12 +101,25 @@ class LanPaint(Replace):
         if not own and all(options.get(name) is None for name in ("spacing", "levels")):
             options["spacing"] = chosen["spacing"]
         super().__init__(score, **options)
-        self.inner_steps, self.step_size = inner_steps, step_size
+        if not isinstance(inner_steps, Sequence):
+            numbers = chosen["allocate"](self.steps, inner_steps)
+        elif len(numbers) != self.steps:
+            raise ValueError(
+                f"inner_steps must be a number, or one for each of {self.steps} levels; got {len(numbers)}"
+            )
+        self._allocation = numbers
+        self.inner_steps = max(numbers) if isinstance(inner_steps, Sequence) else inner_steps
+        self.step_size = step_size
         self.guidance, self.expected_noise = guidance, expected_noise
         if friction is not None:
             dynamics = FastLangevin(friction)
         self.dynamics = chosen["dynamics"]() if dynamics is None else dynamics
         self.field(Observation.none((1,)))  # its own checks, now rather than in mid-run
+
+    @property
+    def allocation(self) -> list[int]:
+        """Inner steps at each level, S of them."""
+        return list(self._allocation)
 
     @property
     def remedy(self) -> str:  # type: ignore[override]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import lanpaint as lp
-from toy_models import Gaussian, GaussianMixture
+from toy_models import Gaussian, GaussianMixture, gauss2
 from toy_models.problems import PROBLEMS, gaussian_kl, histogram_kl
 
 
@@ -74,3 +74,47 @@ def test_fast_does_not_diverge_where_the_law_is_flat_and_then_steep():
     target, known = GaussianMixture(means, 0.01**2), torch.tensor([False, True])
     kl, _ = _kl(target, known, lambda s: histogram_kl(s, target), 1000, preset="fast", steps=20, inner_steps=5)
     assert kl < 5
+
+
+def test_inner_steps_of_the_fast_preset_grow_as_the_noise_falls():
+    """As many in all; at level s of S in proportion to s, to rounding."""
+    for steps, inner in ((20, 5), (7, 3), (2, 4), (1, 4), (5, 0)):
+        fast = lp.LanPaint(Gaussian([0.0], [[1.0]]), preset="fast", steps=steps, inner_steps=inner).allocation
+        assert sum(fast) == steps * inner
+        assert all(abs(n - 2 * inner * s / max(1, steps - 1)) <= 1 for s, n in enumerate(fast)) or steps == 1
+        assert fast == sorted(fast)
+        assert lp.LanPaint(Gaussian([0.0], [[1.0]]), steps=steps, inner_steps=inner).allocation == [inner] * steps
+
+
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_inner_steps_may_be_given_for_each_level(preset):
+    target = gauss2().target
+    score = lp.CountedScore(target)
+    sampler = lp.LanPaint(score, preset=preset, steps=4, inner_steps=(0, 3, 0, 2), progress=False)
+    observation = lp.Observation(torch.ones(3, 2), torch.tensor([False, True]))
+    kinds = [m.kind for m in sampler.iterate(observation, generator=torch.Generator().manual_seed(0))]
+    level = ["start", "outer"]
+    assert kinds == [*level, "start", *["inner"] * 3, "outer", *level, "start", *["inner"] * 2, "outer"]
+    assert score.evaluations == 4 + 5
+    for wrong, told in (
+        ([1, 2], "one for each of 4 levels; got 2"),
+        ([1, 2, 3, -1], "at least 0, got -1"),
+        ([], "got 0"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            lp.LanPaint(target, preset=preset, steps=4, inner_steps=wrong)
+
+
+def test_alike_at_every_level_is_what_one_number_means_in_the_paper_preset():
+    observation = lp.Observation(torch.ones(5, 2), torch.tensor([False, True]))
+    one, many = (
+        lp.LanPaint(gauss2().target, steps=3, inner_steps=n)(observation, generator=torch.Generator().manual_seed(1))
+        for n in (2, [2, 2, 2])
+    )
+    assert torch.equal(one, many)
+
+
+def test_the_progress_bar_of_a_ramp_counts_every_evaluation(capsys):
+    sampler = lp.LanPaint(gauss2().target, preset="fast", steps=4, inner_steps=3, progress=True)
+    sampler(lp.Observation(torch.ones(5, 2), torch.tensor([False, True])))
+    assert "/16" in capsys.readouterr().err
