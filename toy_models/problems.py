@@ -124,7 +124,10 @@ def _gaussian(name: str, cov: Tensor, known: list[int]) -> Problem:
 
 
 def _planar(name: str, means: Tensor, deviation: float) -> Problem:
-    target = GaussianMixture(means, deviation**2)
+    return _mixture(name, GaussianMixture(means, deviation**2))
+
+
+def _mixture(name: str, target: GaussianMixture) -> Problem:
     return Problem(
         name,
         target,
@@ -214,6 +217,30 @@ def moons() -> Problem:
     return _planar("moons", torch.cat([upper, -upper]), 0.08)
 
 
+def equicorrelated(dim: int = 10, correlation: float = 0.7) -> Problem:
+    """Unit Gaussians that are all correlated alike, the first half known."""
+    cov = torch.full((dim, dim), correlation, dtype=torch.float64).fill_diagonal_(1.0)
+    return _gaussian("equicorrelated", cov, list(range(dim // 2)))
+
+
+def cross() -> Problem:
+    """Two lines of 60 Gaussians each that cross at right angles, of standard deviation 0.06."""
+    along = torch.linspace(-1.9, 1.9, 60, dtype=torch.float64)
+    return _planar("cross", torch.cat([torch.stack([along, along], 1), torch.stack([along, -along], 1)]) / 2**0.5, 0.06)
+
+
+def spiral() -> Problem:
+    """A spiral of two turns of 200 Gaussians, of standard deviation 0.06."""
+    turn = 4 * math.pi * torch.linspace(0.05, 1, 200, dtype=torch.float64).sqrt()
+    return _planar("spiral", torch.stack([turn.cos(), turn.sin()], 1) * (turn / (4 * math.pi) * 2)[:, None], 0.06)
+
+
+def uneven() -> Problem:
+    """Three Gaussians of different widths and weights."""
+    means = [[-1.2, -0.8], [1.0, -0.6], [0.3, 1.4]]
+    return _mixture("uneven", GaussianMixture(means, [0.25, 0.01, 0.04], [0.6, 0.3, 0.1]))
+
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "gaussian": gauss2,
     "star": star500,
@@ -226,5 +253,9 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "ring": ring,
     "grid": grid,
     "moons": moons,
+    "equicorrelated": equicorrelated,
+    "cross": cross,
+    "spiral": spiral,
+    "uneven": uneven,
 }
 """Name → problem, as the command line and result files spell them."""

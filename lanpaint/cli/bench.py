@@ -12,6 +12,7 @@ import typer
 
 from lanpaint.cli.options import Quiet, quiet_libraries
 from lanpaint.names import DYNAMICS, SOLVERS
+from toy_models.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from lanpaint.bench import Result, Section
@@ -26,9 +27,8 @@ def bench(
     target: Annotated[
         str,
         typer.Argument(
-            help="gaussian (gauss2), star (star500), star-line, ar1, tight, scales, stiff8, stiff24, ring, grid or "
-            "moons; MODEL:MASK such as digits:box; module:function for a problem of your own; several separated by "
-            "commas; or a YAML file of grids."
+            help=f"{', '.join(PROBLEMS)}; MODEL:MASK such as digits:box; module:function for a problem of your own; "
+            "several separated by commas; or a YAML file of grids."
         ),
     ],
     method: Annotated[
