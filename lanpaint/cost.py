@@ -1,8 +1,15 @@
-"""What an inner step costs beside the network: time and memory of every dynamics, on a state of latent video size.
+"""What the method costs beside the network: a step of every dynamics, and a sampler inside a pipeline.
 
-``python -m lanpaint.cost`` prints the table of docs/benchmarks.md. The unit of time is one elementwise product of two
+``python -m lanpaint.cost`` prints the tables of docs/benchmarks.md, with ``--bridge`` the second alone.
+
+Dynamics: time and memory of a step on a state of latent video size. The unit of time is one elementwise product of two
 tensors of the state's size into a third, timed in between and like the dynamics on memory that the caches do not hold.
 Evaluations of the score and random numbers are left out: both are handed over ready-made.
+
+Pipeline: LanPaint in a Stable Diffusion pipeline whose U-Net has random weights. Time is that of a whole run, from
+prompt embeddings to latents, over the time that the network's forward took within it, and the same of the untouched
+pipeline with as many steps as there were calls; it is the process's own on one thread, so that other jobs do not count.
+Memory is what is alive at the peak beside the network's own, above the untouched pipeline's, in units of the latents.
 """
 
 from __future__ import annotations
@@ -13,15 +20,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from lanpaint.adapters.bridge import bridged
 from lanpaint.drift import Drift
 from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, Preconditioned, Underdamped
+from lanpaint.memory import PeakMemory
+from lanpaint.observation import Observation
+from lanpaint.samplers import LanPaint
 
 SHAPE = (4, 16, 128, 128)
 CASES: dict[str, Callable[[], Dynamics]] = {
@@ -38,32 +49,6 @@ CASES: dict[str, Callable[[], Dynamics]] = {
         FastLangevin(), torch.linspace(0.5, 1.5, SHAPE[-1])
     ),
 }
-
-
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of tensors that are made inside and still alive; ``peak`` is the most there were."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.peak = 0
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """One operator."""
-        out = function(*args, **(kwargs or {}))
-        given = {id_of(a) for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor)}
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor) and id_of(tensor) not in given:
-                storage = tensor.untyped_storage()
-                self.alive[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
-        self.alive = {key: value for key, value in self.alive.items() if not value[0].expired()}
-        self.peak = max(self.peak, sum(size for _, size in self.alive.values()))
-        return out
-
-
-def id_of(tensor: Tensor) -> int:
-    """A number for the memory behind a tensor."""
-    return int(tensor.untyped_storage()._cdata)
 
 
 def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
@@ -101,16 +86,140 @@ def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
     return statistics.median(ratios), memory.peak / (pool[0].numel() * 4)
 
 
+class Forward:
+    """Times the forward of a network while it is entered."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network, self.seconds, self.calls = network, 0.0, 0
+
+    def __enter__(self) -> Forward:
+        self._hooks = [
+            self.network.register_forward_pre_hook(self._start),
+            self.network.register_forward_hook(self._stop),
+        ]
+        return self
+
+    def _start(self, *_: Any) -> None:
+        self._began = time.process_time()
+
+    def _stop(self, *_: Any) -> None:
+        self.seconds += time.process_time() - self._began
+        self.calls += 1
+
+    def __exit__(self, *_: Any) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+
+def small_pipeline(width: int = 64, side: int = 32) -> tuple[Any, dict[str, Any]]:
+    """A Stable Diffusion pipeline with random weights, and what it is called with: guidance, latents of ``side``²."""
+    from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=side, block_out_channels=(width, 2 * width), layers_per_block=1, cross_attention_dim=32,
+        attention_head_dim=8, norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    )  # fmt: skip
+    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+                        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4)  # fmt: skip
+    pipe: Any = StableDiffusionPipeline(
+        vae, None, None, unet, DPMSolverMultistepScheduler(steps_offset=1), None, None, requires_safety_checker=False
+    )
+    pipe.unet.eval()
+    pipe.set_progress_bar_config(disable=True)
+    prompt = {"prompt_embeds": torch.randn(1, 8, 32), "negative_prompt_embeds": torch.randn(1, 8, 32)}
+    size = {"height": 2 * side, "width": 2 * side}
+    return pipe, {**prompt, **size, "guidance_scale": 5.0, "output_type": "latent"}
+
+
+def _observation(side: int) -> Observation:
+    known = torch.zeros(1, 1, side, side, dtype=torch.bool)
+    known[..., side // 4 : side // 2, side // 4 : side // 2] = True
+    return Observation(torch.zeros(1, 4, side, side), known)
+
+
+@dataclass(frozen=True)
+class BridgeTime:
+    """Time of runs.
+
+    Attributes:
+        forward: Milliseconds of a call of the network.
+        calls: Calls in a run.
+        ratio: Time of the run over that of its calls.
+        untouched: The same of the pipeline without a sampler in it.
+    """
+
+    forward: float
+    calls: int
+    ratio: float
+    untouched: float
+
+
+def bridge_time(steps: int = 10, inner_steps: int = 5, repeats: int = 3, width: int = 64) -> BridgeTime:
+    """Medians over ``repeats`` runs, after one that finds nothing planned and no caches warm."""
+    pipe, call = small_pipeline(width)
+    observation = _observation(call["height"] // 2)
+
+    def run(steps: int, seed: int) -> tuple[Forward, float]:
+        with Forward(pipe.unet) as forward:
+            start = time.process_time()
+            pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(seed), **call)
+            return forward, (time.process_time() - start) / forward.seconds
+
+    runs, untouched = [], []
+    for repeat in range(repeats + 1):
+        with bridged(pipe, partial(LanPaint, inner_steps=inner_steps), observation):
+            runs.append(run(steps, repeat))
+        calls = runs[-1][0].calls
+        untouched.append(run(calls, repeat)[1])
+    forwards = [1000 * forward.seconds / calls for forward, _ in runs[1:]]
+    ratios = [ratio for _, ratio in runs[1:]]
+    return BridgeTime(statistics.median(forwards), calls, statistics.median(ratios), statistics.median(untouched[1:]))
+
+
+def bridge_memory(steps: int = 4, inner_steps: int = 5, side: int = 32) -> float:
+    """Peak of what lives beside the network's own, above the untouched pipeline's, in latents of float32."""
+    pipe, call = small_pipeline(8, side)
+    pipe.unet.forward = lambda x, *_, **__: (torch.zeros_like(x),)  # whose own memory is none of ours
+
+    def peak() -> int:
+        with PeakMemory() as memory:
+            pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(0), **call)
+        return memory.peak
+
+    untouched = peak()
+    with bridged(pipe, partial(LanPaint, inner_steps=inner_steps), _observation(side)):
+        painted = peak()
+    return (painted - untouched) / (4 * 4 * side**2)
+
+
+def print_bridge() -> None:
+    """Print the table of a sampler inside a pipeline."""
+    took = bridge_time()
+    print(
+        "| U-Net forward | network calls | run / its network calls | untouched pipeline | extra memory, in latents |\n"
+        "|---|---|---|---|---|"
+    )
+    numbers = f"{took.forward:.0f} ms | {took.calls} | {took.ratio:.3f} | {took.untouched:.3f}"
+    print(f"| {numbers} | {bridge_memory(side=64):.1f} |", flush=True)
+
+
 def main() -> None:
-    """Print the table, in a process whose allocator keeps its pages: to hand them back costs more than to add."""
+    """Print the tables, in a process whose allocator keeps its pages: to hand them back costs more than to add."""
     limits = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
     if sys.platform == "linux" and not limits.items() <= os.environ.items():
-        os.execve(sys.executable, [sys.executable, "-m", "lanpaint.cost"], {**os.environ, **limits})
+        os.execve(sys.executable, [sys.executable, "-m", "lanpaint.cost", *sys.argv[1:]], {**os.environ, **limits})
     torch.set_num_threads(1)
+    if "--bridge" in sys.argv[1:]:
+        print_bridge()
+        return
     print("| dynamics | time of a step, in products | extra memory, in states |\n|---|---|---|", flush=True)
     for name, make in CASES.items():
         duration, memory = measure(make())
         print(f"| {name} | {duration:.1f} | {memory:.1f} |", flush=True)
+    print()
+    print_bridge()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,9 @@ from lanpaint.samplers import LanPaint
 
 # The picture of a ControlNet, which some pipelines call ``image``.
 _CONTROL = "control_image"
+# Options by which, and pipelines that, rescale a guided output by the length of all of it, or of a token.
+_MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
+_RENORMALISED = ("QwenImage",)
 # What the bridge gives to a sampler, and no caller.
 _FROM_BRIDGE = {"self", "score", "steps", "solver", "levels", "schedule", "spacing", "progress"}
 
@@ -76,6 +79,7 @@ class Inpainter:
         pad: Sequence[int] = (0, 0, 0, 0),
         feather: int = 0,
         steps: int | None = None,
+        known_guidance_scale: float | None = None,
         **arguments: Any,
     ) -> Any:
         """Inpaint.
@@ -92,6 +96,9 @@ class Inpainter:
             feather: Width in pixels of a seam on the known side in which the known picture fades into the painted one.
                 At 0 every known pixel is kept exactly; with a seam all those that are not in it.
             steps: Outer steps, the pipeline's ``num_inference_steps``.
+            known_guidance_scale: Weight of classifier-free guidance for the known part's score, as the pipeline counts
+                its own. Left out, the two are the same (the image first); 0 puts the prompt first: see
+                :mod:`lanpaint.adapters.guidance`.
             **arguments: Whatever else the pipeline takes (``prompt``, ``generator``, ``num_images_per_prompt``,
                 ``output_type``, …), and options of the sampler (``inner_steps``, ``guidance``, …).
                 ``callback_on_step_end`` is called once per outer step; it may not change the latents. The picture of a
@@ -111,13 +118,15 @@ class Inpainter:
         if image is not None:
             pictures, known = self._read(image, mask, pad)
             self._check_size(pictures, given)
-            weight = _weight(known, feather)
+            weight = seam_weight(known, feather)
             known_part = functools.partial(self.layout.observation, pictures, known)
         elif mask is not None or any(pad):
             raise ValueError("a mask or pad needs an image; leave them out to sample without one")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part) as self.bridge:
             self._count_outer_steps(given, self.bridge)
+            if known_guidance_scale is not None:
+                self._guide_known(given, self.bridge, known_guidance_scale)
             output = self.pipe(**given)
         if image is None or given.get("output_type") == "latent":
             return output
@@ -143,6 +152,20 @@ class Inpainter:
             given.setdefault("use_resolution_binning", False)
         return given
 
+    def _guide_known(self, given: dict[str, Any], bridge: Bridge, known_scale: float) -> None:
+        """Have the pipeline guide the known part with a weight of its own."""
+        name, parameters = type(self.pipe).__name__, inspect.signature(self.pipe.__call__).parameters
+        weight = next((weight for weight in ("true_cfg_scale", "guidance_scale") if weight in parameters), None)
+        if weight is None:
+            raise ValueError(f"{name} has no classifier-free guidance; leave known_guidance_scale out")
+        mixing = [option for option in _MIXING if given.get(option)]
+        if name.startswith(_RENORMALISED) or mixing:
+            raise ValueError(
+                f"{name} rescales what it has guided ({', '.join(mixing) or 'by the length of its tokens'}), so known "
+                "and unknown part cannot be told apart; use a network adapter (lanpaint.adapters.networks)"
+            )
+        given[weight] = bridge.guidance(given.get(weight, parameters[weight].default), known_scale)
+
     # Pictures
 
     def _read(self, image: Any, mask: Any, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -158,6 +181,13 @@ class Inpainter:
         if known.shape[-2:] != pictures.shape[-2:]:
             (height, width), size = pictures.shape[-2:], known.shape[-2:]
             raise ValueError(f"the mask is {size[1]}×{size[0]} and the image {width}×{height}; give one of its size")
+        if len(known) not in (1, len(pictures)):
+            raise ValueError(f"got {len(known)} masks for {len(pictures)} images; give one for all, or one per image")
+        if known.ndim == 5 and known.shape[2] not in (1, pictures.shape[2]):
+            raise ValueError(
+                f"the mask has {known.shape[2]} frames and the video {pictures.shape[2]}; give one for all, or one per "
+                "frame"
+            )
         known = known.expand(pictures[:, :1].shape).clone()
         if any(pad):
             pictures, known = _padded(pictures, known, pad)
@@ -167,17 +197,11 @@ class Inpainter:
 
     def _check_size(self, pictures: Tensor, given: dict[str, Any]) -> None:
         height, width = pictures.shape[-2:]
-        fixed, multiple = self.layout.size, self.layout.multiple
-        name = type(self.pipe).__name__
-        if fixed is not None and (height, width) != fixed:
+        name, nearest = type(self.pipe).__name__, self.layout.nearest(height, width)
+        if nearest != (height, width):
             raise ValueError(
-                f"the image is {width}×{height} and {name} takes {fixed[1]}×{fixed[0]}: resize or crop image and mask"
-            )
-        if height % multiple or width % multiple:
-            nearest = [max(multiple, round(n / multiple) * multiple) for n in (width, height)]
-            raise ValueError(
-                f"the image is {width}×{height} and {name} takes multiples of {multiple}, nearest "
-                f"{nearest[0]}×{nearest[1]}: resize or crop image and mask, or pad"
+                f"the image is {width}×{height} and {name} takes {self.layout.sizes}, nearest "
+                f"{nearest[1]}×{nearest[0]}: resize or crop image and mask, or pad"
             )
         sizes = {"height": height, "width": width}
         if self.layout.is_video:
@@ -326,7 +350,7 @@ def _padded(pictures: Tensor, known: Tensor, pad: Sequence[int]) -> tuple[Tensor
     return flat.reshape(*pictures.shape[:-2], *flat.shape[-2:]), F.pad(known, (left, right, top, bottom), value=False)
 
 
-def _weight(known: Tensor, feather: int) -> Tensor:
+def seam_weight(known: Tensor, feather: int) -> Tensor:
     """How much of the known picture stays: 1, 0 where it is unknown, and a ramp over ``feather`` pixels beside that."""
     if isinstance(feather, bool) or not isinstance(feather, int) or feather < 0:
         raise ValueError(f"feather must be a whole number of pixels of at least 0, got {feather!r}")

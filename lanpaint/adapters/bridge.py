@@ -24,6 +24,7 @@ import copy
 import functools
 import inspect
 import math
+import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,9 +32,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.adapters.guidance import RegionalScale
 from lanpaint.adapters.schedulers import (
     DiffusersSolver,
     SchedulerState,
+    fingerprint,
     level_of,
     prediction_of,
     same_noise,
@@ -77,6 +80,11 @@ class _Planned:
     own: NoiseLevel
     time: float
     index: int | None
+
+
+# Plans that were made in this process, by all that they depend on: ten thousand pictures need one.
+_PLANS: dict[bytes, tuple[list[_Planned], bool]] = {}
+_MOST_PLANS = 64
 
 
 class _Evaluation(Prediction):
@@ -187,6 +195,7 @@ class _Run:
         self.outer_steps = 0
         self.done: Tensor | None = None
         self.handed: Tensor  # the latents that the pipeline holds
+        self.known: Tensor  # where what is known lies in them
         self._worker: Any = None
         self._asked = 0
         self._answer: Callable[[Tensor, NoiseLevel], Prediction] | None = None
@@ -225,23 +234,45 @@ class _Run:
     def _dry_run(self, nothing_known: bool) -> tuple[list[_Planned], bool]:
         """The evaluations that the sampler asks for, and whether the first is at the very state it started from."""
         kinds = [type(part) for part in (self.sampler, self.sampler.dynamics, self.sampler.solver) if part is not None]
+        ours = all(kind.__module__.startswith("lanpaint.") for kind in kinds)  # these ask the same for any data
+        key = self._settings(nothing_known) if ours else None
+        if key is not None and key in _PLANS:
+            return _PLANS[key]
         callbacks, self.sampler.callbacks = self.sampler.callbacks, []
         try:
             asked = others = self._asked_levels(nothing_known, seed=0)
-            if not all(kind.__module__.startswith("lanpaint.") for kind in kinds):  # ours ask the same for any data
+            if not ours:
                 others = self._asked_levels(nothing_known, seed=1)
         finally:
             self.sampler.callbacks, self._answer = callbacks, None
         name = type(self.sampler).__name__
-        if [repr(level) for level, _ in asked] != [repr(level) for level, _ in others]:
+        if others is not asked and [repr(level) for level, _ in asked] != [repr(level) for level, _ in others]:
             raise ValueError(
                 f"how often {name} evaluates its model depends on the data ({len(asked)} or {len(others)} times "
                 "in two trials), but a pipeline's evaluations are planned beforehand; fix their number"
             )
         if not asked:
             raise ValueError(f"{name} never evaluates its model; there is nothing for the pipeline to do")
-        places = {id(level): self._place(level) for level, _ in asked}  # few levels, asked for again and again
-        return [places[id(level)] for level, _ in asked], asked[0][1]
+        levels = {id(level): level for level, _ in asked}  # few, asked for again and again
+        places = {number: self._place(level) for number, level in levels.items()}
+        plan = [places[id(level)] for level, _ in asked], asked[0][1]
+        if key is not None:
+            _PLANS[key] = plan
+            while len(_PLANS) > _MOST_PLANS:
+                _PLANS.pop(next(iter(_PLANS)))
+        return plan
+
+    def _settings(self, nothing_known: bool) -> bytes | None:
+        """All that the plan of a sampler of ours depends on; None where that cannot be written down."""
+        sampler = self.sampler
+        if type(sampler.solver) is not _PipelineSolver:
+            return None
+        own = {name: part for name, part in vars(sampler).items() if name not in ("score", "solver", "callbacks")}
+        own["levels"] = [(float(level.alpha), float(level.sigma)) for level in sampler.levels]
+        try:
+            return pickle.dumps((type(sampler), own, nothing_known, fingerprint(self.scheduler)))
+        except Exception:  # something that cannot be pickled: it is planned anew each time
+            return None
 
     def _asked_levels(self, nothing_known: bool, seed: int) -> list[tuple[NoiseLevel, bool]]:
         asked: list[tuple[NoiseLevel, bool]] = []
@@ -270,12 +301,15 @@ class _Run:
         return _Planned(level, own, time, None)
 
     def _nearest(self, angle: float) -> int:
-        return min(range(len(self._angles)), key=lambda index: abs(self._angles[index] - angle))
+        distances = [abs(own - angle) for own in self._angles]
+        return distances.index(min(distances))
 
     def times(self) -> tuple[Tensor, list[int]]:
         """The times to show to the pipeline, and for each the place of its level among the scheduler's own."""
         own = self.scheduler.timesteps
-        places = [self._nearest(_angle(planned.own)) for planned in self.plan]
+        nearest = functools.cache(lambda number: self._nearest(_angle(different[number].own)))
+        different = {id(planned): planned for planned in self.plan}  # few, asked for again and again
+        places = [nearest(id(planned)) for planned in self.plan]
         if all(planned.index is not None for planned in self.plan):
             return own[places], places
         dtype = own.dtype if own.is_floating_point() else torch.float32
@@ -292,7 +326,7 @@ class _Run:
         """Start the sampler at the pipeline's first latents; returns those of its first evaluation."""
         state = latents if latents.dtype == torch.float64 else latents.float()
         observation = _fit(known(latents) if callable(known) else known, state)
-        self.dtype = latents.dtype
+        self.dtype, self.known = latents.dtype, observation.known.expand(observation.shape)
         self._worker = _greenlet().greenlet(lambda: self.sampler(observation, start=state, noise=noise))
         return self.resume()
 
@@ -411,8 +445,20 @@ def _fit(observation: Observation | None, latents: Tensor) -> Observation:
         )
     repeats = len(latents) // len(observation.values)
     values = observation.values.to(latents).repeat_interleave(repeats, 0)
-    known = observation.known.to(latents.device).expand_as(observation.values).repeat_interleave(repeats, 0)
-    return Observation(values, known, observation.noise)
+    known = observation.known.expand_as(observation.values).repeat_interleave(repeats, 0)
+    return Observation(values, _compact(known).to(latents.device), observation.noise)
+
+
+def _compact(mask: Tensor) -> Tensor:
+    """A mask with one entry in place of a dimension along which it does not vary: channels, above all.
+
+    What a dynamics computes for known and unknown part takes the shape of the mask.
+    """
+    for dimension in range(mask.ndim):
+        one = mask.narrow(dimension, 0, 1)
+        if torch.equal(one.expand_as(mask), mask):
+            mask = one
+    return mask
 
 
 class Bridge:
@@ -437,11 +483,13 @@ class Bridge:
         DiffusersSolver(scheduler)  # refuses what cannot be one
         self._pipe, self._factory, self._known, self._noise = pipe, factory, known, noise
         self._scheduler = scheduler
+        self._signature = inspect.signature(type(scheduler).step)
         self._nothing_known = known is None or (isinstance(known, Observation) and not bool(known.known.any()))
         self._run: _Run | None = None
         self._first: tuple[Tensor, NoiseSource] | None = None
         self._tick: Callable[[int], Any] | None = None
         self._sights = False
+        self._regional: RegionalScale | None = None
         self.planned = self.evaluations = 0
 
     @property
@@ -451,6 +499,15 @@ class Bridge:
     @property
     def outer_steps(self) -> int:  # noqa: D102
         return 0 if self._run is None else self._run.outer_steps
+
+    def guidance(self, scale: float, known_scale: float) -> RegionalScale:
+        """A weight of classifier-free guidance to call the pipeline with: ``known_scale`` on what is known.
+
+        Raises:
+            ValueError: For a weight that is no number; in the call, from a pipeline whose guidance it does not reach.
+        """
+        self._regional = RegionalScale(scale, known_scale)
+        return self._regional
 
     def stand_in(self) -> Any:
         """A scheduler of the same class, with the same attributes and signatures, whose steps come here."""
@@ -501,6 +558,8 @@ class Bridge:
             (latents, noise), self._first = self._first, None
             latents.copy_(self._run.start(latents, self._known, noise))
             self._run.handed = latents
+            if self._regional is not None:
+                self._regional.hold(self._run.known)
 
     def scale_model_input(self, stand_in: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Scale the network's input as the scheduler would at the level of the evaluation."""
@@ -511,7 +570,7 @@ class Bridge:
         """Take the network's output to the sampler; returns what it wants to be evaluated next."""
         if self._run is None:
             raise RuntimeError(f"{type(self._pipe).__name__} steps its scheduler without set_timesteps")
-        options = inspect.signature(type(self._scheduler).step).bind(stand_in, *args, **kwargs).arguments
+        options = self._signature.bind(stand_in, *args, **kwargs).arguments
         _, output, time, sample = (options.pop(name) for name in list(options)[:4])
         return_dict = options.pop("return_dict", True)
         latents = self._next_latents(self._run, output, time, sample, options)
@@ -533,6 +592,12 @@ class Bridge:
         if self._tick is not None:
             self._tick(1)
         run.step_options = options
+        if self._regional is not None and not self._regional.was_used():
+            raise ValueError(
+                f"{name} does not guide this evaluation where another weight can be given to the known part: it needs "
+                "classifier-free guidance that is on in all steps (a scale that is large enough, a negative prompt for "
+                "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
+            )
         if not run.begun:
             noise = self._noise or apart_from(options.get("generator"), self._pipe)
             run.start(sample, self._known, noise)
@@ -616,6 +681,9 @@ def bridged(
 
     The pipeline is the same object afterwards, whatever happens in the block. ``callback_on_step_end`` is called after
     each evaluation; :class:`~lanpaint.Inpainter` does all that goes with images and masks.
+
+    The known part takes another weight of classifier-free guidance when the pipeline is called with
+    ``guidance_scale=bridge.guidance(7.5, 0.0)``; see :mod:`lanpaint.adapters.guidance`.
 
     Args:
         pipe: Any text-to-image or text-to-video pipeline, or an unconditional one, that samples by its ``scheduler``.

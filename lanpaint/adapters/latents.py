@@ -10,6 +10,7 @@ Shapes here are (n, channels, [frames,] height, width), ``[frames]`` for video a
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,8 @@ CellRule = Callable[[Tensor, tuple[int, ...]], Tensor]
 
 # Video pipelines whose latents have their frames before their channels.
 _FRAMES_FIRST = ("CogVideoX", "ConsisID")
+# Pipelines that stretch every size to one area.
+_ONE_AREA = ("HiDreamImage",)
 
 
 def wholly_known(known: Tensor, cells: tuple[int, ...]) -> Tensor:
@@ -101,6 +104,37 @@ class LatentLayout:
         patch = getattr(getattr(network, "config", None), "patch_size", None) or 1
         patch = patch[-1] if isinstance(patch, (tuple, list)) else patch
         return self.factor * (max(patch, 2) if self._takes_size() else patch)
+
+    @property
+    def sizes(self) -> str:
+        """The sizes that the pipeline takes, in words."""
+        if self.size is not None:
+            return f"{self.size[1]}×{self.size[0]}"
+        area = f"{self._area} pixels in all, in " if self._area else ""
+        return f"{area}multiples of {self.multiple}"
+
+    def nearest(self, height: int, width: int) -> tuple[int, int]:
+        """The nearest (height, width) that the pipeline takes; the same ones if it takes them."""
+        if self.size is not None:
+            return self.size
+        sides = height, width
+        if self._area:  # as the pipeline has it, until it has no more to change
+            for _ in range(100):
+                scale = math.sqrt(self._area / (sides[0] * sides[1]))
+                high, wide = (int(side * scale // self.multiple * self.multiple) for side in sides)
+                if (high, wide) == sides or not (high and wide):
+                    break
+                sides = high, wide
+        multiple = self.multiple
+        height, width = (max(multiple, round(side / multiple) * multiple) for side in sides)
+        return height, width
+
+    @property
+    def _area(self) -> int | None:
+        """Pixels of every picture, for a pipeline that has but one number of them."""
+        if not type(self.pipe).__name__.startswith(_ONE_AREA):
+            return None
+        return int(self.pipe.default_sample_size * self.pipe.vae_scale_factor) ** 2
 
     @property
     def group(self) -> int:

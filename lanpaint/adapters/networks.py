@@ -2,14 +2,15 @@
 
 The prompt is encoded once, by the pipeline's own ``encode_prompt``. Latents are in the pipeline's own layout, as in
 :mod:`lanpaint.adapters.bridge`, and so is the score: one sampler gives the same latents through either. Here x has a
-gradient, and what a pipeline does beside its network and guidance (ControlNet, IP-Adapter, …) is left out.
+gradient, and what a pipeline does beside its network, its guidance and a ControlNet (IP-Adapter, …) is left out.
 """
 
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +20,8 @@ from lanpaint.adapters.schedulers import view_of
 from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
 
-Conditioning = dict[str, Tensor]
+Part = Tensor | list[Tensor]  # one row per prompt; a list where they differ in length
+Conditioning = dict[str, Part]
 Clock = Callable[[Tensor], Tensor]
 
 
@@ -34,6 +36,8 @@ class Request:
         width: In pixels.
         scale: Weight w of classifier-free guidance as diffusers counts it; None for none.
         embedded: Guidance that the network is told as a number (Flux); None where it is not.
+        control: Picture of a ControlNet.
+        strength: Weight of the ControlNet.
     """
 
     pipe: Any
@@ -42,6 +46,8 @@ class Request:
     width: int
     scale: float | None
     embedded: float | None
+    control: Any = None
+    strength: float = 1.0
 
     def encode(self, **more: Any) -> tuple[Any, ...]:
         """What the pipeline's ``encode_prompt`` returns."""
@@ -56,8 +62,7 @@ class Request:
         """For pipelines that encode the negative prompt in a call of its own: that, and the prompt."""
         negative = {name.removeprefix("negative_"): value for name, value in self.prompt.items() if "negative_" in name}
         positive = {name: value for name, value in self.prompt.items() if "negative_" not in name}
-        own = Request(self.pipe, positive, self.height, self.width, self.scale, self.embedded)
-        other = Request(self.pipe, negative, self.height, self.width, self.scale, self.embedded)
+        own, other = replace(self, prompt=positive), replace(self, prompt=negative)
         return (other.encode() if self.scale is not None else ()), own.encode()
 
     def branches(self, conditional: Conditioning, unconditional: Conditioning) -> list[Conditioning]:
@@ -65,24 +70,26 @@ class Request:
         return [conditional] if self.scale is None else [unconditional, conditional]
 
 
-class Family:
+class Family(ABC):
     """How the network of a family is called. One class a family, with the two methods that differ.
 
     Attributes:
         together: Whether the pipeline evaluates both branches of guidance in one batch.
         scale_name: What the pipeline calls its weight of classifier-free guidance.
+        neutral_scale: The weight at which, and below which, it does not guide.
     """
 
     together = True
     scale_name = "guidance_scale"
+    neutral_scale = 1.0
 
+    @abstractmethod
     def condition(self, request: Request) -> list[Conditioning]:
         """The branches: tensors of one row per prompt, or without a batch."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
         """The network's output at x, (B, …), and the pipeline's time, (B,)."""
-        raise NotImplementedError
 
     def guide(self, unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
         """Classifier-free guidance."""
@@ -96,6 +103,26 @@ class _StableDiffusion(Family):
 
     def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
         return request.pipe.unet(x, time, **given, return_dict=False)[0]
+
+
+class _ControlNet(_StableDiffusion):
+    def condition(self, request: Request) -> list[Conditioning]:
+        pipe, network = request.pipe, request.pipe.controlnet
+        if request.control is None or not hasattr(network, "config"):
+            what = "one ControlNet" if request.control is not None else "control_image, the ControlNet's picture"
+            raise ValueError(f"{type(pipe).__name__} needs {what}, or lanpaint.Inpainter")
+        size = {"width": request.width, "height": request.height}
+        image = pipe.prepare_image(request.control, **size, batch_size=1, num_images_per_prompt=1,
+                                   device=pipe._execution_device, dtype=network.dtype)  # fmt: skip
+        return [{**branch, "control": image} for branch in super().condition(request)]
+
+    def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
+        text, image = given["encoder_hidden_states"], given["control"]
+        options: dict[str, Any] = {"encoder_hidden_states": text, "return_dict": False}
+        controlled = {"controlnet_cond": image, "conditioning_scale": request.strength}
+        down, middle = request.pipe.controlnet(x, time, **options, **controlled)
+        added = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        return request.pipe.unet(x, time, **options, **added)[0]
 
 
 class _SDXL(Family):
@@ -191,6 +218,72 @@ class _Wan(Family):
         return network(hidden_states=x, timestep=time, **given, return_dict=False)[0]
 
 
+class _LTX(_PixArt):
+    frame_rate = 25  # the pipeline's default
+
+    def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
+        pipe = request.pipe
+        temporal, spatial = pipe.vae_temporal_compression_ratio, pipe.vae_spatial_compression_ratio
+        height, width = request.height // spatial, request.width // spatial
+        patch = pipe.transformer_temporal_patch_size * pipe.transformer_spatial_patch_size**2
+        layout = {"num_frames": x.shape[1] * patch // (height * width), "height": height, "width": width}
+        scale = (temporal / self.frame_rate, spatial, spatial)
+        return pipe.transformer(
+            hidden_states=x, timestep=time, rope_interpolation_scale=scale, **layout, **given, return_dict=False
+        )[0]
+
+
+class _CogVideoX(_Wan):
+    together = True
+
+    def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
+        pipe, network, rotary = request.pipe, request.pipe.transformer, None
+        if network.config.use_rotary_positional_embeddings:
+            size = (request.height, request.width)
+            rotary = pipe._prepare_rotary_positional_embeddings(*size, x.shape[1], x.device)
+        return network(hidden_states=x, timestep=time, image_rotary_emb=rotary, **given, return_dict=False)[0]
+
+
+class _HiDream(Family):
+    def condition(self, request: Request) -> list[Conditioning]:
+        t5, negative_t5, llama, negative_llama, pooled, negative_pooled = request.encode()
+
+        def named(t5: Tensor, llama: Tensor, pooled: Tensor) -> Conditioning:
+            llama = llama.transpose(0, 1)  # its layers come before its batch
+            names = ("encoder_hidden_states_t5", "encoder_hidden_states_llama3", "pooled_embeds")
+            return dict(zip(names, (t5, llama, pooled), strict=True))
+
+        conditional = named(t5, llama, pooled)
+        if request.scale is None:
+            return [conditional]
+        return [named(negative_t5, negative_llama, negative_pooled), conditional]
+
+    def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
+        llama = given["encoder_hidden_states_llama3"]
+        assert isinstance(llama, Tensor)
+        given = {**given, "encoder_hidden_states_llama3": llama.transpose(0, 1)}
+        return -request.pipe.transformer(hidden_states=x, timesteps=time, **given, return_dict=False)[0]
+
+
+class _ZImage(Family):
+    neutral_scale = 0.0
+
+    def condition(self, request: Request) -> list[Conditioning]:
+        prompt, negative = (request.prompt.get(name, ()) for name in ("prompt_embeds", "negative_prompt_embeds"))
+        if not prompt or not (negative or request.scale is None):
+            prompt, negative = request.encode()
+        return request.branches({"cap_feats": prompt}, {"cap_feats": negative})
+
+    def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
+        pictures = list(x.unsqueeze(2).unbind(0))
+        outputs = request.pipe.transformer(pictures, (1000 - time) / 1000, **given, return_dict=False)[0]
+        return -torch.stack([output.squeeze(1) for output in outputs]).to(x.dtype)
+
+    def guide(self, unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
+        """Its weights are counted from the conditional velocity."""
+        return conditional + scale * (conditional - unconditional)
+
+
 class _QwenImage(Family):
     together, scale_name = False, "true_cfg_scale"
 
@@ -218,14 +311,19 @@ class _QwenImage(Family):
 
 FAMILIES: dict[str, type[Family]] = {
     "StableDiffusionPipeline": _StableDiffusion,
+    "StableDiffusionControlNetPipeline": _ControlNet,
     "StableDiffusionXLPipeline": _SDXL,
     "StableDiffusion3Pipeline": _SD3,
     "FluxPipeline": _Flux,
     "PixArtAlphaPipeline": _PixArt,
     "PixArtSigmaPipeline": _PixArt,
     "SanaPipeline": _Sana,
-    "WanPipeline": _Wan,
     "QwenImagePipeline": _QwenImage,
+    "ZImagePipeline": _ZImage,
+    "HiDreamImagePipeline": _HiDream,
+    "WanPipeline": _Wan,
+    "LTXPipeline": _LTX,
+    "CogVideoXPipeline": _CogVideoX,
 }
 
 
@@ -236,6 +334,10 @@ def network_score(
     width: int,
     guidance_scale: float | None = None,
     true_cfg_scale: float | None = None,
+    known_guidance_scale: float | None = None,
+    known: Tensor | None = None,
+    control_image: Any = None,
+    controlnet_conditioning_scale: float = 1.0,
     family: Family | None = None,
     **prompt: Any,
 ) -> NetworkScore:
@@ -248,6 +350,11 @@ def network_score(
         guidance_scale: The pipeline's: weight of classifier-free guidance, above 1 for any; for Flux the number that
             the network is told. The pipeline's own default when left out.
         true_cfg_scale: Weight of classifier-free guidance where the pipeline calls it so (Flux, Qwen-Image).
+        known_guidance_scale: Weight of classifier-free guidance for the known part's score; the other one's when left
+            out. See :mod:`lanpaint.adapters.guidance`.
+        known: What is known of the latents, for that: boolean, broadcastable to x, such as ``observation.known``.
+        control_image: Picture of a ControlNet.
+        controlnet_conditioning_scale: Its weight.
         family: How the network is called, for a pipeline that is not known.
         **prompt: Arguments of the pipeline's ``encode_prompt``: ``prompt``, ``negative_prompt``, or embeddings.
 
@@ -255,7 +362,8 @@ def network_score(
         A score. x has one row per prompt, or several for each, those of one prompt beside each other.
 
     Raises:
-        ValueError: For a family that is not known, and an argument that ``encode_prompt`` does not take.
+        ValueError: For a family that is not known, an argument that ``encode_prompt`` does not take, a weight for the
+            known part where nothing is guided, and a ControlNet without a picture.
 
     Example::
 
@@ -276,19 +384,28 @@ def network_score(
             raise ValueError(f"{name} has no {scale_name}; leave it out")
     has_negative = family.scale_name == "guidance_scale" or any("negative_" in key for key in prompt)
     scale = given[family.scale_name]
-    scale = scale if scale is not None and scale > 1 and has_negative else None
+    scale = scale if scale is not None and scale > family.neutral_scale and has_negative else None
+    if known_guidance_scale is not None and (known is None or scale is None):
+        raise ValueError(
+            "known_guidance_scale needs known, the mask of the latents, and guidance: "
+            f"{family.scale_name} above {family.neutral_scale:g}, for some families a negative prompt"
+        )
+    if control_image is not None and not hasattr(pipe, "controlnet"):
+        raise ValueError(f"{name} has no ControlNet; leave control_image out")
     unknown = {key.removeprefix("negative_") for key in prompt} - {
         key.removeprefix("negative_") for key in inspect.signature(pipe.encode_prompt).parameters
     }
     if unknown:
         raise ValueError(f"encode_prompt of {name} does not take {', '.join(sorted(unknown))}")
     embedded = given["guidance_scale"] if family.scale_name != "guidance_scale" else None
-    request = Request(pipe, prompt, height, width, scale, embedded)
+    control = {"control": control_image, "strength": controlnet_conditioning_scale}
+    request = Request(pipe, prompt, height, width, scale, embedded, **control)
     view = view_of(pipe.scheduler)
     schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
     network = getattr(pipe, "unet", None) or pipe.transformer
     dtype = next(network.parameters()).dtype
-    return NetworkScore(_guided(family, request, dtype, _clock(pipe.scheduler)), view, schedule, dtype)
+    guided = _guided(family, request, dtype, _clock(pipe.scheduler), known_guidance_scale, known)
+    return NetworkScore(guided, view, schedule, dtype)
 
 
 def _clock(scheduler: Any) -> Clock:
@@ -301,7 +418,9 @@ def _clock(scheduler: Any) -> Clock:
     return lambda time: torch.floor(ticks * time + 1e-3)  # DPM-Solver and UniPC show times without their fraction
 
 
-def _guided(family: Family, request: Request, dtype: torch.dtype, clock: Clock) -> Callable[[Tensor, Tensor], Tensor]:
+def _guided(
+    family: Family, request: Request, dtype: torch.dtype, clock: Clock, known_scale: float | None, known: Tensor | None
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The network with its conditioning and guidance, of (x, time) alone."""
     branches = [{name: _cast(part, dtype) for name, part in branch.items()} for branch in family.condition(request)]
 
@@ -309,7 +428,7 @@ def _guided(family: Family, request: Request, dtype: torch.dtype, clock: Clock) 
         time = clock(time)
         rows = [{name: _rows(part, len(x)) for name, part in branch.items()} for branch in branches]
         if family.together and len(rows) == 2:
-            both = {name: torch.cat([rows[0][name], rows[1][name]]) for name in rows[0]}
+            both = {name: _joined(rows[0][name], rows[1][name]) for name in rows[0]}
             outputs = list(family.call(request, torch.cat([x, x]), torch.cat([time, time]), both).chunk(2))
         else:
             outputs = [family.call(request, x, time, given) for given in rows]
@@ -318,19 +437,35 @@ def _guided(family: Family, request: Request, dtype: torch.dtype, clock: Clock) 
         if request.scale is None:
             return outputs[0]
         unconditional, conditional = outputs
-        return family.guide(unconditional, conditional, request.scale)
+        guided = family.guide(unconditional, conditional, request.scale)
+        if known_scale is None or known is None:
+            return guided
+        return torch.where(known.to(x.device), family.guide(unconditional, conditional, known_scale), guided)
 
     return network
 
 
-def _cast(part: Tensor, dtype: torch.dtype) -> Tensor:
+def _cast(part: Part, dtype: torch.dtype) -> Part:
+    if isinstance(part, list):
+        return [row.to(dtype) for row in part]
     return part.to(dtype) if part.is_floating_point() else part
 
 
-def _rows(part: Tensor, batch: int) -> Tensor:
+def _joined(first: Part, second: Part) -> Part:
+    if isinstance(first, list) and isinstance(second, list):
+        return [*first, *second]
+    assert isinstance(first, Tensor)
+    assert isinstance(second, Tensor)
+    return torch.cat([first, second])
+
+
+def _rows(part: Part, batch: int) -> Part:
     """One row per sample of a tensor of one per prompt; ids of tokens, (tokens, 3), have no batch."""
-    if part.ndim == 2 and part.shape[-1] == 3 and batch % len(part):
+    if isinstance(part, Tensor) and part.ndim == 2 and part.shape[-1] == 3 and batch % len(part):
         return part
     if batch % len(part):
         raise ValueError(f"x has {batch} rows and there are {len(part)} prompts; give several rows for each")
-    return part.repeat_interleave(batch // len(part), 0)
+    repeats = batch // len(part)
+    if isinstance(part, list):
+        return [row for row in part for _ in range(repeats)]
+    return part.repeat_interleave(repeats, 0)

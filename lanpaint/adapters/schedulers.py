@@ -7,8 +7,10 @@ stages (Heun, KDPM2, single-step DPM-Solver) is one outer step here, with as man
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +52,17 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
         raise ValueError(f"{name} has neither sigmas nor alphas_cumprod: its noise levels cannot be read")
     alpha = alphas[int(scheduler.timesteps[index])].double().cpu()
     return NoiseLevel(alpha.sqrt(), (1 - alpha).sqrt())
+
+
+# Schedulers, with their times, that have given the known answer in this process.
+_PASSED: set[tuple[type, str]] = set()
+
+
+def fingerprint(scheduler: Any) -> str:
+    """What a scheduler's steps depend on: its class, its settings and its times."""
+    sigmas = getattr(scheduler, "sigmas", None)
+    numbers = [values.tolist() for values in (scheduler.timesteps, sigmas) if isinstance(values, Tensor)]
+    return f"{type(scheduler).__module__}.{type(scheduler).__qualname__} {dict(scheduler.config)} {numbers}"
 
 
 class _Point(Score):
@@ -107,7 +120,10 @@ class DiffusersSolver(Solver):
             scheduler = self._fresh(steps)
             starts = [index for index in range(len(scheduler.timesteps)) if not is_inner(scheduler, index)]
             levels = [level_of(scheduler, index) for index in starts] + [NoiseLevel(1.0, 0.0)]
-            self._check_known_answer(levels, steps)
+            passed = type(scheduler), fingerprint(scheduler)
+            if passed not in _PASSED:
+                self._check_known_answer(levels, steps)
+                _PASSED.add(passed)
         except (AttributeError, KeyError, TypeError) as error:
             name = type(self.scheduler).__name__
             raise ValueError(
@@ -186,13 +202,19 @@ class DiffusersSolver(Solver):
 
     @staticmethod
     def _random(scheduler: Any, noise: NoiseSource, x: Tensor) -> dict[str, Any]:
-        if "generator" not in inspect.signature(scheduler.step).parameters:
+        if not _draws(type(scheduler)):  # type: ignore[arg-type]
             return {}
         generator = getattr(noise, "generator", None)
         if generator is None:
             seed = int(noise(torch.zeros(1, dtype=torch.float64)).abs() * 2**40)
             generator = torch.Generator(x.device).manual_seed(seed)
         return {"generator": generator}
+
+
+@functools.cache
+def _draws(kind: Any) -> bool:
+    """Whether steps of a class of schedulers take a generator."""
+    return "generator" in inspect.signature(kind.step).parameters
 
 
 def is_inner(scheduler: Any, index: int) -> bool:
@@ -216,6 +238,9 @@ def stage_level(scheduler: Any, index: int) -> NoiseLevel:
 
 def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
     """Whether two levels are one to float32 rounding: equal α and σ."""
+    if level.alpha.numel() == other.alpha.numel() == 1:
+        pairs = (level.alpha, other.alpha), (level.sigma, other.sigma)
+        return all(math.isclose(float(one), float(two), rel_tol=1e-6, abs_tol=1e-12) for one, two in pairs)
     return bool(
         torch.allclose(level.alpha, other.alpha, rtol=1e-6, atol=1e-12)
         and torch.allclose(level.sigma, other.sigma, rtol=1e-6, atol=1e-12)

@@ -18,7 +18,7 @@ from torch import Tensor
 from lanpaint.bench.methods import make_sampler, options_of
 from lanpaint.bench.targets import Target, make_target
 from lanpaint.callbacks import DivergenceError
-from lanpaint.cost import PeakMemory
+from lanpaint.memory import PeakMemory
 from lanpaint.observation import Observation
 from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore

@@ -1,4 +1,4 @@
-"""The command line: ``lanpaint demo``, ``lanpaint inpaint``, ``lanpaint bench``."""
+"""The command line: ``lanpaint demo``, ``inpaint``, ``models``, ``bench`` and ``report``."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 import typer
 
 from lanpaint.callbacks import DivergenceError
-from lanpaint.cli.bench import bench
+from lanpaint.cli.bench import bench, report
 from lanpaint.cli.demo import demo
 from lanpaint.cli.inpaint import inpaint
+from lanpaint.cli.models import models
 
 app = typer.Typer(
     help="Training-free conditional sampling with diffusion and flow models.",
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (demo, inpaint, bench):
+for command in (demo, inpaint, models, bench, report):
     app.command()(command)
 
 

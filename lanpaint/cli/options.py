@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+import warnings
+from typing import Annotated, Any
 
 import torch
 import typer
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {
+    **{"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16},
+    **{"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16},
+}
 
 Steps = Annotated[int, typer.Option(help="Outer steps S.")]
 InnerSteps = Annotated[int, typer.Option(help="Inner steps N at each level.")]
@@ -39,14 +43,19 @@ Dynamics = Annotated[
         show_default=False,
     ),
 ]
-Solver = Annotated[str, typer.Option(help="Outer step: euler, ddim (η = 1), ddpm, heun, 2m or 3m.")]
+Solver = Annotated[
+    str | None,
+    typer.Option(help="Outer step of a pixel model: euler, ddim (η = 1), ddpm, heun, 2m or 3m [euler]."),
+]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 def quiet_libraries() -> None:
     """Keep the notices of diffusers' dependencies off the terminal."""
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    for library in ("DIFFUSERS", "TRANSFORMERS"):
+        os.environ.setdefault(f"{library}_VERBOSITY", "error")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 
@@ -75,3 +84,19 @@ def find_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"unknown dtype {name!r}; expected one of {', '.join(DTYPES)}")
     return DTYPES[name]
+
+
+def sampler_options(given: dict[str, Any]) -> dict[str, Any]:
+    """Options of :class:`~lanpaint.LanPaint` of those on the command line: parts by name, None for its default.
+
+    Raises:
+        ValueError: For an unknown name, or a friction where there is none to choose.
+    """
+    from lanpaint.names import make_dynamics, make_solver
+
+    options = {name: value for name, value in given.items() if value is not None}
+    if "dynamics" in options:
+        options["dynamics"] = make_dynamics(options["dynamics"], options.pop("friction", None))
+    if "solver" in options:
+        options["solver"] = make_solver(options["solver"])
+    return options

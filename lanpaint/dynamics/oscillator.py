@@ -27,8 +27,9 @@ of the spring, μ = C/A = x + s/A: it needs fewer passes over the state than C, 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, lru_cache, wraps
 from typing import Any, Protocol
 
 import numpy as np
@@ -52,6 +53,33 @@ def _spread(coefficients: Any, drift: Drift, x: Tensor) -> Any:
     """The record with every coefficient spread over x."""
     spread = {f.name: drift.spread(getattr(coefficients, f.name), x) for f in fields(coefficients)}
     return replace(coefficients, **spread)
+
+
+_FEW = 64  # numbers: a level for the batch, or one per sample
+
+
+def _remembered(solve: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a solution for a few numbers found once: a run asks for the same at each level as its planning, or another.
+
+    What is on a GPU, varies over many entries, or has a gradient is solved each time.
+    """
+
+    @lru_cache(maxsize=4096)
+    def known(cls: type, shapes: tuple[torch.Size, ...], values: tuple[float, ...]) -> Any:
+        given, tensors = iter(values), []
+        for shape in shapes:
+            count = math.prod(shape)
+            tensors.append(torch.tensor([next(given) for _ in range(count)], dtype=torch.float64).reshape(shape))
+        return solve(cls, *tensors)
+
+    @wraps(solve)
+    def remembered(cls: type, *tensors: Tensor) -> Any:
+        if any(t.device.type != "cpu" or t.numel() > _FEW or t.requires_grad for t in tensors):
+            return solve(cls, *tensors)
+        values = tuple(value for t in tensors for value in t.double().flatten().tolist())
+        return known(cls, tuple(t.shape for t in tensors), values)
+
+    return remembered
 
 
 @cache
@@ -112,6 +140,7 @@ class Oscillator:
     momentum_noise: Tensor
 
     @classmethod
+    @_remembered
     def solve(cls, friction: Tensor, damping: Tensor, time: Tensor) -> Oscillator:
         """Coefficients for Γ > 0, A ≥ 0 and τ ≥ 0 of one shape, in float64 and returned so."""
         friction, damping, time = (t.double() for t in torch.broadcast_tensors(friction, damping, time))
@@ -157,25 +186,12 @@ class Oscillator:
         pair = first**2 * _phi(2 * first) - 2 * first * second * middle + second**2 * _phi(2 * second)
         kinetic = torch.where(wide, pair / (4 * safe_omega**2), kinetic)
 
-        # Quadrature.
-        small = (h <= _QUADRATURE_H) & (w.abs() <= _QUADRATURE_W)
-        near_h, near_omega, near_over = torch.where(small, h, 0.0), torch.where(small, omega, 0.0), over & small
-        sums = [torch.zeros_like(h) for _ in range(3)]
-        for u, weight in _nodes():
-            argument = u * near_omega
-            even = torch.where(near_over, torch.cosh(argument), torch.cos(argument))
-            odd = torch.where(
-                near_over,
-                torch.sinh(argument) / torch.where(argument == 0, one, argument),
-                torch.sinc(argument / math.pi),
+        near = (h <= _QUADRATURE_H) & (w.abs() <= _QUADRATURE_W)
+        if near.device.type != "cpu" or bool(near.any()):
+            sums = cls._integrals(torch.where(near, h, 0.0), torch.where(near, omega, 0.0), over & near)
+            force, position, kinetic = (
+                torch.where(near, small, large) for small, large in zip(sums, (force, position, kinetic), strict=True)
             )
-            fade = torch.exp(-near_h * u)
-            response, rate = u * fade * odd, fade * (even - near_h * u * odd)
-            for total, value in zip(sums, (response, response**2, rate**2), strict=True):
-                total.add_(weight * value)
-        force, position, kinetic = (
-            torch.where(small, near, far) for near, far in zip(sums, (force, position, kinetic), strict=True)
-        )
 
         position, kinetic = position.clamp(min=torch.finfo(torch.float64).tiny), kinetic.clamp(min=0)
         scale = friction * (2 * time).sqrt()
@@ -189,6 +205,24 @@ class Oscillator:
             momentum_shared_noise=scale * shared,
             momentum_noise=scale * (kinetic - shared**2).clamp(min=0).sqrt(),
         )
+
+    @staticmethod
+    def _integrals(h: Tensor, omega: Tensor, over: Tensor) -> list[Tensor]:
+        """∫ G, ∫ G² and ∫ G'² on [0, 1] by quadrature."""
+        sums = [torch.zeros_like(h) for _ in range(3)]
+        for u, weight in _nodes():
+            argument = u * omega
+            even = torch.where(over, torch.cosh(argument), torch.cos(argument))
+            odd = torch.where(
+                over,
+                torch.sinh(argument) / torch.where(argument == 0, torch.ones_like(h), argument),
+                torch.sinc(argument / math.pi),
+            )
+            fade = torch.exp(-h * u)
+            response, rate = u * fade * odd, fade * (even - h * u * odd)
+            for total, value in zip(sums, (response, response**2, rate**2), strict=True):
+                total.add_(weight * value)
+        return sums
 
     def spread(self, drift: Drift, x: Tensor) -> Oscillator:
         """These coefficients as tensors that broadcast against x."""
@@ -269,6 +303,7 @@ class OscillatorStrang:
     kick: Tensor
 
     @classmethod
+    @_remembered
     def solve(cls, friction: Tensor, damping: Tensor, time: Tensor) -> OscillatorStrang:
         """Coefficients of a step of length ``time``, in float64."""
         half = Oscillator.solve(friction, damping, time / 2)

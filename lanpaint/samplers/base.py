@@ -307,6 +307,7 @@ class Sampler:
                 yield moment
                 if stop is None:
                     moment = self.begin(moment, last, noise)
+                    last = last if moment.state is None else None  # not kept while the level has its own
                 while moment.kind == "inner" and moment.inner < allocation[step] and stop is None:
                     stop = self._call("on_inner_start", moment)
                     if stop is None:
@@ -316,7 +317,7 @@ class Sampler:
                 if stop is Stop.RUN:
                     break
                 last = moment.state or last
-                solver_state = replace(solver_state, x=moment.x)
+                solver_state = replace(solver_state, x=moment.x, prediction=None)
                 solver_state = self.leave(solver_state, moment, next_level, noise)
                 x = solver_state.x if step < self.steps - 1 else moment.observation.finish(solver_state.x)
                 moment = replace(

@@ -103,7 +103,7 @@ def test_it_paints_as_planned_and_what_is_known_is_exact(name):
     assert counted.calls == made.calls_per_evaluation * planned
     assert bridge.outer_steps == STEPS
 
-    known = keep.observation.known
+    known = keep.observation.known.expand(keep.x.shape)
     assert 0.2 < float(known.float().mean()) < 0.6
     assert torch.equal(keep.x[known], keep.observation.values[known])
     kept = ~mask.bool()

@@ -7,7 +7,7 @@ from PIL import Image
 
 import lanpaint as lp
 from lanpaint.adapters.latents import wholly_known
-from lanpaint.inpainter import _weight
+from lanpaint.inpainter import seam_weight
 from tests.adapters import tiny
 
 
@@ -120,9 +120,9 @@ def test_outpainting_pads_and_keeps_the_picture(sd):
 
 def test_a_feathered_seam_fades_on_the_known_side_alone(sd):
     known = ~RIGHT[None, None]
-    weight = _weight(known, 3)[0, 0, 0]
+    weight = seam_weight(known, 3)[0, 0, 0]
     assert torch.allclose(weight[4:9], torch.tensor([1.0, 0.75, 0.5, 0.25, 0.0]))
-    assert torch.equal(_weight(known, 0), known.float())
+    assert torch.equal(seam_weight(known, 0), known.float())
     plain, soft = (np.array(_inpaint(sd, feather=feather).images[0]).astype(int) for feather in (0, 3))
     assert np.array_equal(plain[:, :5], soft[:, :5])
     assert np.array_equal(plain[:, 8:], soft[:, 8:])

@@ -3,15 +3,14 @@
 import functools
 
 import diffusers
-import numpy as np
 import pytest
 import torch
 
 import lanpaint as lp
 from lanpaint.adapters.networks import FAMILIES, network_score
 from tests.adapters import tiny
+from tests.adapters.both_ways import both_ways, score_of
 
-STEPS = 4
 MADE = {
     "Stable Diffusion": tiny.sd,
     "Stable Diffusion without guidance": functools.partial(tiny.sd, guidance=1.0),
@@ -24,6 +23,11 @@ MADE = {
     "Wan": tiny.wan,
     "Wan, two transformers": tiny.wan_two,
     "Qwen-Image": tiny.qwen,
+    "Stable Diffusion + ControlNet": tiny.sd_controlnet,
+    "Z-Image": tiny.z_image,
+    "HiDream": tiny.hidream,
+    "LTX": tiny.ltx,
+    "CogVideoX": tiny.cogvideox,
 }
 
 
@@ -31,41 +35,12 @@ def _g(seed):
     return torch.Generator().manual_seed(seed)
 
 
-def _score(made, **more):
-    names = ("guidance_scale", "true_cfg_scale", "height", "width")
-    prompt = {name: value for name, value in made.call.items() if "prompt" in name}
-    return network_score(made.pipe, **prompt, **{n: made.call[n] for n in names if n in made.call}, **more)
-
-
-def _solver(made, latents):
-    scheduler, timesteps = made.pipe.scheduler, {}
-    if getattr(scheduler.config, "use_dynamic_shifting", False):
-        tokens, config = latents.shape[1], scheduler.config
-        slope = (config.max_shift - config.base_shift) / (config.max_image_seq_len - config.base_image_seq_len)
-        timesteps["mu"] = config.base_shift + slope * (tokens - config.base_image_seq_len)
-        timesteps["sigmas"] = np.linspace(1.0, 1 / STEPS, STEPS)
-    return lp.DiffusersSolver(scheduler, **timesteps)
-
-
 @pytest.mark.parametrize("name", MADE)
 @pytest.mark.parametrize("inner_steps", [0, 2])
 def test_bridge_and_adapter_give_the_same_latents_for_the_same_draws(name, inner_steps):
     made = MADE[name]()
     paint = functools.partial(lp.LanPaint, inner_steps=inner_steps)
-    firsts = []
-
-    def observe(latents):
-        firsts.append(latents.clone())
-        known = torch.zeros(latents.shape, dtype=torch.bool)
-        known[:, : latents.shape[1] // 2] = True
-        return lp.Observation(torch.randn(latents.shape, generator=_g(2)), known)
-
-    with lp.bridged(made.pipe, paint, observe, generator=_g(1)):
-        call = {"num_inference_steps": STEPS, "output_type": "latent", "generator": _g(0), **made.call}
-        through_bridge = made.pipe(**call)[0]
-    latents = firsts[0]
-    sampler = paint(_score(made), steps=STEPS, solver=_solver(made, latents))
-    direct = sampler(observe(latents), start=latents, generator=_g(1))
+    through_bridge, direct = both_ways(made, paint)
     assert (through_bridge - direct).abs().max() < 1e-4 * direct.abs().max()
 
 
@@ -77,8 +52,8 @@ def test_gradient_methods_run(name):
     known[:, : shape[1] // 2] = True
     observation = lp.Observation(torch.randn(shape, generator=_g(2)), known)
     scheduler = made.pipe.scheduler
-    levels = lp.spacings.uniform_time(_score(made).schedule, 3)
-    x = lp.samplers.DPS(_score(made), levels=levels)(observation, generator=_g(0))
+    levels = lp.spacings.uniform_time(score_of(made).schedule, 3)
+    x = lp.samplers.DPS(score_of(made), levels=levels)(observation, generator=_g(0))
     assert torch.isfinite(x).all()
     assert torch.equal(x[known], observation.values[known])
     assert scheduler is made.pipe.scheduler
@@ -87,12 +62,12 @@ def test_gradient_methods_run(name):
 def test_a_batch_has_several_rows_for_each_prompt():
     two, one = tiny.sd(images=2), tiny.sd()
     x, level = torch.randn(4, 4, 8, 8, generator=_g(0)), lp.VP.scaled_linear().level(500.0)
-    scores = _score(two).score(x, level)
+    scores = score_of(two).score(x, level)
     first = {key: value[:1] for key, value in two.call.items() if isinstance(value, torch.Tensor)}
     one.call = {**one.call, **first}
-    assert torch.allclose(scores[:2], _score(one).score(x[:2], level), atol=1e-5)
+    assert torch.allclose(scores[:2], score_of(one).score(x[:2], level), atol=1e-5)
     with pytest.raises(ValueError, match="x has 3 rows and there are 2 prompts"):
-        _score(two).score(x[:3], level)
+        score_of(two).score(x[:3], level)
 
 
 def test_the_prompt_is_encoded_once_by_the_pipeline_s_own_method():
@@ -105,19 +80,19 @@ def test_the_prompt_is_encoded_once_by_the_pipeline_s_own_method():
         return encode(*args, **kwargs)
 
     made.pipe.encode_prompt = counted
-    score = _score(made)
+    score = score_of(made)
     for _ in range(3):
         score.score(torch.zeros(1, 4, 8, 8), lp.VP.scaled_linear().level(500.0))
     assert calls == [True]
 
 
 def test_what_is_not_known_is_told():
-    made = tiny.z_image()
-    with pytest.raises(ValueError, match="ZImagePipeline is not one of StableDiffusionPipeline"):
-        network_score(made.pipe, height=16, width=16)
+    ldm = tiny.ldm()
+    with pytest.raises(ValueError, match="LDMPipeline is not one of StableDiffusionPipeline"):
+        network_score(ldm.pipe, height=16, width=16)
     sd = tiny.sd()
     with pytest.raises(ValueError, match="encode_prompt of StableDiffusionPipeline does not take colour"):
-        _score(sd, colour="red")
+        score_of(sd, colour="red")
     with pytest.raises(ValueError, match="has no true_cfg_scale"):
-        _score(sd, true_cfg_scale=2.0)
+        score_of(sd, true_cfg_scale=2.0)
     assert all(hasattr(diffusers, name) for name in FAMILIES)

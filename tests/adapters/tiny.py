@@ -48,6 +48,23 @@ def embeds(*shape, seed=1):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def prompts(pooled=False, masks=False):
+    """A prompt and a negative one as embeddings, each with its pooled vector or attention mask where there is one."""
+    call = {}
+    for prefix, seed in (("", 1), ("negative_", 2)):
+        call[f"{prefix}prompt_embeds"] = embeds(1, 5, 8, seed=seed)
+        if pooled:
+            call[f"{prefix}pooled_prompt_embeds"] = embeds(1, 8, seed=seed)
+        if masks:
+            call[f"{prefix}prompt_attention_mask"] = torch.ones(1, 5)
+    return call
+
+
+def size(height=16, width=16, frames=None):
+    """The size as arguments of a call."""
+    return {"height": height, "width": width} | ({} if frames is None else {"num_frames": frames})
+
+
 def kl(latent_channels=4, stages=2, **config):
     return AutoencoderKL(
         block_out_channels=(8,) * stages,
@@ -175,14 +192,7 @@ def sdxl():
         scheduler=diffusers.EulerDiscreteScheduler(**SD),
         add_watermarker=False,
     )
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "pooled_prompt_embeds": embeds(1, 8),
-        "negative_pooled_prompt_embeds": embeds(1, 8, seed=2),
-        "height": 16,
-        "width": 16,
-    }
+    call = prompts(pooled=True) | size()
     return Tiny(pipe, call, (16, 16), ("unet",))
 
 
@@ -206,14 +216,7 @@ def sd3():
         kl(shift_factor=0.06, scaling_factor=1.5),
         *[None] * 6,
     )
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "pooled_prompt_embeds": embeds(1, 8),
-        "negative_pooled_prompt_embeds": embeds(1, 8, seed=2),
-        "height": 16,
-        "width": 16,
-    }
+    call = prompts(pooled=True) | size()
     return Tiny(pipe, call, (16, 16), ("transformer",))
 
 
@@ -265,16 +268,7 @@ def pixart():
     pipe = diffusers.PixArtSigmaPipeline(
         None, None, kl(scaling_factor=0.13), transformer, diffusers.DPMSolverMultistepScheduler()
     )
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "prompt_attention_mask": torch.ones(1, 5),
-        "negative_prompt_attention_mask": torch.ones(1, 5),
-        "negative_prompt": None,
-        "height": 16,
-        "width": 16,
-        "use_resolution_binning": False,
-    }
+    call = prompts(masks=True) | size() | {"negative_prompt": None, "use_resolution_binning": False}
     return Tiny(pipe, call, (16, 16), ("transformer",))
 
 
@@ -313,16 +307,7 @@ def sana():
         use_flow_sigmas=True, prediction_type="flow_prediction", flow_shift=3.0
     )
     pipe = diffusers.SanaPipeline(None, None, vae, transformer, scheduler)
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "prompt_attention_mask": torch.ones(1, 5),
-        "negative_prompt_attention_mask": torch.ones(1, 5),
-        "negative_prompt": None,
-        "height": 32,
-        "width": 32,
-        "use_resolution_binning": False,
-    }
+    call = prompts(masks=True) | size(32, 32) | {"negative_prompt": None, "use_resolution_binning": False}
     return Tiny(pipe, call, (32, 32), ("transformer",))
 
 
@@ -352,15 +337,8 @@ def qwen():
     ).eval()
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     pipe = diffusers.QwenImagePipeline(scheduler, _video_vae(AutoencoderKLQwenImage), None, None, transformer)
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "prompt_embeds_mask": torch.ones(1, 5, dtype=torch.int64),
-        "negative_prompt_embeds_mask": torch.ones(1, 5, dtype=torch.int64),
-        "true_cfg_scale": 4.0,
-        "height": 16,
-        "width": 24,
-    }
+    masks = {f"{prefix}prompt_embeds_mask": torch.ones(1, 5, dtype=torch.int64) for prefix in ("", "negative_")}
+    call = prompts() | masks | size(16, 24) | {"true_cfg_scale": 4.0}
     return Tiny(pipe, call, (16, 24), ("transformer",), calls_per_evaluation=2)
 
 
@@ -455,13 +433,7 @@ def wan(scheduler=None, two=False):
         _wan_transformer(),
         **({"transformer_2": _wan_transformer(), "boundary_ratio": 0.8} if two else {}),
     )
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "height": 16,
-        "width": 16,
-        "num_frames": 5,
-    }
+    call = prompts() | size(frames=5)
     networks = ("transformer", "transformer_2") if two else ("transformer",)
     return Tiny(pipe, call, (5, 16, 16), networks, calls_per_evaluation=2)
 
@@ -495,15 +467,7 @@ def ltx():
     vae.latents_mean.copy_(torch.linspace(-0.3, 0.3, 8))
     vae.latents_std.copy_(torch.linspace(0.5, 2.0, 8))
     pipe = diffusers.LTXPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), vae, None, None, transformer)
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "prompt_attention_mask": torch.ones(1, 5),
-        "negative_prompt_attention_mask": torch.ones(1, 5),
-        "height": 32,
-        "width": 32,
-        "num_frames": 5,
-    }
+    call = prompts(masks=True) | size(32, 32, frames=5)
     return Tiny(pipe, call, (5, 32, 32), ("transformer",))
 
 
@@ -537,14 +501,7 @@ def cogvideox():
         **SD_BETAS, prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing"
     )
     pipe = diffusers.CogVideoXPipeline(None, None, vae, transformer, scheduler)
-    call = {
-        "prompt_embeds": embeds(1, 5, 8),
-        "negative_prompt_embeds": embeds(1, 5, 8, seed=2),
-        "height": 16,
-        "width": 16,
-        "num_frames": 5,
-        "max_sequence_length": 5,
-    }
+    call = prompts() | size(frames=5) | {"max_sequence_length": 5}
     return Tiny(pipe, call, (5, 16, 16), ("transformer",))
 
 
@@ -567,3 +524,31 @@ FAMILIES = {
     "LTX": ltx,
     "CogVideoX": cogvideox,
 }
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def with_clip(made):
+    """With a text encoder and a tokenizer of letters, for prompts in words."""
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    seeded()
+    words = ["<|startoftext|>", "<|endoftext|>", *_LETTERS, *(f"{letter}</w>" for letter in _LETTERS)]
+    tokenizer = CLIPTokenizer(vocab={word: place for place, word in enumerate(words)}, merges=[], model_max_length=8)
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    ends = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = CLIPTextConfig(vocab_size=len(words), max_position_embeddings=8, **shape, **ends)
+    made.pipe.register_modules(tokenizer=tokenizer, text_encoder=CLIPTextModel(config).eval())
+    return made
+
+
+def with_t5(made):
+    """The same of the video pipelines."""
+    from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+
+    seeded()
+    words = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((letter, -1.0) for letter in "▁" + _LETTERS)]
+    config = UMT5Config(vocab_size=len(words), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    tokenizer = T5Tokenizer(vocab=words, extra_ids=0)
+    made.pipe.register_modules(tokenizer=tokenizer, text_encoder=UMT5EncoderModel(config).eval())
+    return made

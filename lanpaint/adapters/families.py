@@ -1,0 +1,81 @@
+"""The families of pipelines that are tested, and what each supports.
+
+Any other pipeline of diffusers may well run: it is not asked for its name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lanpaint.adapters.networks import FAMILIES as NETWORKS
+
+
+@dataclass(frozen=True)
+class SupportedFamily:
+    """A family as it is listed.
+
+    Attributes:
+        name: What people call it.
+        pipelines: Classes of diffusers.
+        formalism: ``"diffusion"`` or ``"flow"``.
+        makes: ``"image"`` or ``"video"``.
+        guidance: The argument that is its weight of classifier-free guidance; None where there is none.
+        negative_prompt: Whether it takes one.
+        known_guidance: Whether the known part can have another weight through the bridge.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    formalism: str
+    makes: str = "image"
+    guidance: str | None = "guidance_scale"
+    negative_prompt: bool = True
+    known_guidance: bool = True
+
+    @property
+    def network_adapter(self) -> str | None:
+        """Where its network is a score: a function's name, None where nothing makes one."""
+        if all(pipeline in NETWORKS for pipeline in self.pipelines):
+            return "network_score"
+        return "load_pixel_model" if self.pipelines == ("DDPMPipeline",) else None
+
+
+def _without_prompt(name: str, pipeline: str) -> SupportedFamily:
+    return SupportedFamily(name, (pipeline,), "diffusion", guidance=None, negative_prompt=False, known_guidance=False)
+
+
+SUPPORTED: tuple[SupportedFamily, ...] = (
+    _without_prompt("DDPM, pixels", "DDPMPipeline"),
+    _without_prompt("Latent Diffusion", "LDMPipeline"),
+    SupportedFamily("Stable Diffusion 1, 2", ("StableDiffusionPipeline",), "diffusion"),
+    SupportedFamily("… with ControlNet", ("StableDiffusionControlNetPipeline",), "diffusion"),
+    SupportedFamily("Stable Diffusion XL", ("StableDiffusionXLPipeline",), "diffusion"),
+    SupportedFamily("Stable Diffusion 3", ("StableDiffusion3Pipeline",), "flow"),
+    SupportedFamily("Flux.1", ("FluxPipeline",), "flow", guidance="true_cfg_scale"),
+    SupportedFamily("PixArt-α, PixArt-Σ", ("PixArtAlphaPipeline", "PixArtSigmaPipeline"), "diffusion"),
+    SupportedFamily("Sana", ("SanaPipeline",), "flow"),
+    SupportedFamily("Qwen-Image", ("QwenImagePipeline",), "flow", guidance="true_cfg_scale", known_guidance=False),
+    SupportedFamily("Z-Image", ("ZImagePipeline",), "flow"),
+    SupportedFamily("HiDream-I1", ("HiDreamImagePipeline",), "flow"),
+    SupportedFamily("Wan 2", ("WanPipeline",), "flow", makes="video"),
+    SupportedFamily("LTX-Video", ("LTXPipeline",), "flow", makes="video"),
+    SupportedFamily("CogVideoX", ("CogVideoXPipeline",), "diffusion", makes="video"),
+)
+
+
+def table() -> str:
+    """The families as a table in Markdown."""
+    rows = [
+        ["family", "pipeline", "model", "makes", "bridge", "network adapter", "guidance", "negative", "known part's"]
+    ]
+    for family in SUPPORTED:
+        adapter, guidance = family.network_adapter or "–", family.guidance or "–"
+        yes = ["yes" if given else "–" for given in (family.negative_prompt, family.known_guidance)]
+        names = ", ".join(name.removesuffix("Pipeline") for name in family.pipelines)
+        rows.append([family.name, names, family.formalism, family.makes, "yes", adapter, guidance, *yes])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)

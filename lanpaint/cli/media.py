@@ -1,0 +1,196 @@
+"""Pictures and videos on disk: GIF, PNG and WebP through Pillow, mp4 and its kind through imageio-ffmpeg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lanpaint.images import check_output, read_mask, read_picture, replacing, write_picture
+
+FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
+VIDEO_OUTPUTS = (".mp4", ".gif", ".png")
+_RATE = 8.0  # frames per second where a file has no rate of its own
+
+
+@dataclass(frozen=True)
+class Media:
+    """A picture, or the frames of a video.
+
+    Attributes:
+        frames: uint8, shape (F, C, H, W), C = 1 for grey and 3 for colour; F = 1 for a picture.
+        known: Boolean, shape (1 or F, H, W), False where it is to be painted; None where nothing says.
+        rate: Frames per second; None for a picture.
+        durations: How long each frame is shown, shape (F,), in any unit; None where all are alike.
+    """
+
+    frames: Tensor
+    known: Tensor | None = None
+    rate: float | None = None
+    durations: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.frames.shape[-2], self.frames.shape[-1]
+
+    def resized(self, height: int, width: int) -> Media:
+        """Another size: what was known in part is painted."""
+        if (height, width) == self.size:
+            return self
+        frames = F.interpolate(self.frames.float(), (height, width), mode="bicubic", antialias=True)
+        known = self.known
+        if known is not None:
+            whole = F.interpolate(known[:, None].float(), (height, width), mode="bilinear", antialias=True)
+            known = whole[:, 0] > 1 - 1e-4
+        return replace(self, frames=frames.round().clamp(0, 255).to(torch.uint8), known=known)
+
+
+def read_media(image: Path, mask: Path | None, still: bool = False) -> Media:
+    """Read a picture or video and its mask.
+
+    Args:
+        image: The file.
+        mask: White is painted; in a file with transparency what is transparent is. One picture, or a video of one per
+            frame. None for the transparency of the image itself.
+        still: Whether only pictures will do.
+
+    Raises:
+        ValueError: When a file is missing, of no kind that is known, or their sizes differ.
+        ImportError: For a film without imageio-ffmpeg.
+    """
+    media = read_film(image, "the image") if not still and _is_film(image) else _still(image)
+    if mask is None:
+        return media
+    if not still and _is_film(mask):
+        given = read_film(mask, "the mask")
+        known = given.known if given.known is not None else given.frames.float().mean(1) < 128
+        known = _in_time(known, given.durations, len(media.frames))
+    else:
+        known = read_mask(mask)[None]
+    if tuple(known.shape[-2:]) != media.size:
+        raise ValueError(
+            f"the mask is {known.shape[2]}×{known.shape[1]} and the image {media.size[1]}×{media.size[0]}; "
+            "resize the mask to the image"
+        )
+    if len(known) not in (1, len(media.frames)):
+        raise ValueError(
+            f"the mask has {len(known)} frames and the video {len(media.frames)}; give one for all, or one per frame"
+        )
+    return replace(media, known=known)
+
+
+def _still(path: Path) -> Media:
+    picture = read_picture(path)
+    return Media(picture.pixels[None], None if picture.opaque is None else picture.opaque[None])
+
+
+def _is_film(path: Path) -> bool:
+    """Whether a file has several frames."""
+    if path.suffix.lower() in FILMS:
+        return True
+    if not path.is_file():
+        return False  # told where it is read
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1 and image.format in ("GIF", "PNG", "WEBP")
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def read_film(path: Path, what: str) -> Media:
+    """The frames of a video file.
+
+    Raises:
+        ValueError: When it is missing or cannot be read.
+        ImportError: For a film without imageio-ffmpeg.
+    """
+    if not path.is_file():
+        raise ValueError(f"{what} {path} does not exist")
+    try:
+        return _read_ffmpeg(path) if path.suffix.lower() in FILMS else _read_pillow(path)
+    except (OSError, SyntaxError, RuntimeError, StopIteration) as error:
+        raise ValueError(f"{what} {path} cannot be read: {error}") from error
+
+
+def _read_ffmpeg(path: Path) -> Media:
+    iio = _imageio()
+    frames = iio.imread(path, plugin="FFMPEG")
+    rate = float(iio.immeta(path, plugin="FFMPEG").get("fps", _RATE))
+    return Media(torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous(), rate=rate)
+
+
+def _read_pillow(path: Path) -> Media:
+    import numpy as np
+    from PIL import Image, ImageSequence
+
+    frames, opaque, durations = [], [], []
+    with Image.open(path) as image:
+        for frame in ImageSequence.Iterator(image):
+            array = torch.from_numpy(np.array(frame.convert("RGBA"))).permute(2, 0, 1)
+            frames.append(array[:3])
+            opaque.append(array[3] == 255)
+            durations.append(frame.info.get("duration") or 1000 / _RATE)
+    known = torch.stack(opaque)
+    rate = 1000 * len(durations) / sum(durations)
+    return Media(torch.stack(frames), None if bool(known.all()) else known, rate, torch.tensor(durations))
+
+
+def _in_time(known: Tensor, durations: Tensor | None, count: int) -> Tensor:
+    """Masks as many as there are frames: GIFs store equal frames as one that is shown longer."""
+    if durations is None or len(known) in (1, count):
+        return known
+    ends = durations.double().cumsum(0) / durations.double().sum() * count
+    if bool(((ends - ends.round()).abs() > 0.2).any()):
+        return known
+    return known.repeat_interleave(ends.round().long().diff(prepend=torch.zeros(1, dtype=torch.long)), 0)
+
+
+def _imageio() -> Any:
+    try:
+        import imageio.v3
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            "films need imageio and imageio-ffmpeg; install them with: pip install 'lanpaint[video]', or give a GIF"
+        ) from error
+    return imageio.v3
+
+
+def check_media_output(path: Path, video: bool) -> None:
+    """Raise ValueError unless a picture or a video can be written there, and ImportError where a library is missing."""
+    if not video:
+        check_output(path)
+        return
+    check_output(path, VIDEO_OUTPUTS)
+    if path.suffix.lower() == ".mp4":
+        _imageio()
+
+
+def write_media(path: Path, frames: Tensor, rate: float | None) -> None:
+    """Write uint8 frames (F, C, H, W), or the one of a picture.
+
+    An animated PNG keeps every pixel; a GIF has 256 colours a frame, and mp4 loses detail.
+    """
+    if len(frames) == 1 and path.suffix.lower() not in (".mp4", ".gif"):
+        write_picture(path, frames[0])
+        return
+    rate = rate or _RATE
+    array = frames.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    with replacing(path) as part:
+        if path.suffix.lower() == ".mp4":
+            _imageio().imwrite(  # the library's own default would stretch the sides to multiples of 16
+                part, array, plugin="FFMPEG", fps=rate, codec="libx264", macro_block_size=2,
+                output_params=["-crf", "12"],
+            )  # fmt: skip
+            return
+        from PIL import Image
+
+        pictures = [Image.fromarray(frame) for frame in array]
+        pictures[0].save(part, save_all=True, append_images=pictures[1:], duration=1000 / rate, loop=0)

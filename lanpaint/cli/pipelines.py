@@ -1,0 +1,219 @@
+"""``lanpaint inpaint`` with a pipeline of diffusers."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.cli.media import Media
+from lanpaint.cli.options import sampler_options
+from lanpaint.images import read_picture
+
+# All there is in a pipeline of pixels without a prompt; such a network is run without its pipeline.
+_PIXEL_PARTS = {"unet", "scheduler"}
+
+
+def pipeline_parts(model: str) -> set[str] | None:
+    """The parts that the index of a diffusers pipeline names; None for a model that is no pipeline.
+
+    Raises:
+        ValueError: For a folder or hub id whose index cannot be read.
+    """
+    folder = Path(model)
+    index: Any
+    if folder.is_dir():
+        if not (folder / "model_index.json").is_file():
+            return None
+        try:
+            index = json.loads((folder / "model_index.json").read_text())
+        except ValueError:
+            return None  # told by the reader of pixel models
+    elif folder.is_absolute() or "/" not in model.strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin"):
+        return None
+    else:
+        from diffusers import DiffusionPipeline
+
+        try:
+            index = DiffusionPipeline.load_config(model)
+        except Exception as error:  # whatever the hub and its client say
+            raise ValueError(f"cannot load {model!r} from the hub: {_first_lines(error)}") from error
+    if not isinstance(index, dict):
+        return None
+    return {name for name, part in index.items() if isinstance(part, (list, tuple)) and part[0] is not None}
+
+
+def is_pixel_model(parts: set[str] | None) -> bool:
+    """Whether these are the parts of an unconditional pixel-space model."""
+    return parts is None or parts <= _PIXEL_PARTS
+
+
+def _first_lines(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[:2])
+
+
+def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload: bool, quiet: bool) -> Any:
+    """A pipeline of diffusers, in its place.
+
+    Raises:
+        ValueError: When it cannot be loaded, and for offloading without a GPU.
+    """
+    from diffusers import DiffusionPipeline
+
+    if quiet:
+        from diffusers.utils import logging
+        from transformers.utils import logging as transformers_logging
+
+        logging.disable_progress_bar()
+        transformers_logging.disable_progress_bar()
+    if offload and device.type == "cpu":
+        raise ValueError("--offload keeps on the GPU only what is in use, and there is no GPU; leave it out")
+    try:
+        pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, local_files_only=Path(model).is_dir())
+    except Exception as error:  # whatever a foreign folder can do to the libraries that read it
+        raise ValueError(f"cannot load {model!r} as a diffusers pipeline: {_first_lines(error)}") from error
+    if offload:
+        pipe.enable_model_cpu_offload(device=device)
+        return pipe
+    return pipe.to(device)
+
+
+def parse_settings(given: Sequence[str]) -> dict[str, Any]:
+    """``NAME=VALUE`` as arguments: numbers, true, false, null and lists as in JSON, anything else a text.
+
+    Raises:
+        ValueError: For one without ``=``.
+    """
+    settings = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise ValueError(f"--set takes NAME=VALUE, got {one!r}; for example --set true_cfg_scale=4")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:
+            settings[name] = value
+    return settings
+
+
+class PipelinePainter:
+    """Paints pictures or a video with a pipeline.
+
+    Args:
+        pipe: The pipeline.
+        call: Its arguments: prompt, guidance scale and so on; None for its own default.
+        scheduler: Name of another scheduler, see :mod:`lanpaint.adapters.scheduler_names`.
+        pad: Pixels to add and paint at the left, top, right and bottom.
+        resize: Whether pictures of a size that it cannot take are resized; else they are an error.
+        quiet: Without a progress bar.
+        control_image: File of a ControlNet's picture.
+        known_guidance_scale: As in :class:`~lanpaint.Inpainter`.
+        **options: The sampler's; None for its own default.
+
+    Attributes:
+        evaluations: Evaluations so far, those of a pipeline with guidance counted once.
+        is_video: Whether it makes videos.
+
+    Raises:
+        ValueError: For an argument that the pipeline does not take.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        call: dict[str, Any],
+        *,
+        scheduler: str | None,
+        pad: tuple[int, int, int, int],
+        resize: bool,
+        quiet: bool,
+        control_image: Path | None,
+        known_guidance_scale: float | None,
+        **options: Any,
+    ) -> None:
+        from lanpaint.inpainter import Inpainter
+
+        self.name, self.evaluations = type(pipe).__name__, 0
+        if scheduler is not None:
+            from lanpaint.adapters.scheduler_names import named_scheduler
+
+            pipe.scheduler = named_scheduler(scheduler, pipe.scheduler)
+        if quiet:
+            pipe.set_progress_bar_config(disable=True)
+        self.inpainter = Inpainter(pipe, **sampler_options(options))
+        self.layout, self.is_video = self.inpainter.layout, self.inpainter.layout.is_video
+        self.pad, self.resize, self._other_scheduler = pad, resize, scheduler is not None
+        self.call = self._checked(call, inspect.signature(pipe.__call__).parameters)
+        if control_image is not None:
+            if not hasattr(pipe, "controlnet"):
+                raise ValueError(f"{self.name} has no ControlNet; leave --control-image out")
+            self.call["control_image"] = _control(control_image)
+        self.call["known_guidance_scale"] = known_guidance_scale
+
+    def _checked(self, call: dict[str, Any], names: Any) -> dict[str, Any]:
+        call = {name: value for name, value in call.items() if value is not None}
+        unknown = [f"--{name.replace('_', '-')}" for name in call if name not in names]
+        if unknown:
+            raise ValueError(f"{self.name} takes no {', '.join(unknown)}; leave that out")
+        if "prompt" in names and "prompt_embeds" not in call:
+            call.setdefault("prompt", "")
+        weight = names.get("true_cfg_scale")
+        if "negative_prompt" in call and weight and weight.default == 1 and "true_cfg_scale" not in call:
+            raise ValueError(f"{self.name} reads a negative prompt only with a weight for it: --set true_cfg_scale=4")
+        return call
+
+    def fit(self, media: Media) -> Media:
+        """The picture in a size of the pipeline.
+
+        Raises:
+            ValueError: For a picture that it cannot take.
+        """
+        if media.rate is not None and not self.is_video:
+            raise ValueError(
+                f"the image has {len(media.frames)} frames and {self.name} makes still images; give a still image"
+            )
+        if not self.resize:
+            return media
+        across, along = self.pad[0] + self.pad[2], self.pad[1] + self.pad[3]
+        height, width = media.size
+        height, width = self.layout.nearest(height + along, width + across)
+        if height <= along or width <= across:
+            raise ValueError(f"{self.name} takes {self.layout.sizes}, and --pad alone is more; pad less")
+        return media.resized(height - along, width - across)
+
+    def paint(self, media: Media, seed: int, feather: int) -> Tensor:
+        """Paint: uint8 frames, shape (F, C, H, W), with the known pixels as they were."""
+        frames, known = media.frames, media.known
+        if known is None:
+            known = torch.ones(1, *media.size, dtype=torch.bool)
+        mask = ~known[:, None]
+        given = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "np"}
+        arguments = {"pad": self.pad, "feather": feather, **given}
+        picture, painted = (frames, mask) if self.is_video else (frames[0], mask[0])
+        try:
+            output = self.inpainter(picture, painted, **arguments)
+        except (TypeError, AssertionError) as error:
+            if not self._other_scheduler:
+                raise
+            scheduler = type(self.inpainter.pipe.scheduler).__name__
+            raise ValueError(
+                f"{self.name} does not run with {scheduler} ({_first_lines(error)}); take another --scheduler, or none"
+            ) from error
+        assert self.inpainter.bridge is not None
+        self.evaluations += self.inpainter.bridge.evaluations
+        made = torch.from_numpy(output[0][0])
+        made = made if self.is_video else made[None]
+        return (made * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 3, 1, 2)
+
+
+def _control(path: Path) -> Any:
+    from PIL import Image
+
+    read_picture(path, "the control image")  # its checks
+    return Image.open(path).convert("RGB")

@@ -1,0 +1,103 @@
+"""``lanpaint inpaint`` with an unconditional pixel-space model."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from lanpaint.cli.media import Media
+from lanpaint.cli.options import sampler_options
+from lanpaint.images import Picture, to_pixels
+from lanpaint.observation import Observation
+
+
+class PixelPainter:
+    """Paints pictures with an unconditional pixel-space model.
+
+    Args:
+        model: ``digits``, a folder or a hub id.
+        device: Where it runs.
+        dtype: What it computes in.
+        pad: Pixels to add and paint at the left, top, right and bottom.
+        resize: Whether pictures of a size that the model cannot take are resized; else they are an error.
+        quiet: Without a progress bar.
+        **options: Those of :class:`~lanpaint.LanPaint`, parts by name; None for its own default.
+
+    Attributes:
+        evaluations: Evaluations of the model so far.
+        is_video: False.
+    """
+
+    is_video = False
+
+    def __init__(
+        self,
+        model: str,
+        device: torch.device,
+        dtype: torch.dtype,
+        pad: tuple[int, int, int, int],
+        resize: bool,
+        quiet: bool,
+        **options: Any,
+    ) -> None:
+        from lanpaint.adapters.diffusers import load_pixel_model
+        from lanpaint.samplers import LanPaint
+        from lanpaint.score import CountedScore
+
+        if model == "digits":
+            from toy_models.digits import FOLDER
+
+            model = str(FOLDER)
+        self.network, self.device = load_pixel_model(model, device=device, dtype=dtype), device
+        self.pad, self.resize = pad, resize
+        self._score = CountedScore(self.network)
+        progress = not quiet and sys.stderr is not None
+        self.sampler = LanPaint(self._score, progress=progress, **sampler_options(options))
+
+    @property
+    def evaluations(self) -> int:  # noqa: D102
+        return self._score.evaluations
+
+    def fit(self, media: Media) -> Media:
+        """The picture in the colours and a size of the model.
+
+        Raises:
+            ValueError: For a picture that it cannot take.
+        """
+        left, top, right, bottom = self.pad
+        across, along = left + right, top + bottom
+        height, width = media.size
+        if self.resize:
+            multiple = self.network.multiple
+            fitted = [max(multiple, round(n / multiple) * multiple) for n in (height + along, width + across)]
+            media = media.resized(fitted[0] - along, fitted[1] - across)
+            height, width = media.size
+        size = height + along, width + across
+        self.network.check_size(*size)
+        trained = self.network.sample_size
+        if size != trained and all(trained):
+            print(
+                f"note: the model was trained on {trained[1]}×{trained[0]} images, this one is {size[1]}×{size[0]}",
+                file=sys.stderr,
+            )
+        frames = Picture(media.frames[0]).with_channels(self.network.channels).pixels[None]
+        known = media.known if media.known is not None else torch.ones(1, *media.size, dtype=torch.bool)
+        if any(self.pad):
+            frames = F.pad(frames.float(), (left, right, top, bottom), mode="replicate").to(torch.uint8)
+            known = F.pad(known, (left, right, top, bottom), value=False)
+        return Media(frames, known)
+
+    def paint(self, media: Media, seed: int, feather: int) -> Tensor:
+        """Paint what :meth:`fit` returned: uint8, shape (1, C, H, W), with the known pixels as they were."""
+        from lanpaint.inpainter import seam_weight
+        from lanpaint.randomness import seeded
+
+        assert media.known is not None
+        values = Picture(media.frames[0]).values().to(self.device)
+        x = self.sampler(Observation(values, media.known.to(self.device)), generator=seeded([seed]))
+        made, weight = to_pixels(x), seam_weight(media.known[:, None], feather)
+        return torch.lerp(made.float(), media.frames.float(), weight).round().to(torch.uint8)

@@ -1,0 +1,253 @@
+"""``lanpaint inpaint`` with pipelines of diffusers, and ``lanpaint models``: real pipelines, built small and saved."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lanpaint.cli import main
+from lanpaint.cli.media import read_film, read_media
+from lanpaint.cli.pipelines import PipelinePainter
+from tests.adapters import tiny
+
+
+def _random(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _save_film(path, frames, milliseconds=125):
+    pictures = [Image.fromarray(frame) for frame in frames]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=milliseconds)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pipelines")
+    tiny.with_clip(tiny.sd()).pipe.save_pretrained(folder / "sd")
+    tiny.with_clip(tiny.sd_controlnet()).pipe.save_pretrained(folder / "controlnet")
+    tiny.ldm().pipe.save_pretrained(folder / "ldm")
+    tiny.ddpm().pipe.save_pretrained(folder / "ddpm")
+    tiny.with_t5(tiny.wan()).pipe.save_pretrained(folder / "wan")
+    Image.fromarray(_random(16, 16, 3)).save(folder / "photo.png")
+    mask = np.zeros((16, 16), dtype=np.uint8)
+    mask[:, 8:] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    Image.fromarray(_random(17, 15, 3)).save(folder / "odd.png")
+    Image.fromarray(np.pad(mask, ((0, 1), (0, 0)), mode="edge")[:, :15]).save(folder / "odd-mask.png")
+    _save_film(folder / "film.png", _random(5, 16, 16, 3))
+    _save_film(folder / "four.png", _random(4, 16, 16, 3))
+    _save_film(folder / "last.gif", np.uint8([0, 0, 0, 255, 255])[:, None, None].repeat(16, 1).repeat(16, 2))
+    _save_film(folder / "three.png", _random(3, 16, 16, 3))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "model_index.json").write_text('{"_class_name": "FluxPipeline", "vae": ["diffusers", "X"]}')
+    (folder / "bad.mp4").write_text("no film")
+    return folder
+
+
+@pytest.fixture
+def lanpaint(files, monkeypatch, capsys):
+    """Runs the command line in this process; returns what it printed and its exit status."""
+    monkeypatch.chdir(files)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+def _inpaint(lanpaint, *arguments, steps=2, inner=1):
+    status, out, err = lanpaint("inpaint", *arguments, "--steps", steps, "--inner-steps", inner, "-q")
+    assert status == 0, err
+    return out
+
+
+def _array(path):
+    return np.array(Image.open(path))
+
+
+def test_a_text_pipeline_paints_the_white_part_by_its_prompt_and_nothing_else(files, lanpaint):
+    given = ("photo.png", "mask.png", "--model", "sd", "--prompt")
+    out = _inpaint(lanpaint, *given, "a cat", "-o", "cat.png", "--seed", 3, "--count", 2, steps=3, inner=2)
+    assert out.splitlines() == ["cat-1.png: 50.0% repainted, 9 NFE", "cat-2.png: 50.0% repainted, 9 NFE"]
+    _inpaint(lanpaint, *given, "a dog", "-o", "dog.png", "--seed", 3, steps=3, inner=2)
+    _inpaint(lanpaint, *given, "a cat", "-o", "again.png", "--seed", 4, steps=3, inner=2)
+    photo, first, second, dog, again = (
+        _array(files / f"{name}.png") for name in ("photo", "cat-1", "cat-2", "dog", "again")
+    )
+    for painted in (first, second, dog):
+        assert np.array_equal(painted[:, :8], photo[:, :8])
+        assert not np.array_equal(painted[:, 8:], photo[:, 8:])
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, dog)
+    assert np.array_equal(second, again)  # the second of a count has the next seed
+
+
+def test_every_option_of_a_pipeline_reaches_it(files, lanpaint):
+    out = _inpaint(
+        lanpaint,
+        *("odd.png", "odd-mask.png", "-o", "options.png", "--model", "sd", "--prompt", "a cat"),
+        *("--negative-prompt", "a dog", "--guidance-scale", 5, "--known-guidance-scale", 0, "--scheduler"),
+        *("dpm++-karras", "--dtype", "bf16", "--pad", "4,0,4,0", "--resize", "--feather", 2, "--set", "eta=0.5"),
+        *("--guidance", 4, "--step-size", 0.1, "--dynamics", "ou", "--preset", "fast", "--expected-noise", 0.01),
+    )
+    assert "4 NFE" in out
+    assert _array(files / "options.png").shape == (16, 24, 3)  # of 17 and 15 + 8
+    _inpaint(lanpaint, "odd.png", "odd-mask.png", "-o", "resized.png", "--model", "sd", "--resize")
+    expected = read_media(files / "odd.png", None).resized(16, 16).frames[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(_array(files / "resized.png")[:, :7], expected[:, :7])
+
+
+def test_a_controlnet_takes_its_picture_and_an_unconditional_pipeline_its_size(files, lanpaint):
+    given = ("photo.png", "mask.png", "-o", "control.png", "--model", "controlnet")
+    _inpaint(lanpaint, *given, "--control-image", "photo.png", "--set", "controlnet_conditioning_scale=0.5")
+    out = _inpaint(lanpaint, "odd.png", "odd-mask.png", "-o", "ldm.png", "--model", "ldm", "--resize")
+    assert "5 NFE" in out  # 2 × (1 + 1), and one to see where it starts
+    assert _array(files / "ldm.png").shape == (16, 16, 3)
+    grey = Image.fromarray(_random(9, 9))
+    grey.save(files / "grey.png")
+    _inpaint(lanpaint, "grey.png", "-o", "ddpm.png", "--model", "ddpm", "--pad", "0,0,3,3", "--resize")
+    painted = _array(files / "ddpm.png")
+    assert painted.shape == (12, 12)
+    assert np.array_equal(painted[:9, :9], np.array(grey))
+
+
+def test_videos_keep_their_known_frames(files, lanpaint):
+    given = ("film.png", "last.gif", "--model", "wan", "--prompt", "a cat")
+    out = _inpaint(lanpaint, *given, "-o", "painted.png")
+    assert "40.0% repainted" in out  # two frames of five: the GIF stores equal ones once
+    before, after = (read_film(files / name, "it") for name in ("film.png", "painted.png"))
+    assert torch.equal(after.frames[:3], before.frames[:3])
+    assert not torch.equal(after.frames[3:], before.frames[3:])
+    assert abs(after.rate - 8) < 0.1
+    _inpaint(lanpaint, *given, "-o", "painted.gif")
+    gif = read_film(files / "painted.gif", "it").frames
+    assert gif.shape == (5, 3, 16, 16)
+    assert (gif[:3].float() - before.frames[:3].float()).abs().mean() < 16  # of 256 colours a frame
+    one = _inpaint(lanpaint, "film.png", "mask.png", "--model", "wan", "-o", "half.png", "--pad", "0,0,0,16")
+    assert "75.0% repainted" in one
+    half = read_film(files / "half.png", "it").frames
+    assert half.shape == (5, 3, 32, 16)
+    assert torch.equal(half[:, :, :16, :8], before.frames[..., :8])
+
+
+def test_films_go_in_and_out_through_ffmpeg(files, lanpaint):
+    pytest.importorskip("imageio_ffmpeg")
+    _inpaint(lanpaint, "film.png", "mask.png", "--model", "wan", "-o", "painted.mp4")
+    film = read_film(files / "painted.mp4", "it")
+    assert film.frames.shape == (5, 3, 16, 16)
+    assert film.rate == pytest.approx(8, abs=0.1)
+    grey, known = (x.float().mean(1)[..., :8] for x in (film.frames, read_film(files / "film.png", "it").frames))
+    assert (grey - known).abs().mean() < 25  # lossy, and still the same picture
+    _inpaint(lanpaint, "painted.mp4", "last.gif", "--model", "wan", "-o", "again.png")
+    assert torch.equal(read_film(files / "again.png", "it").frames[:3], film.frames[:3])
+
+
+MISTAKES = {
+    "a size that it cannot take": (
+        ["odd.png", "odd-mask.png", "--model", "sd"],
+        "the image is 15×17 and StableDiffusionPipeline takes multiples of 2, nearest 16×16",
+    ),
+    "an unknown scheduler": (
+        ["photo.png", "mask.png", "--model", "sd", "--scheduler", "magic"],
+        "unknown scheduler 'magic' for a diffusion model; expected one of ddpm, ddim",
+    ),
+    "a scheduler of other models": (
+        ["film.png", "mask.png", "--model", "wan", "--scheduler", "ddim"],
+        "unknown scheduler 'ddim' for a flow model; expected one of euler",
+    ),
+    "a prompt for pixels": (
+        ["photo.png", "mask.png", "--prompt", "a cat", "--offload"],
+        "--prompt and --offload: for a pipeline, and this is a pixel-space model; leave it out",
+    ),
+    "levels for a pipeline": (
+        ["photo.png", "mask.png", "--model", "sd", "--levels", "karras"],
+        "--levels: for a pixel-space model; a pipeline's levels are its --scheduler's",
+    ),
+    "a prompt for a pipeline without": (
+        ["photo.png", "mask.png", "--model", "ldm", "--prompt", "a cat"],
+        "LDMPipeline takes no --prompt; leave that out",
+    ),
+    "a setting without a value": (
+        ["photo.png", "mask.png", "--model", "sd", "--set", "eta"],
+        "--set takes NAME=VALUE, got 'eta'",
+    ),
+    "a setting that it does not have": (
+        ["photo.png", "mask.png", "--model", "sd", "--set", "colour=red"],
+        "StableDiffusionPipeline takes no --colour",
+    ),
+    "a pad of three": (["photo.png", "mask.png", "--model", "sd", "--pad", "1,2,3"], "--pad takes four whole numbers"),
+    "offloading without a GPU": (
+        ["photo.png", "mask.png", "--model", "sd", "--device", "cpu", "--offload"],
+        "there is no GPU; leave it out",
+    ),
+    "a film for stills": (
+        ["film.png", "mask.png", "--model", "sd"],
+        "the image has 5 frames and StableDiffusionPipeline makes still images",
+    ),
+    "frames that it cannot take": (
+        ["four.png", "mask.png", "--model", "wan"],
+        "the video has 4 frames and WanPipeline takes one more than a multiple of 2, nearest 5",
+    ),
+    "a mask of other frames": (
+        ["film.png", "three.png", "--model", "wan"],
+        "the mask has 3 frames and the video 5; give one for all, or one per frame",
+    ),
+    "a film that is none": (["bad.mp4", "mask.png", "--model", "wan"], "the image bad.mp4 cannot be read"),
+    "a pipeline that cannot be loaded": (
+        ["photo.png", "mask.png", "--model", "broken"],
+        "cannot load 'broken' as a diffusers pipeline",
+    ),
+    "a hub out of reach": (
+        ["photo.png", "mask.png", "--model", "nobody/nothing", "--prompt", "a cat"],
+        "cannot load 'nobody/nothing' from the hub",
+    ),
+    "nothing to paint": (["photo.png", "--model", "sd"], "has no transparent pixels; give a mask file"),
+    "a lossy picture": (["photo.png", "mask.png", "--model", "sd", "-o", "x.gif"], "its ending must be .png"),
+    "a control image for none": (
+        ["photo.png", "mask.png", "--model", "sd", "--control-image", "photo.png"],
+        "StableDiffusionPipeline has no ControlNet; leave --control-image out",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_line_that_says_what_to_do(files, lanpaint, name):
+    arguments, told = MISTAKES[name]
+    output = () if "-o" in arguments else ("-o", "x.png")
+    status, _, err = lanpaint("inpaint", *arguments, *output, "--steps", 2, "--inner-steps", 1, "-q")
+    assert status == 1
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
+    assert not (files / "x.png").exists()
+
+
+def test_a_missing_library_for_films_is_named_with_the_extra_that_installs_it(lanpaint, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imageio.v3", None)
+    status, _, err = lanpaint("inpaint", "film.png", "mask.png", "--model", "wan", "-o", "x.mp4")
+    assert status == 1
+    assert "pip install 'lanpaint[video]', or give a GIF" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_negative_prompt_that_the_pipeline_would_not_read_is_told():
+    given = {"control_image": None, "known_guidance_scale": None, "scheduler": None, "pad": (0,) * 4}
+    call = {"prompt": "a cat", "negative_prompt": "a dog"}
+    with pytest.raises(ValueError, match="FluxPipeline reads a negative prompt only with a weight for it: --set true"):
+        PipelinePainter(tiny.flux().pipe, call, resize=False, quiet=True, **given)
+
+
+def test_models_lists_what_is_tested(lanpaint):
+    status, out, _ = lanpaint("models")
+    assert status == 0
+    for word in ("Stable Diffusion XL", "Wan 2", "network_score", "true_cfg_scale", "dpm++", "unipc"):
+        assert word in out
