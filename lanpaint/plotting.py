@@ -152,7 +152,7 @@ def clouds(
         shown: At most so many samples a panel.
     """
     columns = max(len(row) for row in rows)
-    figure = new_figure(figsize=(2.3 * columns, 2.55 * len(rows)))
+    figure = new_figure(figsize=(2.3 * columns, 2.9 * len(rows)))
     panels = figure.subplots(len(rows), columns, squeeze=False)
     for axis in panels.flat:
         axis.set_visible(False)

@@ -67,13 +67,14 @@ def cell(name: str, value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def write_report(results: Results, folder: str | Path, further: Sequence[str] = ()) -> Path:
+def write_report(results: Results, folder: str | Path, further: Sequence[str] = (), title: str = "Benchmark") -> Path:
     """Write ``report.md``, ``figures.csv`` and the pictures.
 
     Args:
         results: What to report.
         folder: Where to; made if it is missing. Files of the same names are written over.
         further: Figures to tabulate beside those of merit.
+        title: Heading of the Markdown file.
 
     Returns:
         The path of the Markdown file.
@@ -89,11 +90,11 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
     if missing:
         raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(known))}")
     folder.mkdir(parents=True, exist_ok=True)
-    text = ["# Benchmark\n", _preamble(rows)]
-    for title in dict.fromkeys(row.section for row in rows):
-        part = [row for row in rows if row.section == title]
-        text.append(f"## {title or 'Runs'}\n")
-        text += _section(title, part, results, folder, further)
+    text = [f"# {title}\n", _preamble(rows)]
+    for section in dict.fromkeys(row.section for row in rows):
+        part = [row for row in rows if row.section == section]
+        text.append(f"## {section or 'Runs'}\n")
+        text += _section(section, part, results, folder, further)
     _write(folder / "figures.csv", _csv(rows))
     _write(folder / "report.md", "\n".join(text).rstrip() + "\n")
     return folder / "report.md"
@@ -146,7 +147,7 @@ def _part(
         group.setdefault(_seedless(row.settings), []).append(row)
     names = varying(list(group))
     column = along or ("target" if "target" in names else None)
-    curve_names = [name for name in names if name != column] or ["method"]
+    curve_names = _telling(list(group), [name for name in names if name != column])
     labels = {settings: _label(settings, curve_names) for settings in group}
     text = [_common(list(group)) + "\n"]
     had = {name for row in rows for name in row.figures}
@@ -173,25 +174,36 @@ def _seedless(settings: Settings) -> Settings:
     return replace(settings, seed=0)
 
 
-def _label(settings: Settings, names: list[str]) -> str:
+def _telling(runs: Sequence[Settings], names: Sequence[str]) -> list[str]:
+    """The fewest of these settings, the method first, that tell the runs apart as all of them do."""
+
+    def kinds(chosen: Sequence[str]) -> int:
+        return len({tuple(getattr(settings, name) for name in chosen) for settings in runs})
+
+    chosen: list[str] = []
+    for name in sorted(names, key=lambda name: {"method": 0, "preset": 1}.get(name, 2)):
+        if kinds([*chosen, name]) > max(1, kinds(chosen)) and kinds(chosen) < kinds(names):
+            chosen.append(name)
+    return chosen or ["method"]
+
+
+def _label(settings: Settings, names: Sequence[str]) -> str:
     parts = []
     for name in names:
         value = getattr(settings, name)
-        if value is None and (name not in ("preset", "dynamics") or settings.method != "lanpaint"):
-            continue
-        if name in ("solver", "levels") and settings.preset == "fast" and value == {"levels": "logsnr"}.get(name):
-            continue  # the preset's own
-        symbol = f"{SYMBOLS[name]} = " if name in SYMBOLS else ""
-        parts.append(symbol + cell(name, value))
-    return ", ".join(part for part in parts if part) or settings.method
+        own = name in ("preset", "dynamics") and "method" not in names  # what None stands for is worth a word
+        if value is not None or own:
+            parts.append((f"{SYMBOLS[name]} = " if name in SYMBOLS else "") + cell(name, value))
+    return ", ".join(parts).replace("lanpaint, fast", "lanpaint fast") or settings.method
 
 
 def _common(runs: list[Settings]) -> str:
-    first, differ = runs[0], set(varying(runs))
+    """The settings that all runs share which have them."""
+    values = {name: {getattr(settings, name) for settings in runs} - {None} for name in Settings.__dataclass_fields__}
     parts = [
-        f"{name.replace('_', ' ')} {cell(name, value)}"
-        for name, value in first.given().items()
-        if name not in differ | {"seed", "images"}
+        f"{name.replace('_', ' ')} {cell(name, *found)}"
+        for name, found in values.items()
+        if len(found) == 1 and name not in ("seed", "images", "preset", "particles")
     ]
     return "Common to all: " + ", ".join(parts) + "."
 

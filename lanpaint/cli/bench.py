@@ -151,6 +151,7 @@ def report(
         str,
         typer.Option(help="Further figures to tabulate, as stray,mmd; those of merit are always there."),
     ] = "",
+    title: Annotated[str, typer.Option(help="Heading of the report.")] = "Benchmark",
 ) -> None:
     """Make tables and pictures of a file of results."""
     from lanpaint.bench import Results
@@ -159,7 +160,7 @@ def report(
     if not results.exists():
         raise ValueError(f"{results} does not exist; lanpaint bench … --results {results} makes it")
     rows = Results(results)
-    written = write_report(rows, output, [name.strip() for name in figures.split(",") if name.strip()])
+    written = write_report(rows, output, [name.strip() for name in figures.split(",") if name.strip()], title)
     print(f"{written}: {len(rows.rows)} runs")
 
 

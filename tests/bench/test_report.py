@@ -34,13 +34,13 @@ def test_means_over_seeds_with_their_standard_errors_along_the_axis(tmp_path):
     rows += [_row("A", 4.0, target="gaussian", method="replace", steps=steps, nfe=steps) for steps in (10, 20)]
     text = _report(tmp_path, rows)
     assert "## A\n" in text
-    assert "Common to all: target gaussian, levels paper, solver euler, samples 100." in text
+    assert "Common to all: target gaussian, inner steps 5, levels paper, solver euler, samples 100." in text
     assert "|  | steps 10 | steps 20 |" in text
-    assert "| lanpaint, N = 5 | 2 ± 0.6 | 0.5 ± 0 |" in text  # 1/√3 = 0.577
+    assert "| lanpaint | 2 ± 0.6 | 0.5 ± 0 |" in text  # 1/√3 = 0.577
     assert "| replace | 4 | 4 |" in text
     assert "| exact samples | 0.25 | 0.25 |" in text
     assert "| at steps 20 | NFE | ms a sample | KiB a sample |" in text
-    assert "| lanpaint, N = 5 | 120 | 3 | 2 |" in text
+    assert "| lanpaint | 120 | 3 | 2 |" in text
     assert (tmp_path / "out" / "a.png").exists()
 
 
