@@ -49,7 +49,7 @@ TITLES = {
     "histogram_kl": "histogram KL (nats)",
     "gaussian_kl": "KL of the fitted Gaussian (nats)",
 }
-MOST_CLOUDS = 32
+MOST_CLOUDS = 16
 
 Group = dict[Settings, list[Result]]  # settings with seed 0 → the runs of all seeds
 
