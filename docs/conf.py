@@ -1,6 +1,8 @@
 """How Sphinx builds these pages: `make docs`, or `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
 
+import shutil
 from importlib.metadata import version as _version
+from pathlib import Path
 from typing import Any
 
 project = "lanpaint"
@@ -13,7 +15,7 @@ exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # the notebooks are run by the tests, these pages hold no code cells
+nb_execution_mode = "off"  # the tests run them; their committed outputs are shown
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -35,3 +37,14 @@ def _keep_colons(app: Any, what: str, name: str, obj: Any, options: Any, lines: 
 def setup(app: Any) -> None:
     """Register the above, to run before napoleon."""
     app.connect("autodoc-process-docstring", _keep_colons, priority=400)
+
+
+def _bring_lessons() -> None:
+    """Copy the notebooks, with their outputs, to where Sphinx finds them."""
+    here = Path(__file__).parent
+    (here / "lessons").mkdir(exist_ok=True)
+    for notebook in (here.parent / "notebooks").glob("*.ipynb"):
+        shutil.copy2(notebook, here / "lessons" / notebook.name)
+
+
+_bring_lessons()

@@ -1,7 +1,6 @@
 """The presets on targets that they were chosen on and on targets that they were not: the tables of docs/frontier.md.
 
     python docs/studies/frontier.py             # analytic targets, mean of three seeds; forty minutes on one core
-    python docs/studies/frontier.py digits      # held-out digits, the paper's four masks
     python docs/studies/frontier.py choices     # what each choice of the preset is worth
     python docs/studies/frontier.py schedules   # inner steps, λ and η that change from level to level
 
@@ -31,13 +30,8 @@ from lanpaint import (
     Score,
     SecantLangevin,
     SolverState,
-    seeded,
 )
-from lanpaint.demo import digits_score, held_out_digits
 from lanpaint.fields import FieldDrift
-from lanpaint.images import hole_psnr
-from lanpaint.masks import MASKS
-from lanpaint.metrics import mmd
 from lanpaint.randomness import NoiseSource
 from lanpaint.samplers.lanpaint import ramped
 from toy_models.problems import PROBLEMS, Problem
@@ -225,28 +219,5 @@ def schedules(seeds: int = 3) -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
-def digits(count: int = 240) -> None:
-    """Print hole PSNR on held-out digits, and the squared MMD of the filled images from the true ones."""
-    truth, score = held_out_digits(count), digits_score()
-    runs = {
-        "paper, 120 NFE": {"steps": 20, "inner_steps": 5},
-        "fast, 60 NFE": {"preset": "fast", "steps": 10, "inner_steps": 5},
-        "fast, 120 NFE": {"preset": "fast", "steps": 20, "inner_steps": 5},
-    }
-    print("| mask | " + " | ".join(f"{name}: PSNR, MMD²" for name in runs) + " |")
-    print("|---" * (len(runs) + 1) + "|", flush=True)
-    for mask, make in MASKS.items():
-        known = make(8, 8)
-        cells = []
-        for options in runs.values():
-            paint = LanPaint(score, **options)  # type: ignore[arg-type]
-            x = paint(Observation(truth, known), generator=seeded(range(count)))
-            psnr = hole_psnr(x, truth, known)
-            far = mmd(x.clamp(-1, 1), truth)
-            error = float(psnr.std()) / count**0.5
-            cells.append(f"{float(psnr.mean()):.2f} ± {error:.2f} dB, {far.value:.5f} (p {far.p_value:.2f})")
-        print(f"| {mask} | " + " | ".join(cells) + " |", flush=True)
-
-
 if __name__ == "__main__":
-    {"digits": digits, "choices": choices, "schedules": schedules}.get(" ".join(sys.argv[1:]), analytic)()
+    {"choices": choices, "schedules": schedules}.get(" ".join(sys.argv[1:]), analytic)()
