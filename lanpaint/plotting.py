@@ -89,7 +89,7 @@ def curves_along(
         with_evaluations: Whether to draw the second panel.
         path: Where the picture goes.
     """
-    figure = new_figure(figsize=(11.0 if with_evaluations else 6.4, 4.6))
+    figure = new_figure(figsize=(11.5 if with_evaluations else 7.2, 4.2))
     panels = figure.subplots(1, 2 if with_evaluations else 1, sharey=True, squeeze=False)[0]
     for i, (name, curve) in enumerate(curves.items()):
         if curve.x[0] is None:
@@ -102,7 +102,7 @@ def curves_along(
     _finish(panels[0], xlabel, ylabel, title, floor, logarithmic)
     if with_evaluations:
         _finish(panels[1], "evaluations of the score per sample", "", title, floor, logarithmic)
-    panels[0].legend(fontsize=8)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     save(figure, path)
 
 
