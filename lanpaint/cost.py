@@ -115,20 +115,23 @@ def small_pipeline(width: int = 64, side: int = 32) -> tuple[Any, dict[str, Any]
     """A Stable Diffusion pipeline with random weights, and what it is called with: guidance, latents of ``side``²."""
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=side, block_out_channels=(width, 2 * width), layers_per_block=1, cross_attention_dim=32,
-        attention_head_dim=8, norm_num_groups=8,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
-    vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
-                        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4)  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet2DConditionModel(
+            sample_size=side, block_out_channels=(width, 2 * width), layers_per_block=1, cross_attention_dim=32,
+            attention_head_dim=8, norm_num_groups=8,
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        )  # fmt: skip
+        vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+                            up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4)  # fmt: skip
     pipe: Any = StableDiffusionPipeline(
         vae, None, None, unet, DPMSolverMultistepScheduler(steps_offset=1), None, None, requires_safety_checker=False
     )
     pipe.unet.eval()
     pipe.set_progress_bar_config(disable=True)
-    prompt = {"prompt_embeds": torch.randn(1, 8, 32), "negative_prompt_embeds": torch.randn(1, 8, 32)}
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(2, 1, 8, 32, generator=generator)
+    prompt = {"prompt_embeds": embeddings[0], "negative_prompt_embeds": embeddings[1]}
     size = {"height": 2 * side, "width": 2 * side}
     return pipe, {**prompt, **size, "guidance_scale": 5.0, "output_type": "latent"}
 

@@ -146,7 +146,9 @@ def test_the_second_half_step_uses_the_old_constant():
 
 
 @pytest.mark.parametrize(
-    "dynamics", [FastLangevin(1.0), FastLangevin(15.0), FastLangevin(math.inf), HFHR(2.0, psi=1.7)], ids=repr
+    "dynamics",
+    [FastLangevin(1.0), FastLangevin(15.0), FastLangevin(math.inf), HFHR(2.0, psi=1.7)],
+    ids=["γ = 1", "γ = 15", "γ = ∞", "HFHR"],
 )
 def test_a_strang_step_is_half_a_solution_a_kick_and_half_a_solution(dynamics):
     """Map and noise of Alg. 3, composed here from those of the exact solution over half the time."""
