@@ -120,7 +120,8 @@ def small_pipeline(width: int = 64, side: int = 32) -> tuple[Any, dict[str, Any]
         unet = UNet2DConditionModel(
             sample_size=side, block_out_channels=(width, 2 * width), layers_per_block=1, cross_attention_dim=32,
             attention_head_dim=8, norm_num_groups=8,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
         )  # fmt: skip
         vae = AutoencoderKL(block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
                             up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4)  # fmt: skip
