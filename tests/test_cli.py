@@ -166,6 +166,7 @@ MISTAKES = {
         ["bench", "gaussian", "--method", "replace", "--dynamics", "fld,ou"],
         "replace has no dynamics; it takes solver",
     ),
+    "a device that is not there": (["bench", "gaussian", "--device", "cuda:99"], "device 'cuda:99' is not available"),
     "no results": (["report", "nothing.jsonl"], "nothing.jsonl does not exist; lanpaint bench … --results"),
     "results that are none": (["report", "text.png"], "text.png, line 1: Expecting value"),
     "numbers that are none": (["bench", "gaussian", "--guidance", "8,high"], "--guidance takes numbers separated"),

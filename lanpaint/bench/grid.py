@@ -182,6 +182,7 @@ def run_sections(
     sections: Sequence[Section],
     results: Results | None = None,
     *,
+    device: str = "cpu",
     notice: Callable[[str], None] = lambda line: None,
     each: Callable[[], None] = lambda: None,
     progress: bool = False,
@@ -191,6 +192,7 @@ def run_sections(
     Args:
         sections: What to run.
         results: Where rows are read from and appended to.
+        device: Where to sample.
         notice: What to do with a line about figures that cannot be had; each is told once.
         each: Called after every run.
         progress: Show a progress bar for each run.
@@ -210,7 +212,7 @@ def run_sections(
                 if found:
                     row = replace(found[0], section=section.title)
                 else:
-                    row, x = run(settings, notice=once, progress=progress)
+                    row, x = run(settings, device=device, notice=once, progress=progress)
                     row = replace(row, section=section.title)
                     if results is not None:
                         results.keep(settings, x)

@@ -7,6 +7,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -210,12 +211,17 @@ def _restored(value: Any) -> Any:
 
 
 def run(
-    settings: Settings, *, progress: bool = False, notice: Callable[[str], None] = lambda line: None
+    settings: Settings,
+    *,
+    device: str = "cpu",
+    progress: bool = False,
+    notice: Callable[[str], None] = lambda line: None,
 ) -> tuple[Result, Tensor | None]:
     """Run one method on one target.
 
     Args:
         settings: What to run.
+        device: Where to sample; all else is done on the CPU.
         progress: Show a progress bar.
         notice: What to do with a line about figures that cannot be had.
 
@@ -226,7 +232,7 @@ def run(
         ValueError: As :meth:`Settings.complete`, and for a gradient method on a score without a gradient.
     """
     settings = settings.complete()
-    target = make_target(settings.target, settings.images)
+    target = make_target(settings.target, settings.images, device)
     count = settings.samples or target.samples
     generator = torch.Generator().manual_seed(settings.seed)
     truth = target.draw(count, generator)
@@ -241,7 +247,8 @@ def run(
             rows = truth[first : first + at_once]
             sources = target.generators(settings.seed, first, len(rows), generator)
             score.rows, start = 0, time.perf_counter()
-            parts.append(sampler(Observation(rows, target.known), generator=sources))
+            observation = Observation(rows.to(device), target.known.to(device))
+            parts.append(sampler(observation, generator=sources).cpu())  # waits for a GPU
             seconds += time.perf_counter() - start
             nfe = score.rows // len(rows)
     except DivergenceError as error:
@@ -253,11 +260,11 @@ def run(
         _floors(settings.target, settings.images, count, settings.seed),
         target.merits,
         nfe,
-        _memory(settings, target, truth[:at_once]),
+        _memory(settings, target, truth[:at_once], device),
         seconds / count,
         diverged,
         {name: version(name) for name in ("lanpaint", "torch", "diffusers")} | {"python": platform.python_version()},
-        f"{platform.machine()}, {torch.get_num_threads()} threads",
+        _device_name(device),
     )
     return result, x
 
@@ -268,14 +275,25 @@ def _floors(name: str, images: str | None, count: int, seed: int) -> dict[str, f
     return target.floors(target.draw(count, torch.Generator().manual_seed(seed)), seed)
 
 
-def _memory(settings: Settings, target: Target, truth: Tensor) -> float:
-    """Peak bytes per sample of a run of two steps: every level needs the same."""
+def _device_name(device: str) -> str:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def _memory(settings: Settings, target: Target, truth: Tensor, device: str) -> float:
+    """Peak bytes per sample of a run of two steps: every level needs the same. On a GPU its allocator's own figure."""
     sampler = settings.sampler(target, steps=min(2, settings.steps))
     sources = target.generators(settings.seed, 0, len(truth), torch.Generator().manual_seed(settings.seed))
-    observation = Observation(truth, target.known)
-    with PeakMemory() as memory:
+    observation = Observation(truth.to(device), target.known.to(device))
+    on_gpu, before = torch.device(device).type == "cuda", 0
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+    with nullcontext() if on_gpu else PeakMemory() as memory:
         try:
             sampler(observation, generator=sources)
         except DivergenceError:
             return math.nan
-    return memory.peak / len(truth)
+    peak = memory.peak if memory else torch.cuda.max_memory_allocated(device) - before
+    return peak / len(truth)

@@ -166,7 +166,7 @@ def _distances(x: Tensor, truth: Tensor) -> Figures:
 
 
 @cache
-def make_target(name: str, images: str | None = None) -> Target:
+def make_target(name: str, images: str | None = None, device: str = "cpu") -> Target:
     """A target by its name.
 
     Args:
@@ -176,6 +176,7 @@ def make_target(name: str, images: str | None = None) -> Target:
             a file, white where the image is painted.
         images: Folder or zip of images for a model other than ``digits``; of emoji, those are used that no model here
             was trained on, one per family.
+        device: Where a network is loaded; formulas run wherever they are asked.
 
     Raises:
         ValueError: For a name that is none of these, images that cannot be read, or a mask of another size.
@@ -185,7 +186,7 @@ def make_target(name: str, images: str | None = None) -> Target:
         return AnalyticTarget(name, PROBLEMS[name]())
     first, _, last = name.rpartition(":")
     if first and (last in MASKS or Path(last).suffix):
-        return _image_target(name, first, last, images)
+        return _image_target(name, first, last, images, device)
     if first and all(part.isidentifier() for part in (*first.split("."), last)):
         return AnalyticTarget(name, _own_problem(first, last))
     raise ValueError(
@@ -204,8 +205,8 @@ def _own_problem(module: str, function: str) -> Problem:
     return problem
 
 
-def _image_target(name: str, model: str, mask: str, images: str | None) -> ImageTarget:
-    score, held_out = _model_and_images(model, images)
+def _image_target(name: str, model: str, mask: str, images: str | None, device: str) -> ImageTarget:
+    score, held_out = _model_and_images(model, images, device)
     height, width = held_out.shape[-2:]
     known = MASKS[mask](height, width) if mask in MASKS else read_mask(mask)
     if known.shape != (height, width):
@@ -216,7 +217,7 @@ def _image_target(name: str, model: str, mask: str, images: str | None) -> Image
 
 
 @cache
-def _model_and_images(model: str, images: str | None) -> tuple[Score, Tensor]:
+def _model_and_images(model: str, images: str | None, device: str) -> tuple[Score, Tensor]:
     from lanpaint.adapters.diffusers import load_pixel_model
     from toy_models import digits
     from toy_models.images import load_images
@@ -224,10 +225,10 @@ def _model_and_images(model: str, images: str | None) -> tuple[Score, Tensor]:
     if model == "digits":
         if images is not None:
             raise ValueError("digits have held-out images of their own; leave images out")
-        return load_pixel_model(digits.FOLDER), digits.load_digits("test")[0]
+        return load_pixel_model(digits.FOLDER, device=device), digits.load_digits("test")[0]
     if images is None:
         raise ValueError(f"target {model} needs images, a folder or a zip of held-out ones (--images)")
-    score = load_pixel_model(model)
+    score = load_pixel_model(model, device=device)
     if score.channels != 3 or score.sample_size[0] != score.sample_size[1]:
         raise ValueError(f"{model} is not for square colour images; only those are benchmarked")
     pictures = load_images(images, score.sample_size[0])

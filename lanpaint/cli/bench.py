@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lanpaint.cli.options import Quiet, quiet_libraries
+from lanpaint.cli.options import Quiet, find_device, quiet_libraries
 from lanpaint.names import DYNAMICS, SOLVERS
 from toy_models.problems import PROBLEMS
 
@@ -77,6 +77,9 @@ def bench(
         Path | None,
         typer.Option("--output", "-o", help="Picture of KL against evaluations, for several runs.", show_default=False),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each run.")] = False,
     quiet: Quiet = False,
 ) -> None:
@@ -128,7 +131,8 @@ def bench(
     rows: list[Result] = []
     with _Bar(count, shown=not (quiet or as_json) and count > 1) as bar:
         own_bar = count == 1 and not (quiet or as_json)
-        runs = run_sections(sections, kept, notice=bar.notice, each=bar.advance, progress=own_bar)
+        where = str(find_device(device))
+        runs = run_sections(sections, kept, device=where, notice=bar.notice, each=bar.advance, progress=own_bar)
         write = _json_line if as_json else _describe if count == 1 else _table(sections)
         for row in runs:
             rows.append(row)

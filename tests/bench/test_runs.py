@@ -120,3 +120,22 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
 def test_mistakes_are_told_before_anything_runs(settings, told):
     with pytest.raises(ValueError, match=told):
         run(Settings(**settings))
+
+
+def test_the_figures_of_a_gpu_are_those_of_its_allocator(monkeypatch):
+    """Its own counters, less what was there before; the tensors are on the CPU here."""
+    told = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", told.append)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 1000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7000)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    plain = torch.Tensor.to
+
+    def stay(x, *where, **options):
+        return x if where == ("cuda",) else plain(x, *where, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", stay)
+    row, _ = run(Settings("gaussian", **QUICK), device="cuda")
+    assert row.memory == 6000 / 60
+    assert row.device == "a GPU"
+    assert told == ["cuda"]
