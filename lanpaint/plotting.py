@@ -96,7 +96,11 @@ def curves_along(
             style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "--", "linewidth": 1.2}
             panels[0].axhline(curve.y[0], label=name, **style)
         else:
-            _draw(panels[0], i, name, [x for x in curve.x if x is not None], curve.y, curve.error)
+            x = [math.nan if value is None else value for value in curve.x]
+            _draw(panels[0], i, name, x, curve.y, curve.error)
+            for value, y in zip(x, curve.y, strict=True):
+                if math.isinf(value):  # off the axis
+                    panels[0].axhline(y, color=COLOURS[i % len(COLOURS)], linestyle="-.", label=f"{name}, at infinity")
         if with_evaluations:
             _draw(panels[1], i, name, curve.nfe, curve.y, curve.error)
     _finish(panels[0], xlabel, ylabel, title, floor, logarithmic)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -60,7 +61,7 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(ABC):
     """How to train a model and how to ship it; the base of the two kinds below.
 
     Attributes:
@@ -90,13 +91,13 @@ class Recipe:
         """Folder of the shipped weights."""
         return WEIGHTS / self.defaults.model
 
+    @abstractmethod
     def make_module(self, settings: Settings) -> Any:
         """Return the `toy_models.denoising.Reproducible` to train, with the random weights that the seed names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def save(self, module: Any, folder: Path) -> None:
         """Write the weights in the folder layout of diffusers; the module is left on the CPU."""
-        raise NotImplementedError
 
     def training_arguments(self, settings: Settings) -> dict[str, Any]:
         """Return the arguments of `toy_models.denoising.Reproducible`."""

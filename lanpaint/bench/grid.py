@@ -106,7 +106,8 @@ class Results:
         rows: What it holds.
 
     Raises:
-        ValueError: When a line is none that was written here, but for a last one that a kill has cut short.
+        ValueError: When the folder is missing, or a line is none that was written here, but for a last one that a kill
+            has cut short.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -114,6 +115,8 @@ class Results:
         self.rows: list[Result] = []
         if self.path.is_dir():
             raise ValueError(f"{self.path} is a folder; give a file of results")
+        if not self.path.absolute().parent.is_dir():
+            raise ValueError(f"cannot write {self.path}: the folder {self.path.absolute().parent} does not exist")
         if not self.path.exists():
             return
         text = self.path.read_text(encoding="utf-8")

@@ -80,7 +80,7 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
         The path of the Markdown file.
 
     Raises:
-        ValueError: When there are no results, or none of them has one of the further figures.
+        ValueError: When the folder is a file, there are no results, or none of them has one of the further figures.
     """
     rows, folder = results.rows, Path(folder)
     if not rows:
@@ -89,6 +89,8 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
     missing = [name for name in further if name not in known]
     if missing:
         raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(known))}")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder for the report")
     folder.mkdir(parents=True, exist_ok=True)
     text = [f"# {title}\n", _preamble(rows)]
     for section in dict.fromkeys(row.section for row in rows):

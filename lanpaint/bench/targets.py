@@ -198,6 +198,11 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
 def _own_problem(module: str, function: str) -> Problem:
     try:
         problem = getattr(importlib.import_module(module), function)()
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"target {module}:{function}: there is no module {error.name!r}; for images write MODEL:MASK with "
+            f"a mask of {', '.join(MASKS)} or a file"
+        ) from error
     except Exception as error:
         raise ValueError(f"target {module}:{function} cannot be made: {type(error).__name__}: {error}") from error
     if not isinstance(problem, Problem):

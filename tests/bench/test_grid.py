@@ -118,6 +118,8 @@ def test_a_line_cut_short_by_a_kill_is_written_anew(tmp_path, monkeypatch):
         assert path.read_text() == nonsense
     with pytest.raises(ValueError, match="is a folder"):
         Results(tmp_path)
+    with pytest.raises(ValueError, match=r"cannot write .*: the folder .* does not exist"):  # before anything is run
+        Results(tmp_path / "none" / "r.jsonl")
 
 
 def test_planar_samples_are_kept_for_pictures(tmp_path):

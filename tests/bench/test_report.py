@@ -86,5 +86,10 @@ def test_every_figure_of_every_run_is_in_the_table_of_figures(tmp_path):
 def test_mistakes_are_told(tmp_path):
     with pytest.raises(ValueError, match="holds no results"):
         write_report(Results(tmp_path / "none.jsonl"), tmp_path)
+    (tmp_path / "file").write_text("")
+    results = Results(tmp_path / "one.jsonl")
+    results.add(_row("A", 0.5, target="gaussian"))
+    with pytest.raises(ValueError, match="file is a file; give a folder"):
+        write_report(results, tmp_path / "file")
     with pytest.raises(ValueError, match="no run has the figure 'lpips'; there are kl"):
         _report(tmp_path, [_row("A", 0.5, target="gaussian")], ["lpips"])
