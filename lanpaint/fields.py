@@ -65,10 +65,10 @@ class BiG:
     def combine(self, prediction: Prediction) -> Tensor:
         """The field at an evaluated state: shape of x, in units of 1/x."""
         score = prediction.score
-        observed = self.observation.score(prediction.x, prediction.level)
-        if self.guidance == 0:
-            return self.observation.replace_known(score, observed)
-        return self.observation.replace_known(score, (1 + self.guidance) * observed - self.guidance * score)
+        guided = self.observation.score(prediction.x, prediction.level)
+        if self.guidance:
+            guided = torch.lerp(score, guided, 1 + self.guidance)
+        return self.observation.replace_known(score, guided)
 
     def __call__(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """The field at x and ``level``, one evaluation of the score."""
@@ -122,7 +122,7 @@ class FieldDrift(Drift):
     """
 
     def __init__(self, field: BiG, level: NoiseLevel, step: Tensor) -> None:
-        super().__init__(self._evaluate, field.damping(level), step, field.observation.known)
+        super().__init__(lambda x: field(x, level), field.damping(level), step, field.observation.known)
         self.field, self.level = field, level
         log_prob = getattr(field.score, "log_prob", None)
         if log_prob is not None and (  # else, or where BiG moves the known part, the field is no gradient
@@ -130,6 +130,8 @@ class FieldDrift(Drift):
         ):
             self.log_density = lambda x: log_prob(x, level)
 
-    def _evaluate(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
+        """The field at x, one evaluation of the score, which is kept as ``prediction``."""
+        self.prediction = None  # the one before need not live as long as this one takes
         self.prediction = self.field.score.predict(x, self.level)
         return self.field.combine(self.prediction)

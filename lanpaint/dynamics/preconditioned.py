@@ -109,7 +109,7 @@ class Preconditioned(Dynamics):
             return Drift(lambda w: root(drift(origin + root(w))), drift.damping, drift.step)
         if self.matrix is None:
             assert self.diagonal is not None
-            return _scaled(drift, drift.function, self.diagonal, drift.known)
+            return _scaled(drift, drift, self.diagonal, drift.known)
         rotation, speeds, known = self._eigenbasis(origin, drift)
         back = rotation.to(origin)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import Any
@@ -82,6 +82,10 @@ def renoise(x: Tensor, level: NoiseLevel, noisier: NoiseLevel, noise: Tensor) ->
     ratio = noisier.alpha * reciprocal(level.alpha)
     added = (noisier.sigma**2 - (ratio * level.sigma) ** 2).clamp(min=0).sqrt()
     return ready(ratio, x) * x + ready(added, x) * noise
+
+
+# What a solver's state holds for x while the sampler moves it.
+_ELSEWHERE = torch.empty(0)
 
 
 class Sampler:
@@ -220,9 +224,14 @@ class Sampler:
             TypeError: For a ``generator`` that is none.
             ValueError: When ``start``, the generators or the levels do not fit the observation.
         """
-        for moment in self.iterate(observation, generator=generator, start=start, noise=noise):
-            x = moment.x
-        return x
+        run = self._run(*self._prepare(observation, generator, start, noise))
+        with torch.no_grad():
+            while True:  # rather than a loop over moments, whose variable would hold the last one beside the next
+                try:
+                    next(run)
+                except StopIteration as end:
+                    x: Tensor = end.value
+                    return x
 
     def iterate(
         self,
@@ -231,10 +240,10 @@ class Sampler:
         generator: Generators = None,
         start: Tensor | None = None,
         noise: NoiseSource | None = None,
-    ) -> Iterator[Moment]:
+    ) -> Generator[Moment, None, Tensor]:
         """Step by hand: the loop, one :class:`~lanpaint.callbacks.Moment` after every inner and outer step.
 
-        Takes the arguments of a call. The ``x`` of the last moment is the result.
+        Takes the arguments of a call. The ``x`` of the last moment is the result, and the generator's value.
 
         Example:
             >>> import torch, lanpaint as lp
@@ -250,6 +259,16 @@ class Sampler:
             inner 1 (4, 2)
             outer 1 (4, 2)
         """
+        return torch.no_grad()(self._run)(*self._prepare(observation, generator, start, noise))
+
+    def _prepare(
+        self,
+        observation: Observation | Sequence[int],
+        generator: Generators,
+        start: Tensor | None,
+        noise: NoiseSource | None,
+    ) -> tuple[Moment, NoiseSource]:
+        """The moment before the first level, and the source of noise, from the arguments of a call."""
         if not isinstance(observation, Observation):
             if isinstance(observation, Tensor) or not isinstance(observation, Sequence):
                 raise TypeError(
@@ -263,7 +282,7 @@ class Sampler:
         self._check_fit(observation)
         observation = observation.draw(noise)
         x = self._start(self.levels[0], observation, noise, start)
-        return self._run(Moment("start", 0, 0, self.levels[0], x, observation), noise)
+        return Moment("start", 0, 0, self.levels[0], x, observation), noise
 
     def _start(self, level: NoiseLevel, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
         level = level.to(observation.values)
@@ -287,8 +306,7 @@ class Sampler:
                     f"{tuple(observation.shape)}; one level per sample: level.per_sample({len(observation.shape)})"
                 )
 
-    @torch.no_grad()
-    def _run(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
+    def _run(self, moment: Moment, noise: NoiseSource) -> Generator[Moment, None, Tensor]:
         try:
             stop = self._call("on_run_start", moment)
             solver_state, last = self.solver.init(moment.x, self._asked_steps), None
@@ -303,6 +321,7 @@ class Sampler:
                     solver_state = self.solver.init(x, self._asked_steps)
                 x = self.enter(x, level, moment.observation, noise)
                 moment = Moment("start", step, 0, level, x, moment.observation, moment.prediction)
+                del x
                 stop = self._call("on_level_start", moment)
                 yield moment
                 if stop is None:
@@ -311,18 +330,19 @@ class Sampler:
                 while moment.kind == "inner" and moment.inner < allocation[step] and stop is None:
                     stop = self._call("on_inner_start", moment)
                     if stop is None:
+                        moment = replace(moment, prediction=None)  # the next one takes its place
                         moment = self.inner_step(moment, noise)
                         stop = self._call("on_inner_end", moment)
                         yield moment
                 if stop is Stop.RUN:
                     break
                 last = moment.state or last
-                solver_state = replace(solver_state, x=moment.x, prediction=None)
+                solver_state = replace(solver_state, x=moment.x)
+                moment = replace(moment, prediction=None, drift=None, state=None)
                 solver_state = self.leave(solver_state, moment, next_level, noise)
                 x = solver_state.x if step < self.steps - 1 else moment.observation.finish(solver_state.x)
-                moment = replace(
-                    moment, kind="outer", level=next_level, x=x, prediction=solver_state.prediction, state=None
-                )
+                moment = replace(moment, kind="outer", level=next_level, x=x, prediction=solver_state.prediction)
+                solver_state = replace(solver_state, x=_ELSEWHERE, prediction=None)
                 stop = self._call("on_level_end", moment)
                 yield moment
             else:
@@ -340,6 +360,7 @@ class Sampler:
                 warnings.warn(f"on_run_end failed as well: {second}", stacklevel=2)
             raise
         self._call("on_run_end", moment)
+        return moment.x
 
     def _call(self, hook: str, moment: Moment) -> Stop | None:
         """Call a hook of every callback; the strongest request to stop wins."""

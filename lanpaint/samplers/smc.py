@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,8 +131,7 @@ class TwistedSMC(Sampler):
             level, _repeated(observation, self.particles), _grouped(noise, observation.shape[0]), start
         )
 
-    @torch.no_grad()
-    def _run(self, moment: Moment, noise: NoiseSource) -> Iterator[Moment]:
+    def _run(self, moment: Moment, noise: NoiseSource) -> Generator[Moment, None, Tensor]:
         observation, count = moment.observation, self.particles
         groups = len(observation.values)
         particles = copy.copy(self)  # this run's own, with levels for all particles
@@ -149,6 +148,7 @@ class TwistedSMC(Sampler):
                     moment, level=self.levels[-1], x=observation.finish(moment.x[chosen]), observation=observation
                 )
             yield moment
+        return moment.x
 
     def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> Particles:
         """Weigh, resample, propose: one step of Alg. 1."""

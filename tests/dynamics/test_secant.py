@@ -128,7 +128,8 @@ def test_levels_per_sample_and_per_entry_are_ordinary_inputs():
         field = lp.BiG(_mixture(), lp.Observation(torch.zeros(3, 2), torch.tensor([False, True])), 2.0)
         level = lp.NoiseLevel(torch.sqrt(1 - sigma**2), sigma)
         drift = field.drift(level, field.time_scale(level))
-        drift.function = lambda x: -x  # a mixture itself takes one level a sample
+        # A mixture itself takes one level a sample.
+        drift = lp.Drift(lambda x: -x, drift.damping, drift.step, drift.known)
         state = _run(lp.SecantLangevin(), drift, torch.ones(3, 2), 4)[-1]
         assert state.x.shape == (3, 2)
         assert torch.isfinite(state.x).all()
