@@ -104,6 +104,12 @@ class ImageSet:
         first = [name not in self.families[:row] for row, name in enumerate(self.families)]
         return self.where(torch.tensor(first, dtype=torch.bool))
 
+    def families_first(self) -> ImageSet:
+        """Return all pictures, the first of each family before the others."""
+        first = torch.tensor([name not in self.families[:row] for row, name in enumerate(self.families)])
+        order = torch.cat([first.nonzero(), (~first).nonzero()]).flatten()
+        return ImageSet(self.images[order], tuple(self.families[row] for row in order), self.mirrored[order])
+
     def rows(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw pictures: a family uniformly, a variant of it uniformly, its mirror image in half of the cases allowed.
 

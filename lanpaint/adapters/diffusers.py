@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.noise import View
-from lanpaint.schedules import VP, Schedule
+from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
 
 _VIEWS: dict[str, View] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "denoised"}
@@ -25,17 +25,23 @@ _VARIANCE_PRESERVING = (
     *("KDPM2AncestralDiscreteScheduler", "DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler"),
     *("DPMSolverSDEScheduler", "DEISMultistepScheduler", "UniPCMultistepScheduler"),
 )
+_FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 
 
 def schedule_of(scheduler: Any) -> tuple[Schedule, View]:
     """The noise schedule of a diffusers scheduler, and what its network predicts.
 
     Raises:
-        ValueError: For a scheduler without ᾱ or with an unknown prediction type.
+        ValueError: For a scheduler that is no flow and has no ᾱ, or with an unknown prediction type.
     """
+    if type(scheduler).__name__ in _FLOWS:
+        return Flow(shift=scheduler.config.shift), "flow"
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None:
-        raise ValueError(f"{type(scheduler).__name__} has no alphas_cumprod; variance-preserving models are supported")
+        raise ValueError(
+            f"{type(scheduler).__name__} has no alphas_cumprod and is no FlowMatch…; variance-preserving models and "
+            "rectified flows are supported"
+        )
     prediction = scheduler.config.prediction_type
     if prediction not in _VIEWS:
         raise ValueError(f"prediction_type {prediction!r} is not one of {', '.join(_VIEWS)}")
@@ -47,7 +53,7 @@ class PixelModel(NetworkScore):
 
     Args:
         unet: A ``UNet2DModel``; one that also predicts its variance is cut to its mean.
-        scheduler: The scheduler that it was trained with.
+        scheduler: The scheduler that it was trained with, of diffusion or of rectified flow.
 
     Attributes:
         channels: Image channels.
@@ -64,9 +70,10 @@ class PixelModel(NetworkScore):
         self.multiple = 2 ** (len(config.block_out_channels) - 1)
         super().__init__(self._mean, predicts, schedule, dtype=next(unet.parameters()).dtype)
         self.unet = unet
+        self._ticks = scheduler.config.num_train_timesteps if predicts == "flow" else 1
 
     def _mean(self, x: Tensor, time: Tensor) -> Tensor:
-        return self.unet(x, time).sample[:, : self.channels]
+        return self.unet(x, self._ticks * time).sample[:, : self.channels]
 
     def check_size(self, height: int, width: int) -> None:
         """Raise ValueError, naming the nearest size that fits, when the network cannot take this one."""
@@ -91,6 +98,7 @@ def load_pixel_model(
     Raises:
         ValueError: When there is no such model, or it is not an unconditional pixel-space one.
     """
+    import diffusers
     from diffusers import DDPMScheduler, UNet2DModel
 
     folder = Path(source)
@@ -106,8 +114,10 @@ def load_pixel_model(
         local = {"local_files_only": folder.is_dir()}
         _check_class(UNet2DModel.load_config(source, subfolder="unet", **local), "unet", ("UNet2DModel",))
         config = DDPMScheduler.load_config(source, subfolder="scheduler", **local)
-        _check_class(config, "scheduler", _VARIANCE_PRESERVING)
-        scheduler = DDPMScheduler.from_config(config)
+        _check_class(config, "scheduler", (*_VARIANCE_PRESERVING, *_FLOWS))
+        is_flow = config["_class_name"] in _FLOWS
+        kind: Any = getattr(diffusers, config["_class_name"]) if is_flow else DDPMScheduler
+        scheduler = kind.from_config(config)
         unet, loaded = UNet2DModel.from_pretrained(
             source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **local
         )

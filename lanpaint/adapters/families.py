@@ -37,15 +37,15 @@ class SupportedFamily:
         """Where its network is a score: a function's name, None where nothing makes one."""
         if all(pipeline in NETWORKS for pipeline in self.pipelines):
             return "network_score"
-        return "load_pixel_model" if self.pipelines == ("DDPMPipeline",) else None
+        return None
 
 
-def _without_prompt(name: str, pipeline: str) -> SupportedFamily:
-    return SupportedFamily(name, (pipeline,), "diffusion", guidance=None, negative_prompt=False, known_guidance=False)
+def _without_prompt(name: str, *pipelines: str) -> SupportedFamily:
+    return SupportedFamily(name, pipelines, "diffusion", guidance=None, negative_prompt=False, known_guidance=False)
 
 
 SUPPORTED: tuple[SupportedFamily, ...] = (
-    _without_prompt("DDPM, pixels", "DDPMPipeline"),
+    _without_prompt("DDPM, pixels", "DDPMPipeline", "DDIMPipeline"),
     _without_prompt("Latent Diffusion", "LDMPipeline"),
     SupportedFamily("Stable Diffusion 1, 2", ("StableDiffusionPipeline",), "diffusion"),
     SupportedFamily("… with ControlNet", ("StableDiffusionControlNetPipeline",), "diffusion"),

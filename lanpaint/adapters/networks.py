@@ -96,6 +96,14 @@ class Family(ABC):
         return unconditional + scale * (conditional - unconditional)
 
 
+class _Unconditional(Family):
+    def condition(self, request: Request) -> list[Conditioning]:
+        return [{}]
+
+    def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
+        return request.pipe.unet(x, time, return_dict=False)[0]
+
+
 class _StableDiffusion(Family):
     def condition(self, request: Request) -> list[Conditioning]:
         prompt, negative = request.encode()
@@ -310,6 +318,9 @@ class _QwenImage(Family):
 
 
 FAMILIES: dict[str, type[Family]] = {
+    "DDPMPipeline": _Unconditional,
+    "DDIMPipeline": _Unconditional,
+    "LDMPipeline": _Unconditional,
     "StableDiffusionPipeline": _StableDiffusion,
     "StableDiffusionControlNetPipeline": _ControlNet,
     "StableDiffusionXLPipeline": _SDXL,
@@ -330,8 +341,8 @@ FAMILIES: dict[str, type[Family]] = {
 def network_score(
     pipe: Any,
     *,
-    height: int,
-    width: int,
+    height: int | None = None,
+    width: int | None = None,
     guidance_scale: float | None = None,
     true_cfg_scale: float | None = None,
     known_guidance_scale: float | None = None,
@@ -345,7 +356,7 @@ def network_score(
 
     Args:
         pipe: The pipeline; those of :data:`FAMILIES` are known.
-        height: Of the pictures, in pixels.
+        height: Of the pictures, in pixels; a pipeline of one size needs none.
         width: Of the pictures, in pixels.
         guidance_scale: The pipeline's: weight of classifier-free guidance, above 1 for any; for Flux the number that
             the network is told. The pipeline's own default when left out.
@@ -376,6 +387,8 @@ def network_score(
             raise ValueError(f"{name} is not one of {', '.join(FAMILIES)}; give family=, or use lanpaint.Inpainter")
         family = FAMILIES[name]()
     defaults = inspect.signature(pipe.__call__).parameters
+    if (height is None or width is None) and "height" in defaults:
+        raise ValueError(f"{name} makes pictures of any size; give height and width, in pixels")
     given = {"guidance_scale": guidance_scale, "true_cfg_scale": true_cfg_scale}
     for scale_name, value in given.items():
         if value is None and scale_name in defaults:
@@ -392,14 +405,15 @@ def network_score(
         )
     if control_image is not None and not hasattr(pipe, "controlnet"):
         raise ValueError(f"{name} has no ControlNet; leave control_image out")
-    unknown = {key.removeprefix("negative_") for key in prompt} - {
-        key.removeprefix("negative_") for key in inspect.signature(pipe.encode_prompt).parameters
-    }
+    encode = getattr(pipe, "encode_prompt", None)
+    takes = () if encode is None else inspect.signature(encode).parameters
+    unknown = {key.removeprefix("negative_") for key in prompt} - {key.removeprefix("negative_") for key in takes}
     if unknown:
-        raise ValueError(f"encode_prompt of {name} does not take {', '.join(sorted(unknown))}")
+        what = f"{name} has no prompt and" if encode is None else f"encode_prompt of {name}"
+        raise ValueError(f"{what} does not take {', '.join(sorted(unknown))}")
     embedded = given["guidance_scale"] if family.scale_name != "guidance_scale" else None
     control = {"control": control_image, "strength": controlnet_conditioning_scale}
-    request = Request(pipe, prompt, height, width, scale, embedded, **control)
+    request = Request(pipe, prompt, height or 0, width or 0, scale, embedded, **control)
     view = view_of(pipe.scheduler)
     schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
     network = getattr(pipe, "unet", None) or pipe.transformer

@@ -64,8 +64,12 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     return list(runs)
 
 
-def read_grid(path: str | Path) -> list[Section]:
+def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
     """The sections of a YAML file: a grid, or a list of them, each with a ``title`` and settings or lists of settings.
+
+    Args:
+        path: The file.
+        images: Folder or zip of images for all runs that are not given one.
 
     Raises:
         ValueError: When the file cannot be read, or does not say what to run.
@@ -85,7 +89,7 @@ def read_grid(path: str | Path) -> list[Section]:
             raise ValueError(f"{path}: entry {place} must have settings (target: …), got {type(grid).__name__}")
         title = str(grid.pop("title", f"{path.stem} {place}"))
         try:
-            runs = tuple(expand(grid))
+            runs = tuple(expand(grid if images is None else {"images": images} | grid))
         except ValueError as error:
             raise ValueError(f"{path}: {title}: {error}") from error
         same = [number for number, section in enumerate(sections) if section.title == title]

@@ -41,6 +41,8 @@ TITLES = {
     "ms_ssim": "MS-SSIM",
     "mmd": "MMD²",
     "mmd_p": "p of MMD²",
+    "kernel": "MMD² in features",
+    "kernel_p": "p of MMD² in features",
     "energy": "energy distance",
     "energy_p": "p of energy distance",
     "sliced_wasserstein": "sliced Wasserstein distance",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,13 +22,14 @@ from lanpaint.masks import MASKS
 from lanpaint.metrics import energy_distance, image_figures, mmd, perceptual_figures, sliced_wasserstein
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
+from toy_models import features
 from toy_models.gaussian import Gaussian
 from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
 
 Figures = dict[str, float]
 Notice = Callable[[str], None]
 
-LARGER_IS_BETTER = {"psnr", "psnr_whole", "ssim", "ssim_whole", "ms_ssim", "coverage", "mmd_p", "energy_p"}
+LARGER_IS_BETTER = {"psnr", "psnr_whole", "ssim", "ssim_whole", "ms_ssim", "coverage", "mmd_p", "energy_p", "kernel_p"}
 
 
 class Target(ABC):
@@ -121,14 +122,19 @@ class ImageTarget(Target):
         score: The model.
         images: Held-out images (N, C, H, W) in [−1, 1].
         known: Boolean (H, W).
+        families: What the images belong to, N names: variants of one thing are not independent.
     """
 
-    def __init__(self, name: str, score: Score, images: Tensor, known: Tensor) -> None:
+    def __init__(
+        self, name: str, score: Score, images: Tensor, known: Tensor, families: Sequence[str] | None = None
+    ) -> None:
         self.name, self.score, self.images, self.known = name, score, images, known
+        self.families = list(range(len(images)) if families is None else families)
         self.most = len(images)
         self.samples = min(240, len(images))
         self.batch = max(1, 2**18 // images[0].numel())
-        self.merits = ("psnr", "mmd")
+        self.has_features = images.shape[1] == 3 and images.shape[-1] <= features.SIDE
+        self.merits = ("psnr", "kernel" if self.has_features else "mmd")
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """The first ``count`` images."""
@@ -139,11 +145,17 @@ class ImageTarget(Target):
         return seeded(range(seed + first, seed + first + count))
 
     def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
-        """Means over the images with their standard errors, and distances of the sets."""
+        """Means over the images with their standard errors, and distances of the sets.
+
+        Of small colour pictures, ``kernel`` is the squared MMD in the features of :mod:`toy_models.features`.
+        """
         figures: Figures = {}
         for name, values in image_figures(x, truth, self.known).items():
             figures[name] = float(values.mean())
-            figures[f"{name}_error"] = float(values.std()) / len(values) ** 0.5
+            figures[f"{name}_error"] = standard_error(values, self.families[: len(values)])
+        if self.has_features:
+            kernel = mmd(features.picture_features(x), features.picture_features(truth))
+            figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
         perceptual, told = perceptual_figures(x, truth)
         if told is not None:
             notice(told)
@@ -152,6 +164,19 @@ class ImageTarget(Target):
     def floors(self, truth: Tensor, seed: int) -> Figures:
         """None are known."""
         return {}
+
+
+def standard_error(values: Tensor, families: Sequence[object]) -> float:
+    """Standard error of a mean over values (n,) of which those of one family vary together.
+
+    The root of the sum over families of (sum of the family's deviations)², over n, with the factor F/(F − 1) for F
+    families (Cameron and Miller, 2015, Eq. 11, without regressors): std/√n where each value is a family of its own.
+    """
+    number = {name: row for row, name in enumerate(dict.fromkeys(families))}
+    rows = torch.tensor([number[name] for name in families])
+    sums = torch.zeros(len(number), dtype=torch.float64).index_add_(0, rows, (values - values.mean()).double().cpu())
+    few = len(number) / max(len(number) - 1, 1)
+    return float((few * sums.square().sum()).sqrt()) / len(values)
 
 
 def _distances(x: Tensor, truth: Tensor) -> Figures:
@@ -175,7 +200,7 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
             ``digits`` or a folder or hub id in diffusers' layout, and the mask is box, half, checkerboard, outpaint or
             a file, white where the image is painted.
         images: Folder or zip of images for a model other than ``digits``; of emoji, those are used that no model here
-            was trained on, one per family.
+            was trained on: the first of each family, then their variants.
         device: Where a network is loaded; formulas run wherever they are asked.
 
     Raises:
@@ -211,18 +236,18 @@ def _own_problem(module: str, function: str) -> Problem:
 
 
 def _image_target(name: str, model: str, mask: str, images: str | None, device: str) -> ImageTarget:
-    score, held_out = _model_and_images(model, images, device)
+    score, held_out, families = _model_and_images(model, images, device)
     height, width = held_out.shape[-2:]
     known = MASKS[mask](height, width) if mask in MASKS else read_mask(mask)
     if known.shape != (height, width):
         raise ValueError(f"the mask {mask} is {known.shape[1]}×{known.shape[0]} and the images {width}×{height}")
     if bool(known.all()):
         raise ValueError(f"the mask {mask} paints nothing; white is painted")
-    return ImageTarget(name, score, held_out, known)
+    return ImageTarget(name, score, held_out, known, families)
 
 
 @cache
-def _model_and_images(model: str, images: str | None, device: str) -> tuple[Score, Tensor]:
+def _model_and_images(model: str, images: str | None, device: str) -> tuple[Score, Tensor, Sequence[str] | None]:
     from lanpaint.adapters.diffusers import load_pixel_model
     from toy_models import digits
     from toy_models.images import load_images
@@ -230,7 +255,7 @@ def _model_and_images(model: str, images: str | None, device: str) -> tuple[Scor
     if model == "digits":
         if images is not None:
             raise ValueError("digits have held-out images of their own; leave images out")
-        return load_pixel_model(digits.FOLDER, device=device), digits.load_digits("test")[0]
+        return load_pixel_model(digits.FOLDER, device=device), digits.load_digits("test")[0], None
     if images is None:
         raise ValueError(f"target {model} needs images, a folder or a zip of held-out ones (--images)")
     score = load_pixel_model(model, device=device)
@@ -238,5 +263,5 @@ def _model_and_images(model: str, images: str | None, device: str) -> tuple[Scor
         raise ValueError(f"{model} is not for square colour images; only those are benchmarked")
     pictures = load_images(images, score.sample_size[0])
     if len(set(pictures.families)) < len(pictures):  # emoji: models here were trained on the other families
-        pictures = pictures.split()[1].one_per_family()
-    return score, pictures.images
+        pictures = pictures.split()[1].families_first()
+    return score, pictures.images, pictures.families

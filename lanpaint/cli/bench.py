@@ -106,14 +106,13 @@ def bench(
         "friction": _numbers("friction", friction, float),
         "expected_noise": _numbers("expected-noise", expected_noise, float),
         "particles": _numbers("particles", particles, int),
-        "images": None if images is None else [images],
         "samples": None if samples is None else [samples],
     }
     grid = {name: values for name, values in given.items() if values is not None}
     if target.endswith((".yaml", ".yml")):
         if grid or seed != "0":
             raise ValueError(f"{target} says what to run; leave {next(iter(grid), 'seed')} out, or write it there")
-        sections = read_grid(target)
+        sections = read_grid(target, images)
         results = results or Path(Path(target).stem + ".jsonl")
     else:
         if len(grid.get("solver", "")) > 1:
@@ -121,6 +120,7 @@ def bench(
         if len(grid.get("dynamics", "")) > 1:
             grid.setdefault("inner_steps", [1, 2, 5, 10, 20])
         grid |= {"target": target.split(","), "seed": _numbers("seed", seed, int)}
+        grid |= {} if images is None else {"images": [images]}
         sections = [Section("", tuple(expand(grid)))]
     count = sum(len(section.runs) for section in sections)
     if output is not None:

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lanpaint.adapters.diffusers import load_pixel_model
-from lanpaint.schedules import VP
+from lanpaint.noise import NoiseLevel
+from lanpaint.schedules import VP, Flow
 from toy_models.digits import FOLDER
 
 
@@ -37,12 +38,27 @@ def test_the_embedded_model_is_a_score_with_its_own_schedule():
 
 @pytest.mark.parametrize(
     "scheduler",
-    ["ScoreSdeVeScheduler", "FlowMatchEulerDiscreteScheduler", "EDMEulerScheduler", "KarrasVeScheduler", None],
+    ["ScoreSdeVeScheduler", "FlowMatchLCMScheduler", "EDMEulerScheduler", "KarrasVeScheduler", None],
 )
-def test_models_that_are_not_variance_preserving_are_refused_by_name(folder, scheduler):
+def test_models_that_are_neither_variance_preserving_nor_flows_are_refused_by_name(folder, scheduler):
     _edit(folder / "scheduler" / "scheduler_config.json", _class_name=scheduler)
     with pytest.raises(ValueError, match=f"its scheduler is {scheduler or 'of no class'}; supported: DDPMScheduler"):
         load_pixel_model(folder)
+
+
+def test_a_flow_is_told_its_time_in_thousandths_and_keeps_its_shift(folder):
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}))
+    model = load_pixel_model(folder)
+    assert isinstance(model.schedule, Flow)
+    assert model.schedule.shift == 3.0
+    assert model.predicts == "flow"
+    x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model.unet(x, torch.full((2,), 300.0)).sample
+        assert torch.allclose(model.velocity(x, NoiseLevel(0.7, 0.3)), expected, atol=1e-5)
+        scaled = NoiseLevel(0.7 / 0.3, 1.0)  # another formalism's coordinates
+        assert torch.allclose(model.denoised(x / 0.3, scaled), x - 0.3 * expected, atol=1e-5)
 
 
 def test_every_scheduler_that_is_accepted_has_the_schedule_of_ddpm(folder):

@@ -9,7 +9,7 @@ import torch
 import lanpaint as lp
 from lanpaint.adapters.networks import FAMILIES, network_score
 from tests.adapters import tiny
-from tests.adapters.both_ways import both_ways, score_of
+from tests.adapters.both_ways import both_ways, observe, score_of
 
 MADE = {
     "Stable Diffusion": tiny.sd,
@@ -42,6 +42,25 @@ def test_bridge_and_adapter_give_the_same_latents_for_the_same_draws(name, inner
     paint = functools.partial(lp.LanPaint, inner_steps=inner_steps)
     through_bridge, direct = both_ways(made, paint)
     assert (through_bridge - direct).abs().max() < 1e-4 * direct.abs().max()
+
+
+@pytest.mark.parametrize("make", [functools.partial(tiny.ddpm, diffusers.DDIMScheduler()), tiny.ldm])
+def test_unconditional_pipelines_make_the_same_pictures_both_ways(make):
+    pipe, paint, firsts = make().pipe, functools.partial(lp.LanPaint, inner_steps=2), []
+
+    def first(latents):
+        firsts.append(latents.clone())
+        return observe(latents)
+
+    with lp.bridged(pipe, paint, first, generator=_g(1)):
+        picture = pipe(num_inference_steps=4, generator=_g(0), output_type="np").images[0]
+    solver = lp.DiffusersSolver(pipe.scheduler)
+    latents = paint(network_score(pipe), steps=4, solver=solver)(observe(firsts[0]), start=firsts[0], generator=_g(1))
+    with torch.no_grad():
+        decoded = pipe.vqvae.decode(latents / 0.5).sample if make is tiny.ldm else latents
+    expected = ((decoded[0] + 1) / 2).clamp(0, 1).permute(1, 2, 0).numpy()
+    assert expected.std() > 0.01
+    assert abs(picture - expected).max() < 1e-4
 
 
 @pytest.mark.parametrize("name", ["Stable Diffusion", "Flux"])
@@ -87,12 +106,19 @@ def test_the_prompt_is_encoded_once_by_the_pipeline_s_own_method():
 
 
 def test_what_is_not_known_is_told():
-    ldm = tiny.ldm()
-    with pytest.raises(ValueError, match="LDMPipeline is not one of StableDiffusionPipeline"):
-        network_score(ldm.pipe, height=16, width=16)
-    sd = tiny.sd()
+    ldm, sd = tiny.ldm(), tiny.sd()
+    with pytest.raises(ValueError, match="LDMPipeline has no prompt and does not take prompt"):
+        network_score(ldm.pipe, height=16, width=16, prompt="a cat")
+
+    class OtherPipeline:
+        pass
+
+    with pytest.raises(ValueError, match="OtherPipeline is not one of DDPMPipeline"):
+        network_score(OtherPipeline(), height=16, width=16)
     with pytest.raises(ValueError, match="encode_prompt of StableDiffusionPipeline does not take colour"):
         score_of(sd, colour="red")
+    with pytest.raises(ValueError, match="makes pictures of any size; give height and width"):
+        network_score(sd.pipe)
     with pytest.raises(ValueError, match="has no true_cfg_scale"):
         score_of(sd, true_cfg_scale=2.0)
     assert all(hasattr(diffusers, name) for name in FAMILIES)

@@ -34,7 +34,10 @@ def test_all_that_is_tested_is_listed_and_all_that_is_listed_is_tested():
         pipe = make().pipe
         tested[type(pipe).__name__] = "flow" if view_of(pipe.scheduler) == "flow" else "diffusion"
     listed = {pipeline: family.formalism for family in SUPPORTED for pipeline in family.pipelines}
-    assert listed == tested | {"PixArtAlphaPipeline": "diffusion"}  # with the code of PixArt-Σ
+    assert listed == tested | {  # with the code of PixArt-Σ, and of DDPM
+        "PixArtAlphaPipeline": "diffusion",
+        "DDIMPipeline": "diffusion",
+    }
     assert set(NETWORKS) <= set(listed)
     assert len(table().splitlines()) == len(SUPPORTED) + 2
 

@@ -9,8 +9,11 @@ import torch
 from PIL import Image
 
 from lanpaint.bench import Result, Settings, make_target, run
+from lanpaint.bench.grid import read_grid
 from lanpaint.metrics import mmd
 from toy_models import gauss2
+from toy_models.emoji import PIXEL
+from toy_models.images import load_images
 from toy_models.problems import gaussian_kl
 
 QUICK = {"steps": 3, "inner_steps": 2, "samples": 60}
@@ -140,3 +143,28 @@ def test_the_figures_of_a_gpu_are_those_of_its_allocator(monkeypatch):
     assert row.memory == 6000 / 60
     assert row.device == "a GPU"
     assert told == ["cuda"]
+
+
+def test_the_images_of_a_study_may_be_named_beside_it(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        Image.new("RGB", (32, 32), (20 * number, 0, 0)).save(folder / f"{number}.png")
+    study = tmp_path / "study.yaml"
+    study.write_text(f"target: '{PIXEL}:box'\nsamples: 10\nsteps: 1\nmethod: replace\n")
+    with pytest.raises(ValueError, match="needs images"):
+        read_grid(study)
+    (section,) = read_grid(study, str(folder))
+    assert section.runs[0].images == str(folder)
+
+
+def test_of_emoji_the_held_out_families_are_shown_and_each_one_s_first_before_variants(tmp_path):
+    for number in range(80):
+        for variant in ("", "_1f3fb", "_1f3fc"):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"emoji_u{0x1F600 + number:x}{variant}.png")
+    target = make_target(f"{PIXEL}:half", str(tmp_path))
+    held_out = load_images(tmp_path, 32).split()[1]
+    few = len(set(held_out.families))
+    assert 1 < few < 80
+    assert target.most == 3 * few == len(held_out)
+    assert len(set(target.families[:few])) == few

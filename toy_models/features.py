@@ -1,0 +1,49 @@
+"""Features of small colour pictures, in which to compare sets of them.
+
+The features are those of the encoder of `emoji-latent`'s autoencoder, which was trained to reconstruct emoji of the
+training families: its middle block's 64 channels, the mean over each cell of a 4x4 grid. They know edges, colours and
+shapes, and where they lie; what they make of pictures that are no emoji nobody has measured.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+FOLDER = Path(__file__).parent / "weights" / "emoji-latent" / "vqvae"
+SIDE, GRID = 64, 4
+_CHUNK = 32
+
+
+@torch.no_grad()
+def picture_features(images: Tensor) -> Tensor:
+    """Return the features of pictures, brought to 64 pixels a side first.
+
+    Args:
+        images: ``(N, 3, S, S)`` in [-1, 1]; what lies beyond is clamped.
+
+    Returns:
+        ``(N, 1024)``, as the encoder has them.
+    """
+    encoder = _encoder()
+    parts = []
+    for part in images.detach().float().cpu().clamp(-1, 1).split(_CHUNK):
+        part = F.interpolate(part, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
+        hidden = encoder.conv_in(part)
+        for block in encoder.down_blocks:
+            hidden = block(hidden)
+        hidden = encoder.mid_block(hidden)
+        parts.append(F.avg_pool2d(hidden, hidden.shape[-1] // GRID))
+    return torch.cat(parts).flatten(1)
+
+
+@cache
+def _encoder() -> Any:
+    from toy_models.trained import load_autoencoder
+
+    return load_autoencoder(FOLDER).encoder
