@@ -1,14 +1,15 @@
-"""The demo: real held-out digits, four masks, Replace and LanPaint side by side in one picture."""
+"""The demo: emoji and real held-out digits, four masks, Replace and LanPaint side by side in one picture."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.images import hole_psnr
@@ -16,10 +17,19 @@ from lanpaint.masks import MASKS
 from lanpaint.observation import Observation
 from lanpaint.plotting import new_figure, save
 from lanpaint.randomness import seeded
-from lanpaint.samplers import LanPaint, Replace
+from lanpaint.samplers import LanPaint, Replace, Sampler
 from lanpaint.score import CountedScore, Score
 
-SHOWN = 8
+LEAST = 8
+"""Digits that a mean is taken over, at least."""
+
+EMOJI = 6
+"""Emoji in the picture; digits take the rest of a row."""
+
+_COLUMNS = 10
+_TILE = 32  # pixels a side of every picture, digits enlarged
+_HOLE = (0.0, 0.45, 0.70)
+_DRAWN = 2**32  # seeds of drawn pictures: from the same noise Replace would draw the same picture again
 
 
 @dataclass(frozen=True)
@@ -66,30 +76,40 @@ def run(
     return results
 
 
-def draw(results: list[MaskResult], path: str | Path) -> None:
-    """Write the picture: per mask four rows (truth, masked, Replace, LanPaint) of the first eight images."""
+def draw(subjects: Mapping[str, Sequence[MaskResult]], path: str | Path) -> None:
+    """Write the picture: per mask four rows (truth, masked, Replace, LanPaint), in each the first of every subject.
+
+    Args:
+        subjects: Name → results under the same masks in the same order, of up to 32 pixels a side.
+        path: Where to.
+    """
     import numpy as np
 
-    figure = new_figure(figsize=(13.2, 6.9))
-    blocks: Any = figure.subfigures(2, 2, wspace=0.03, hspace=0.05)
-    for block, result in zip(blocks.flat, results, strict=True):
-        rows = {"truth": result.truth, "masked": result.truth, **result.filled}
-        axes = block.subplots(len(rows), 1)
-        gain = result.psnr["LanPaint"] - result.psnr["Replace"]
-        block.suptitle(
-            f"{result.mask}   (LanPaint {gain:+.1f} dB on the hole, {len(result.truth)} digits)", fontsize=11
-        )
-        for axis, (name, images) in zip(axes, rows.items(), strict=True):
-            grey = ((images[:SHOWN, 0].clamp(-1, 1) + 1) / 2).numpy()
-            colour = np.repeat(grey[..., None], 3, axis=-1)
-            if name == "masked":
-                colour[:, ~result.known.numpy()] = (0.0, 0.45, 0.70)
-            strip = np.pad(colour, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=1.0)
-            axis.imshow(np.concatenate(list(strip), axis=1)[:, :-1], interpolation="nearest")
-            axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
+    figure = new_figure(figsize=(13.2, 5.9))
+    blocks: Any = figure.subfigures(2, 2, wspace=0.02, hspace=0.02)
+    for block, results in zip(blocks.flat, zip(*subjects.values(), strict=True), strict=True):
+        axes = block.subplots(4, 1)
+        block.suptitle(results[0].mask, fontsize=12)
+        for axis, name in zip(axes, ("truth", "masked", *results[0].filled), strict=True):
+            tiles: list[Any] = []
+            for result in results:
+                shown = _COLUMNS - len(tiles) if tiles else min(EMOJI, len(result.truth))
+                tiles += list(_tiles(result, name)[:shown])
+            strip = np.concatenate([np.pad(t, ((0, 0), (0, 2), (0, 0)), constant_values=1.0) for t in tiles], axis=1)
+            axis.imshow(strip[:, :-2], interpolation="nearest")
+            axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
     save(figure, path)
+
+
+def _tiles(result: MaskResult, name: str) -> Any:
+    """The pictures of one row, (B, 32, 32, 3) in [0, 1]."""
+    images = result.truth if name in ("truth", "masked") else result.filled[name]
+    pixels = ((images.clamp(-1, 1) + 1) / 2).expand(-1, 3, -1, -1)
+    if name == "masked":
+        pixels = torch.where(result.known, pixels, torch.tensor(_HOLE)[:, None, None])
+    return F.interpolate(pixels, size=(_TILE, _TILE), mode="nearest").permute(0, 2, 3, 1).numpy()
 
 
 def digits_score(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Score:
@@ -105,9 +125,43 @@ def held_out_digits(count: int) -> Tensor:
     from toy_models.digits import load_digits
 
     images, _ = load_digits("test")
-    if not SHOWN <= count <= len(images):
-        raise ValueError(f"the number of digits must be from {SHOWN} to {len(images)}, got {count}")
+    if not LEAST <= count <= len(images):
+        raise ValueError(f"the number of digits must be from {LEAST} to {len(images)}, got {count}")
     return images[:count]
+
+
+def emoji_score(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Score:
+    """The embedded model of colour emoji."""
+    from lanpaint.adapters.diffusers import load_pixel_model
+    from toy_models.emoji import PIXEL
+
+    return load_pixel_model(PIXEL, device=device, dtype=dtype)
+
+
+def emoji_pictures(score: Score, count: int = EMOJI, images: str | Path | None = None, seed: int = 0) -> Tensor:
+    """Pictures to paint in, (count, 3, 32, 32) in [−1, 1].
+
+    Args:
+        score: The model to draw them from.
+        count: How many.
+        images: Folder or zip to take them from instead, spread over all that it holds; of emoji, over those that the
+            model was not trained on.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: When the images cannot be read, or are fewer.
+    """
+    from toy_models.images import load_images
+
+    if images is None:
+        drawn = Sampler(score, steps=50)((count, 3, _TILE, _TILE), generator=seeded(range(_DRAWN + seed, _DRAWN + seed + count)))
+        return drawn.clamp(-1, 1)
+    found = load_images(Path(images), _TILE)
+    if len(set(found.families)) < len(found):
+        found = found.split()[1].one_per_family()
+    if len(found) < count:
+        raise ValueError(f"{images} has {len(found)} pictures for the demo; give a folder or a zip of {count} or more")
+    return found.images[torch.linspace(0, len(found) - 1, count).long()]
 
 
 def main(count: int = 240) -> None:

@@ -17,8 +17,10 @@ def test_readme_has_snippets():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_snippets_of_a_page_run_in_order(page, capsys):
+def test_snippets_of_a_page_run_in_order(page, capsys, tmp_path, monkeypatch):
     from diffusers import UNet2DModel
+
+    monkeypatch.chdir(tmp_path)  # where they may write
 
     images = torch.zeros(2, 1, 8, 8)
     names = {  # what a page takes as given: a network, images and a mask

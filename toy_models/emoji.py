@@ -1,8 +1,9 @@
-"""A small unconditional model of colour emoji, trained here; the images themselves are not part of the repository.
+"""Small unconditional models of colour emoji, trained here; the images themselves are not part of the repository.
 
-`PIXEL` has 32x32 pixels, is variance preserving and predicts the velocity; a `diffusers.DDIMPipeline`. Its model card
-tells what it was trained on, and `python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains it anew, on any images
-(`toy_models.images`), or its relatives in latents and as a rectified flow, whose weights are not part of it.
+`PIXEL` has 32x32 pixels, is variance preserving and predicts the velocity; a `diffusers.DDIMPipeline`. `FLOW` is the same
+network as a rectified flow; a `diffusers.DDPMPipeline`. `LATENT` has 64x64 pixels by way of an autoencoder, and predicts
+the velocity of its latents; a `diffusers.LDMPipeline`. Their model cards tell what they were trained on, and
+`python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains them anew, on any images (`toy_models.images`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-PIXEL = Path(__file__).parent / "weights" / "emoji-pixel"
+PIXEL, FLOW, LATENT = (Path(__file__).parent / "weights" / f"emoji-{name}" for name in ("pixel", "flow", "latent"))
 
 
 def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2DModel:
@@ -25,7 +26,7 @@ def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2
     the times ``t``, ``(N,)``, of the scheduler in the same folder.
 
     Args:
-        folder: `PIXEL`, or that of a pipeline that ``toy_models.train`` wrote.
+        folder: `PIXEL`, `FLOW` or `LATENT`, or that of a pipeline that ``toy_models.train`` wrote.
         dtype: Type of the parameters. They are stored as float16.
 
     Raises:

@@ -4,34 +4,50 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lanpaint.cli.options import Seed, quiet_libraries
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from lanpaint.score import Score
+
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")] = Path("lanpaint-demo.png"),
     count: Annotated[int, typer.Option(help="Held-out digits that the figures are a mean over.")] = 64,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder or zip of pictures of your own, instead of emoji that the model has drawn."),
+    ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Inpaint real held-out digits under the paper's four masks, offline, and draw the result."""
-    from lanpaint.demo import MaskResult, digits_score, draw, held_out_digits, run
+    """Inpaint emoji and real held-out digits under the paper's four masks, offline, and draw the result."""
+    from lanpaint.demo import MaskResult, digits_score, draw, emoji_pictures, emoji_score, held_out_digits, run
     from lanpaint.images import check_output
 
     quiet_libraries()
     check_output(output, (".png", ".pdf", ".svg", ".jpg"))
     start = time.perf_counter()
-    truth, score = held_out_digits(count), digits_score()
-
-    print(f"{len(truth)} held-out handwritten digits of 8×8 pixels; PSNR on the hole, mean over the digits")
-    print(f"{'mask':<14}{'Replace':>20}{'LanPaint':>22}")
+    digits, colour = held_out_digits(count), emoji_score()
+    pictures = emoji_pictures(colour, images=images, seed=seed)
 
     def report(result: MaskResult) -> None:
         cells = [f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled]
         print(f"{result.mask:<14}" + "  ".join(cells), flush=True)
 
-    results = run(score, truth, seed, report)
-    draw(results, output)
+    def compare(score: Score, truth: Tensor, what: str) -> list[MaskResult]:
+        print(f"{what}; PSNR on the hole, mean over {len(truth)}")
+        print(f"{'mask':<14}{'Replace':>20}{'LanPaint':>22}")
+        return run(score, truth, seed, report)
+
+    source = "emoji drawn by the model itself" if images is None else f"pictures from {images}"
+    results = {
+        "digits": compare(digits_score(), digits, "held-out handwritten digits of 8×8 pixels"),
+        "emoji": compare(colour, pictures, f"{source}, 32×32 pixels"),
+    }
+    draw({"emoji": results["emoji"], "digits": results["digits"]}, output)
     print(f"picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s in all)")
