@@ -154,7 +154,9 @@ def emoji_pictures(score: Score, count: int = EMOJI, images: str | Path | None =
     from toy_models.images import load_images
 
     if images is None:
-        drawn = Sampler(score, steps=50)((count, 3, _TILE, _TILE), generator=seeded(range(_DRAWN + seed, _DRAWN + seed + count)))
+        drawn = Sampler(score, steps=50)(
+            (count, 3, _TILE, _TILE), generator=seeded(range(_DRAWN + seed, _DRAWN + seed + count))
+        )
         return drawn.clamp(-1, 1)
     found = load_images(Path(images), _TILE)
     if len(set(found.families)) < len(found):

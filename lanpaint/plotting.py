@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -222,3 +222,28 @@ def _grid(edge: float, points: int) -> tuple[Any, tuple[int, int]]:
 
     side = torch.linspace(-edge, edge, points, dtype=torch.float64)
     return torch.cartesian_prod(side, side), (points, points)
+
+
+def film(figure: Any, draw: Callable[[int], Any], frames: int, interval: int = 300) -> Any:
+    """A figure that is stepped through by hand or played, in a notebook and in a page that was made of it.
+
+    Args:
+        figure: The figure.
+        draw: Draws the frame of a number, from 0; it clears what it draws anew.
+        frames: How many.
+        interval: Milliseconds from one to the next.
+
+    Returns:
+        An ``IPython.display.HTML`` with all frames in it, a slider and buttons; it needs no running kernel.
+
+    Raises:
+        ValueError: For less than one frame.
+    """
+    from IPython.display import HTML
+    from matplotlib import rc_context
+    from matplotlib.animation import FuncAnimation
+
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1, got {frames}")
+    with rc_context({"savefig.dpi": 60, "animation.embed_limit": 20}):
+        return HTML(FuncAnimation(figure, draw, frames=frames, interval=interval).to_jshtml(default_mode="once"))
