@@ -18,7 +18,7 @@ $(VENV)/.dev: $(BIN)/lanpaint
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: $(BIN)/lanpaint  ## inpaint real digits with the embedded model, offline
+demo: $(BIN)/lanpaint  ## inpaint emoji and real digits with the embedded models, offline
 	$(BIN)/lanpaint demo
 
 test: $(VENV)/.dev  ## the whole test suite, doctests and notebooks included

@@ -1,4 +1,4 @@
-"""The page docs/use-with-your-model.md: its snippets run, every family has one, and its table is what the code does."""
+"""The page docs/use-with-your-model.md: its snippets run, as README's, every family has one, and its table is true."""
 
 import functools
 import inspect
@@ -53,7 +53,10 @@ def _save_inputs(made):
     Image.fromarray(mask).save("mask.png")
 
 
-@pytest.mark.parametrize("snippet", OTHERS, ids=lambda snippet: PIPELINE.search(snippet)[1])
+README = re.findall(r"```py\n(.*?)```", (table.PAGE.parents[1] / "README.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", [*OTHERS, *README], ids=lambda snippet: PIPELINE.search(snippet)[1])
 def test_a_snippet_runs_with_a_small_pipeline_of_its_class(snippet, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = MADE[PIPELINE.search(snippet)[1]]()
