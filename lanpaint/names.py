@@ -1,10 +1,11 @@
-"""The names of dynamics and solvers, as the command line and result files spell them."""
+"""The names of dynamics, solvers and shipped models, as the command line and result files spell them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, SecantLangevin, Underdamped
@@ -56,3 +57,24 @@ def make_solver(name: str) -> Solver:
     if name not in SOLVERS:
         raise ValueError(f"unknown solver {name!r}; expected one of {', '.join(SOLVERS)}")
     return SOLVERS[name]()
+
+
+SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent")
+"""Models whose weights are part of the project."""
+
+
+def model_folder(name: str) -> str:
+    """The folder of a model that the project ships; any other folder or hub id as it is.
+
+    Raises:
+        ValueError: For a name that can be none of these.
+    """
+    import toy_models
+
+    if name in SHIPPED:
+        return str(Path(toy_models.__file__).parent / "weights" / name)
+    if not name or ("/" not in name.strip("/.") and not Path(name).exists()):
+        raise ValueError(
+            f"unknown model {name!r}; give {', '.join(SHIPPED)}, a diffusers folder, or a hub id such as org/name"
+        )
+    return name

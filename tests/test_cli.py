@@ -92,6 +92,22 @@ def test_inpaint_takes_a_folder_and_every_option(files):
     assert "11 NFE" in run.stdout
 
 
+@pytest.mark.parametrize("model", ["emoji-pixel", "emoji-flow", "emoji-latent"])
+def test_inpaint_takes_the_models_that_are_shipped_by_name(model, tmp_path):
+    side = 64 if model == "emoji-latent" else 32
+    image = np.full((side, side, 4), 255, dtype=np.uint8)
+    image[8:-8, 8:-8] = (250, 200, 30, 255)
+    image[:, side // 2 :, 3] = 0  # transparent is painted
+    Image.fromarray(image).save(tmp_path / "in.png")
+    run = lanpaint(
+        "inpaint", "in.png", "-o", "out.png", "--model", model, "--steps", 3, "--inner-steps", 1, cwd=tmp_path
+    )
+    assert run.returncode == 0, run.stderr
+    painted = np.array(Image.open(tmp_path / "out.png"))[..., :3]
+    assert np.array_equal(painted[:, : side // 2], image[:, : side // 2, :3])
+    assert painted[:, side // 2 :].std() > 5
+
+
 MISTAKES = {
     "no such image": (["inpaint", "nothing.png", "mask.png", "-o", "x.png"], "nothing.png does not exist"),
     "not an image": (
@@ -172,6 +188,7 @@ MISTAKES = {
     "numbers that are none": (["bench", "gaussian", "--guidance", "8,high"], "--guidance takes numbers separated"),
     "too many digits": (["bench", "digits:box", "--samples", 1000], "at most 360, which are all there are"),
     "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),
+    "no pictures there": (["demo", "--images", "nowhere", "-o", "x.png"], "nowhere does not exist"),
     "too few digits": (["demo", "--count", 2, "-o", "x.png"], "must be from 8 to"),
 }
 
@@ -207,9 +224,10 @@ def test_a_wrong_command_line_says_so_without_a_traceback(files, arguments):
 
 
 def test_demo_draws_a_picture_and_prints_figures(tmp_path):
-    run = lanpaint("demo", "--count", 8, "-o", tmp_path / "demo.png")
+    run = lanpaint("demo", "--count", 8, "--pictures", 1, "-o", tmp_path / "demo.png")
     assert run.returncode == 0, run.stderr
-    for word in ("box", "half", "checkerboard", "outpaint", "20 NFE", "120 NFE", str(tmp_path / "demo.png")):
+    words = ("digits", "emoji", "box", "half", "checkerboard", "outpaint", "20 NFE", "120 NFE")
+    for word in (*words, str(tmp_path / "demo.png")):
         assert word in run.stdout
     picture = np.array(Image.open(tmp_path / "demo.png"))
     assert picture.shape[1] > 1000

@@ -23,9 +23,7 @@ def test_a_film_holds_every_frame_as_it_was_drawn():
 
     page = film(figure, draw, 3).data
     frames = re.findall(r'frames\[\d+\] = "data:image/png;base64,([^"]+)"', page)
-    pictures = [
-        Image.open(io.BytesIO(base64.b64decode(re.sub(r"[\\\s]", "", frame)))).convert("L") for frame in frames
-    ]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(re.sub(r"[\\\s]", "", frame)))).convert("L") for frame in frames]
     middles = [picture.getpixel((picture.width // 2, picture.height // 2)) for picture in pictures]
     assert middles == [0, 127, 255] or middles == [0, 128, 255]
     with pytest.raises(ValueError, match="frames must be at least 1, got 0"):

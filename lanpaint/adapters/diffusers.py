@@ -107,9 +107,7 @@ def load_pixel_model(
     elif folder.is_absolute():
         raise ValueError(f"unknown model {str(source)!r}: there is no such folder")
     elif "/" not in str(source).strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin", ".pt"):
-        raise ValueError(
-            f"unknown model {str(source)!r}; give digits, a diffusers folder, or a hub id such as org/name"
-        )
+        raise ValueError(f"unknown model {str(source)!r}; give a diffusers folder, or a hub id such as org/name")
     try:
         local = {"local_files_only": folder.is_dir()}
         _check_class(UNet2DModel.load_config(source, subfolder="unet", **local), "unet", ("UNet2DModel",))

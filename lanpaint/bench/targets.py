@@ -20,6 +20,7 @@ from torch import Tensor
 from lanpaint.images import read_mask
 from lanpaint.masks import MASKS
 from lanpaint.metrics import energy_distance, image_figures, mmd, perceptual_figures, sliced_wasserstein
+from lanpaint.names import model_folder
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
 from toy_models import features
@@ -197,8 +198,8 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
     Args:
         name: A problem of :data:`toy_models.problems.PROBLEMS` (or ``gauss2``, ``star500``); ``module:function`` for a
             function of your own that returns a :class:`toy_models.Problem`; or ``MODEL:MASK``, where the model is
-            ``digits`` or a folder or hub id in diffusers' layout, and the mask is box, half, checkerboard, outpaint or
-            a file, white where the image is painted.
+            ``digits``, ``emoji-pixel``, ``emoji-flow``, or a folder or hub id in diffusers' layout, and the mask is
+            box, half, checkerboard, outpaint or a file, white where the image is painted.
         images: Folder or zip of images for a model other than ``digits``; of emoji, those are used that no model here
             was trained on: the first of each family, then their variants.
         device: Where a network is loaded; formulas run wherever they are asked.
@@ -258,7 +259,7 @@ def _model_and_images(model: str, images: str | None, device: str) -> tuple[Scor
         return load_pixel_model(digits.FOLDER, device=device), digits.load_digits("test")[0], None
     if images is None:
         raise ValueError(f"target {model} needs images, a folder or a zip of held-out ones (--images)")
-    score = load_pixel_model(model, device=device)
+    score = load_pixel_model(model_folder(model), device=device)
     if score.channels != 3 or score.sample_size[0] != score.sample_size[1]:
         raise ValueError(f"{model} is not for square colour images; only those are benchmarked")
     pictures = load_images(images, score.sample_size[0])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")] = Path("lanpaint-demo.png"),
     count: Annotated[int, typer.Option(help="Held-out digits that the figures are a mean over.")] = 64,
+    pictures: Annotated[int, typer.Option(min=1, max=64, help="Emoji, or pictures of your own.")] = 6,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder or zip of pictures of your own, instead of emoji that the model has drawn."),
@@ -33,7 +34,7 @@ def demo(
     check_output(output, (".png", ".pdf", ".svg", ".jpg"))
     start = time.perf_counter()
     digits, colour = held_out_digits(count), emoji_score()
-    pictures = emoji_pictures(colour, images=images, seed=seed)
+    emoji = emoji_pictures(colour, pictures, images, seed)
 
     def report(result: MaskResult) -> None:
         cells = [f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled]
@@ -47,7 +48,7 @@ def demo(
     source = "emoji drawn by the model itself" if images is None else f"pictures from {images}"
     results = {
         "digits": compare(digits_score(), digits, "held-out handwritten digits of 8×8 pixels"),
-        "emoji": compare(colour, pictures, f"{source}, 32×32 pixels"),
+        "emoji": compare(colour, emoji, f"{source}, 32×32 pixels"),
     }
     draw({"emoji": results["emoji"], "digits": results["digits"]}, output)
     print(f"picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s in all)")

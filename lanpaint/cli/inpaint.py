@@ -26,6 +26,7 @@ from lanpaint.cli.options import (
     find_dtype,
     quiet_libraries,
 )
+from lanpaint.names import SHIPPED, model_folder
 
 
 def inpaint(
@@ -41,7 +42,7 @@ def inpaint(
         Path, typer.Option("--output", "-o", help="Where the result goes (.png; videos also .gif and .mp4, with loss).")
     ] = ...,  # type: ignore[assignment]
     model: Annotated[
-        str, typer.Option(help="digits, a folder of a diffusers pipeline or pixel model, or a hub id.")
+        str, typer.Option(help=f"{', '.join(SHIPPED)}; a folder of a diffusers pipeline or pixel model, or a hub id.")
     ] = "digits",
     prompt: Annotated[str | None, typer.Option(help="What to paint.", show_default=False)] = None,
     negative_prompt: Annotated[str | None, typer.Option(help="What not to paint.", show_default=False)] = None,
@@ -105,7 +106,8 @@ def inpaint(
     _check_names(outputs, image, mask)
     check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     padding = _padding(pad)
-    parts = None if model == "digits" else pipeline_parts(model)
+    model = model_folder(model)
+    parts = pipeline_parts(model)
     pixels = is_pixel_model(parts)
     sampler: dict[str, Any] = {
         "inner_steps": inner_steps,

@@ -19,7 +19,7 @@ class PixelPainter:
     """Paints pictures with an unconditional pixel-space model.
 
     Args:
-        model: ``digits``, a folder or a hub id.
+        model: A folder or a hub id.
         device: Where it runs.
         dtype: What it computes in.
         pad: Pixels to add and paint at the left, top, right and bottom.
@@ -48,10 +48,6 @@ class PixelPainter:
         from lanpaint.samplers import LanPaint
         from lanpaint.score import CountedScore
 
-        if model == "digits":
-            from toy_models.digits import FOLDER
-
-            model = str(FOLDER)
         self.network, self.device = load_pixel_model(model, device=device, dtype=dtype), device
         self.pad, self.resize = pad, resize
         self._score = CountedScore(self.network)

@@ -1,0 +1,70 @@
+"""The same object samples every model here: an exact Gaussian, digits, and emoji as diffusion, flow and latents."""
+
+import functools
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+
+import lanpaint as lp
+from lanpaint.adapters.diffusers import load_pixel_model
+from lanpaint.adapters.networks import network_score
+from lanpaint.images import hole_psnr
+from lanpaint.masks import MASKS
+from toy_models import digits, emoji, gauss2
+
+MAKE = functools.partial(lp.LanPaint, steps=8, inner_steps=3)  # the object; nothing below changes it
+COUNT = 6
+
+
+def _pipeline():
+    pipe = DiffusionPipeline.from_pretrained(emoji.LATENT, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _fills(score, shape):
+    """Pictures of the model's own, and their right halves painted anew by `MAKE`."""
+    truth = lp.Sampler(score, steps=25)((COUNT, *shape), generator=lp.seeded(range(100, 100 + COUNT)))
+    known = MASKS["half"](*shape[-2:])
+    return truth, known, MAKE(score)(lp.Observation(truth, known), generator=lp.seeded(range(COUNT)))
+
+
+def test_on_an_exact_gaussian():
+    problem, generator = gauss2(), torch.Generator().manual_seed(0)
+    observation = lp.Observation(*problem.observe(20_000, generator))
+    assert problem.divergence(MAKE(problem.target)(observation, generator=generator)) < 0.1  # Replace has 0.32
+
+
+@pytest.mark.parametrize("model", [digits.FOLDER, emoji.PIXEL, emoji.FLOW, emoji.LATENT], ids=lambda path: path.name)
+def test_on_networks(model):
+    """A fill is nearer to the truth that its known half belongs to than to the truths of the other fills."""
+    if model == emoji.LATENT:
+        score, shape = network_score(_pipeline()), (4, 16, 16)
+    else:
+        score = load_pixel_model(model)
+        shape = (score.channels, *score.sample_size)
+    truth, known, filled = _fills(score, shape)
+    assert torch.equal(filled[..., known], truth[..., known])
+    assert torch.isfinite(filled).all()
+    own = hole_psnr(filled, truth, known).mean()
+    others = torch.stack([hole_psnr(filled, truth.roll(k, 0), known).mean() for k in range(1, COUNT)])
+    assert own > others.max()
+
+
+def test_in_a_pipeline_of_latents():
+    pipe = _pipeline()
+    draw = {"num_inference_steps": 20, "output_type": "np"}
+    (picture,) = pipe(generator=torch.Generator().manual_seed(3), **draw).images
+    mask = np.zeros((64, 64), dtype=np.float32)
+    mask[:, 32:] = 1
+    inpaint = lp.Inpainter(pipe, MAKE.func, inner_steps=MAKE.keywords["inner_steps"])
+    arguments = {"steps": MAKE.keywords["steps"], "output_type": "np", "generator": torch.Generator().manual_seed(0)}
+    (filled,) = inpaint(picture, mask, **arguments).images
+    assert inpaint.bridge.evaluations == 8 * 4 + 1
+    assert abs(filled[:, :32] - picture[:, :32]).max() < 1e-6
+    assert filled[:, 32:].std() > 0.02
+    # No seam: a jump across the hole's edge is no larger than jumps beside it are, in the truth.
+    jump = abs(filled[:, 32] - filled[:, 31]).mean()
+    assert jump < 3 * abs(np.diff(picture, axis=1)).mean() + 0.02
