@@ -1,9 +1,9 @@
 """Small unconditional models of colour emoji, trained here; the images themselves are not part of the repository.
 
-`PIXEL` has 32x32 pixels, is variance preserving and predicts the velocity; a `diffusers.DDIMPipeline`. `FLOW` is the same
-network as a rectified flow; a `diffusers.DDPMPipeline`. `LATENT` has 64x64 pixels by way of an autoencoder, and predicts
-the velocity of its latents; a `diffusers.LDMPipeline`. Their model cards tell what they were trained on, and
-`python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains them anew, on any images (`toy_models.images`).
+`PIXEL` has 32x32 pixels, is variance preserving and predicts the velocity: a `diffusers.DDIMPipeline`. `FLOW` is the
+same network as a rectified flow: a `DDPMPipeline`. `LATENT` has 64x64 pixels by way of an autoencoder, and predicts the
+velocity of its latents: an `LDMPipeline`. Their cards tell what they were trained on. `python -m toy_models.train NAME
+--data FOLDER_OR_ZIP` trains them anew, on any images (`toy_models.images`).
 """
 
 from __future__ import annotations

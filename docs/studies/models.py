@@ -61,10 +61,8 @@ def main() -> None:
         seconds = (time.perf_counter() - start) / COUNT
         with PeakMemory() as memory:
             run()
-        name = folder.name
-        print(
-            f"| `{name}` | {size} | {parameters / 1e6:.1f} M | {seconds:.2f} s | {memory.peak / COUNT / 2**20:.1f} MiB |"
-        )
+        each = memory.peak / COUNT / 2**20
+        print(f"| `{folder.name}` | {size} | {parameters / 1e6:.1f} M | {seconds:.2f} s | {each:.1f} MiB |")
 
 
 if __name__ == "__main__":
