@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 
 import lanpaint as lp
@@ -37,6 +38,22 @@ def test_the_unknown_part_is_off_by_second_order_whatever_the_guidance(guidance)
     """The known part is too wide by a variance of σ², which x hears of through its regression on y, 0.8."""
     for sigma in (1e-3, 1e-2):
         assert STUDY["compare"](sigma, guidance)["variance of x"] == pytest.approx(0.64 * sigma**2, rel=0.01)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 8.0])
+def test_the_rate_fails_where_what_is_dropped_grows_as_one_over_sigma(guidance):
+    """For x₀ = y₀, where Assumption F.1 holds: at α = 1 the ratio of the two laws' precisions does not depend on σ.
+
+    With x and y in units of σ, p has the precision I − J/2 for J full of ones and σ → 0; the field and q follow.
+    """
+    half, held = np.array([[0.5, -0.5], [-0.5, 0.5]]), np.diag([0.0, 1 + guidance])
+    field = np.array([[1.0, 0.0], [0.0, -guidance]]) @ half + held
+    law = scipy.linalg.solve_continuous_lyapunov(-field, -2 * np.eye(2))
+    ideal = half + held
+    expected = 0.5 * (np.trace(ideal @ law) - 2 - np.linalg.slogdet(ideal @ law)[1])
+    found = [STUDY["compare"](sigma, guidance, STUDY["TWINS"])["root of KL"] for sigma in (0.03, 0.01)]
+    assert found == pytest.approx([expected**0.5] * 2, rel=0.01)
+    assert expected > 0.1
 
 
 def test_a_gradient_has_its_own_law_at_any_speeds():

@@ -19,20 +19,22 @@ from lanpaint.verification import limit_law
 from toy_models import Gaussian
 
 RHO, OBSERVED = 0.8, 1.0
+TWINS = 1 - 1e-9  # correlation of two coordinates that are one number, as far as any level here can tell
 SIGMAS = np.geomspace(10**-3.5, 10**-0.5, 13)
 GUIDANCES = (0.0, 4.0, 8.0, 16.0)
 
 
-def compare(sigma: float, guidance: float) -> dict[str, float]:
+def compare(sigma: float, guidance: float, correlation: float = RHO) -> dict[str, float]:
     """Distances of the stationary law of the BiG dynamics from q_λ, and the ratio of Fig. 9, at σ = √(1 − ᾱ)."""
     level = NoiseLevel(math.sqrt(1 - sigma**2), sigma)
-    target = Gaussian([0.0, 0.0], [[1.0, RHO], [RHO, 1.0]])
+    clean = [[1.0, correlation], [correlation, 1.0]]
+    target = Gaussian([0.0, 0.0], clean)
     observation = Observation(torch.full((1, 2), OBSERVED, dtype=torch.float64), known=torch.tensor([False, True]))
     field = BiG(target, observation, guidance)
     mean, cov = limit_law(field.drift(level, torch.ones(2, dtype=torch.float64)), 2)
 
     # q_λ (Eq. 11): log q = log p(x, y) − (1 + λ) log p(y) + (1 + λ) log p(y | y_o); the variance of y is 1 at any ᾱ.
-    joint = (1 - sigma**2) * np.array([[1.0, RHO], [RHO, 1.0]]) + sigma**2 * np.eye(2)
+    joint = (1 - sigma**2) * np.array(clean) + sigma**2 * np.eye(2)
     precision = np.linalg.inv(joint) + np.diag([0.0, (1 + guidance) * (1 / sigma**2 - 1)])
     q_mean = np.linalg.solve(precision, [0.0, (1 + guidance) * float(level.alpha) * OBSERVED / sigma**2])
     q_cov = np.linalg.inv(precision)
@@ -79,6 +81,11 @@ def main() -> None:
             np.polyfit(np.log(SIGMAS[:9]), np.log([row[name] for row in figures[g][:9]]), 1)[0] for g in GUIDANCES
         ]
         print(f"| {name} | " + " | ".join(f"{slope:.3f}" for slope in slopes) + " |")
+
+    print("\nroot of KL where x₀ = y₀, at falling √(1 − ᾱ):")
+    for guidance in (0.0, 8.0):
+        values = (compare(sigma, guidance, TWINS)["root of KL"] for sigma in (0.1, 0.03, 0.01))
+        print(f"λ = {guidance:g}: " + ", ".join(f"{value:.3f}" for value in values))
 
     figure = new_figure(figsize=(10.5, 4.2))
     left, right = figure.subplots(1, 2)
