@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -246,4 +247,20 @@ def film(figure: Any, draw: Callable[[int], Any], frames: int, interval: int = 3
     if frames < 1:
         raise ValueError(f"frames must be at least 1, got {frames}")
     with rc_context({"savefig.dpi": 60, "animation.embed_limit": 20}):
-        return HTML(FuncAnimation(figure, draw, frames=frames, interval=interval).to_jshtml(default_mode="once"))
+        page = FuncAnimation(figure, draw, frames=frames, interval=interval).to_jshtml(default_mode="once")
+    # Matplotlib fetches its buttons' font and counts on a wide page; this needs no network, and fits a phone.
+    page = re.sub(r"<link[^>]*>", "", page).replace("width: 374px", "width: 100%; max-width: 374px")
+    return HTML(re.sub(r'<i class="fa fa-([a-z -]+)"></i>', lambda icon: _BUTTONS[icon[1]], page))
+
+
+_BUTTONS = {
+    "minus": "−",
+    "fast-backward": "«",
+    "step-backward": "‹",
+    "play fa-flip-horizontal": "◀",
+    "pause": "‖",
+    "play": "▶",
+    "step-forward": "›",
+    "fast-forward": "»",
+    "plus": "+",
+}

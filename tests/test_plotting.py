@@ -22,6 +22,8 @@ def test_a_film_holds_every_frame_as_it_was_drawn():
         axis.set_axis_off()
 
     page = film(figure, draw, 3).data
+    assert "http" not in re.sub(r"http://www.w3.org\S*", "", page)  # nothing is fetched
+    assert "fa-" not in page
     frames = re.findall(r'frames\[\d+\] = "data:image/png;base64,([^"]+)"', page)
     pictures = [Image.open(io.BytesIO(base64.b64decode(re.sub(r"[\\\s]", "", frame)))).convert("L") for frame in frames]
     middles = [picture.getpixel((picture.width // 2, picture.height // 2)) for picture in pictures]
