@@ -45,7 +45,9 @@ class Observation:
             raise TypeError(f"values must be a floating-point tensor, got {what}; images: map 0…255 to −1…1 first")
         if not isinstance(known, Tensor) or known.dtype != torch.bool:
             what = known.dtype if isinstance(known, Tensor) else type(known).__name__
-            raise TypeError(f"known must be a boolean tensor (True where known), got {what}; use mask > 0.5")
+            raise TypeError(
+                f"known must be a boolean tensor (True where known), got {what}; where white is painted: known = mask < 0.5"
+            )
         if values.ndim < 1 or values.shape[0] < 1:
             raise ValueError(f"values must have shape (B, …) with B ≥ 1, got {tuple(values.shape)}")
         try:

@@ -235,7 +235,7 @@ def test_a_missing_library_for_films_is_named_with_the_extra_that_installs_it(la
     monkeypatch.setitem(sys.modules, "imageio.v3", None)
     status, _, err = lanpaint("inpaint", "film.png", "mask.png", "--model", "wan", "-o", "x.mp4")
     assert status == 1
-    assert "pip install 'lanpaint[video]', or give a GIF" in err
+    assert "pip install imageio imageio-ffmpeg, or give a GIF" in err
     assert len(err.strip().splitlines()) == 1
 
 

@@ -35,7 +35,10 @@ def test_values_that_are_no_tensor_are_refused():
 
 @pytest.mark.parametrize("mask", [KNOWN.float(), KNOWN.to(torch.uint8)])
 def test_mask_that_is_not_boolean_is_refused_with_what_to_do(mask):
-    with pytest.raises(TypeError, match=f"known must be a boolean tensor .*, got {mask.dtype}; use mask > 0.5"):
+    with pytest.raises(
+        TypeError,
+        match=f"known must be a boolean tensor .*, got {mask.dtype}; where white is painted: known = mask < 0.5",
+    ):
         Observation(VALUES, mask)
 
 

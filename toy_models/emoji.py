@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DModel
+    from diffusers import LDMPipeline, UNet2DModel
 
 PIXEL, FLOW, LATENT = (Path(__file__).parent / "weights" / f"emoji-{name}" for name in ("pixel", "flow", "latent"))
 
@@ -41,3 +41,23 @@ def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2
         low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which six megabytes do not need
     )
     return unet.eval().requires_grad_(False)
+
+
+def load_latent_pipeline(folder: Path = LATENT) -> LDMPipeline:
+    """Return a latent model as a pipeline, in float32, frozen, in evaluation mode and without a progress bar.
+
+    Args:
+        folder: `LATENT`, or that of a pipeline that ``toy_models.train`` wrote.
+
+    Raises:
+        OSError: If the network's weights are missing from the folder.
+        UserError: If the autoencoder's are.
+    """
+    from diffusers import DDIMScheduler, LDMPipeline
+
+    from toy_models.trained import load_autoencoder
+
+    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    pipe = LDMPipeline(load_autoencoder(folder), load_unet(folder), scheduler)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -498,7 +498,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except ModuleNotFoundError as error:
         if error.name not in ("diffusers", "lightning", "sklearn"):
             raise
-        parser.error(f'this needs {error.name}: pip install "lanpaint[train]"')
+        parser.error(f"this needs {error.name}: pip install lightning")
 
 
 if __name__ == "__main__":

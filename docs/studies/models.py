@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
@@ -34,8 +33,7 @@ def pixels(folder: Any) -> tuple[int, str, Callable[[], Any]]:
 
 def latents(folder: Any) -> tuple[int, str, Callable[[], Any]]:
     """The same of a pipeline, encoding and decoding included."""
-    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
+    pipe = emoji.load_latent_pipeline(folder)
     inpaint = lp.Inpainter(pipe, inner_steps=INNER)
     height, width = inpaint.layout.size or (0, 0)
     given = torch.full((COUNT, 3, height, width), 0.5), (~MASKS["half"](height, width)).float()

@@ -60,7 +60,7 @@ def _greenlet() -> Any:
         import greenlet
     except ImportError as error:
         raise ImportError(
-            "a sampler inside a pipeline needs greenlet; install it with: pip install 'lanpaint[pipelines]'"
+            "a sampler inside a pipeline needs greenlet; install it with: pip install greenlet"
         ) from error
     return greenlet
 

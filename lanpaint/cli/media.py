@@ -157,9 +157,7 @@ def _imageio() -> Any:
         import imageio.v3
         import imageio_ffmpeg  # noqa: F401
     except ImportError as error:
-        raise ImportError(
-            "films need imageio and imageio-ffmpeg; install them with: pip install 'lanpaint[video]', or give a GIF"
-        ) from error
+        raise ImportError("films need two more packages: pip install imageio imageio-ffmpeg, or give a GIF") from error
     return imageio.v3
 
 

@@ -72,7 +72,7 @@ def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, float], str 
         lpips, fid = _networks()
     except (ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split()).split(". ")[0]
-        return {}, f"no LPIPS and FID: {reason}; pip install 'lanpaint[metrics]' and let it fetch their weights"
+        return {}, f"no LPIPS and FID: {reason}; pip install 'torchmetrics[image]' and let it fetch their weights"
     fid.reset()
     fid.update((truth + 1) / 2, real=True)
     fid.update((x + 1) / 2, real=False)

@@ -47,6 +47,7 @@ def _save_inputs(made):
     frames, *size = (1, *made.size)[-3:]
     pictures = [Image.fromarray(generator.integers(0, 256, (*size, 3), dtype=np.uint8)) for _ in range(frames)]
     pictures[0].save("photo.png")
+    pictures[0].convert("L").convert("RGB").save("edges.png")
     pictures[0].save("clip.gif", save_all=True, append_images=pictures[1:])
     mask = np.zeros(size, dtype=np.uint8)
     mask[:, size[1] // 2 :] = 255

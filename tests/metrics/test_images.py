@@ -75,7 +75,7 @@ def test_without_their_networks_perceptual_figures_are_a_line(monkeypatch):
     monkeypatch.setattr(images, "_networks", none_here)
     figures, line = perceptual_figures(*_pair(8))
     assert figures == {}
-    assert "requires that torchvision is installed; pip install 'lanpaint[metrics]'" in line
+    assert "requires that torchvision is installed; pip install 'torchmetrics[image]'" in line
 
 
 def test_perceptual_figures_get_three_channels_in_their_own_ranges(monkeypatch):

@@ -5,7 +5,6 @@ import functools
 import numpy as np
 import pytest
 import torch
-from diffusers import DiffusionPipeline
 
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
@@ -16,12 +15,6 @@ from toy_models import digits, emoji, gauss2
 
 MAKE = functools.partial(lp.LanPaint, steps=8, inner_steps=3)  # the object; nothing below changes it
 COUNT = 6
-
-
-def _pipeline():
-    pipe = DiffusionPipeline.from_pretrained(emoji.LATENT, torch_dtype=torch.float32)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def _fills(score, shape):
@@ -41,7 +34,7 @@ def test_on_an_exact_gaussian():
 def test_on_networks(model):
     """A fill is nearer to the truth that its known half belongs to than to the truths of the other fills."""
     if model == emoji.LATENT:
-        score, shape = network_score(_pipeline()), (4, 16, 16)
+        score, shape = network_score(emoji.load_latent_pipeline()), (4, 16, 16)
     else:
         score = load_pixel_model(model)
         shape = (score.channels, *score.sample_size)
@@ -54,7 +47,7 @@ def test_on_networks(model):
 
 
 def test_in_a_pipeline_of_latents():
-    pipe = _pipeline()
+    pipe = emoji.load_latent_pipeline()
     draw = {"num_inference_steps": 20, "output_type": "np"}
     (picture,) = pipe(generator=torch.Generator().manual_seed(3), **draw).images
     mask = np.zeros((64, 64), dtype=np.float32)
