@@ -46,7 +46,7 @@ class Observation:
         if not isinstance(known, Tensor) or known.dtype != torch.bool:
             what = known.dtype if isinstance(known, Tensor) else type(known).__name__
             raise TypeError(
-                f"known must be a boolean tensor (True where known), got {what}; where white is painted: known = mask < 0.5"
+                f"known must be a boolean tensor (True where known), got {what}; for a mask: known = mask < 0.5"
             )
         if values.ndim < 1 or values.shape[0] < 1:
             raise ValueError(f"values must have shape (B, …) with B ≥ 1, got {tuple(values.shape)}")

@@ -37,7 +37,7 @@ def test_values_that_are_no_tensor_are_refused():
 def test_mask_that_is_not_boolean_is_refused_with_what_to_do(mask):
     with pytest.raises(
         TypeError,
-        match=f"known must be a boolean tensor .*, got {mask.dtype}; where white is painted: known = mask < 0.5",
+        match=f"known must be a boolean tensor .*, got {mask.dtype}; for a mask: known = mask < 0.5",
     ):
         Observation(VALUES, mask)
 

@@ -9,7 +9,7 @@ velocity of its latents: an `LDMPipeline`. Their cards tell what they were train
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -58,6 +58,6 @@ def load_latent_pipeline(folder: Path = LATENT) -> LDMPipeline:
     from toy_models.trained import load_autoencoder
 
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    pipe = LDMPipeline(load_autoencoder(folder), load_unet(folder), scheduler)
+    pipe: Any = LDMPipeline(load_autoencoder(folder), load_unet(folder), scheduler)
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return cast("LDMPipeline", pipe)
