@@ -29,7 +29,7 @@ EMOJI = 6
 _COLUMNS = 10
 _TILE = 32  # pixels a side of every picture, digits enlarged
 _HOLE = (0.0, 0.45, 0.70)
-_DRAWN = 2**32  # seeds of drawn pictures: from the same noise Replace would draw the same picture again
+_DRAWN = 10**9  # seeds of drawn pictures: from the same noise Replace would draw the same picture again
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,7 @@ class AnalyticTarget(Target):
 
     def floors(self, truth: Tensor, seed: int) -> Figures:
         """The figures of other exact answers to the same questions."""
-        generator = torch.Generator().manual_seed(seed + 2**32)
+        generator = torch.Generator().manual_seed(seed + 2**31)  # only the last 32 bits of a seed count
         exact = self.problem.target.sample_conditional(truth, self.known, generator)
         return self.figures(exact, truth, lambda line: None)
 
