@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from PIL import Image
 
 import lanpaint as lp
@@ -67,7 +68,8 @@ def test_a_snippet_runs_with_a_small_pipeline_of_its_class(snippet, tmp_path, mo
         return _speaking(made)
 
     monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", classmethod(from_pretrained))
-    monkeypatch.setattr(diffusers.ModelMixin, "from_pretrained", classmethod(lambda *_, **__: None))
+    for kind in (diffusers.ModelMixin, transformers.PreTrainedModel, transformers.PreTrainedTokenizerBase):
+        monkeypatch.setattr(kind, "from_pretrained", classmethod(lambda *_, **__: None))
     monkeypatch.setattr(lp.Inpainter, "__call__", functools.partialmethod(_quickly, lp.Inpainter.__call__))
     _save_inputs(made)
     names = {}
