@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,18 +76,18 @@ def run(
     return results
 
 
-def draw(subjects: Mapping[str, Sequence[MaskResult]], path: str | Path) -> None:
+def draw(subjects: Sequence[Sequence[MaskResult]], path: str | Path) -> None:
     """Write the picture: per mask four rows (truth, masked, Replace, LanPaint), in each the first of every subject.
 
     Args:
-        subjects: Name → results under the same masks in the same order, of up to 32 pixels a side.
+        subjects: Of each, results under the same masks in the same order, of up to 32 pixels a side.
         path: Where to.
     """
     import numpy as np
 
     figure = new_figure(figsize=(13.2, 5.9))
     blocks: Any = figure.subfigures(2, 2, wspace=0.02, hspace=0.02)
-    for block, results in zip(blocks.flat, zip(*subjects.values(), strict=True), strict=True):
+    for block, results in zip(blocks.flat, zip(*subjects, strict=True), strict=True):
         axes = block.subplots(4, 1)
         block.suptitle(results[0].mask, fontsize=12)
         for axis, name in zip(axes, ("truth", "masked", *results[0].filled), strict=True):
@@ -158,9 +158,7 @@ def emoji_pictures(score: Score, count: int = EMOJI, images: str | Path | None =
             (count, 3, _TILE, _TILE), generator=seeded(range(_DRAWN + seed, _DRAWN + seed + count))
         )
         return drawn.clamp(-1, 1)
-    found = load_images(Path(images), _TILE)
-    if len(set(found.families)) < len(found):
-        found = found.split()[1].one_per_family()
+    found = load_images(Path(images), _TILE).unseen().one_per_family()
     if len(found) < count:
         raise ValueError(f"{images} has {len(found)} pictures for the demo; give a folder or a zip of {count} or more")
     return found.images[torch.linspace(0, len(found) - 1, count).long()]

@@ -50,14 +50,13 @@ def load_latent_pipeline(folder: Path = LATENT) -> LDMPipeline:
         folder: `LATENT`, or that of a pipeline that ``toy_models.train`` wrote.
 
     Raises:
-        OSError: If the network's weights are missing from the folder.
-        UserError: If the autoencoder's are.
+        UserError: If it holds no such pipeline.
     """
-    from diffusers import DDIMScheduler, LDMPipeline
+    from diffusers import LDMPipeline
 
-    from toy_models.trained import load_autoencoder
+    from toy_models.trained import load_trained
 
-    scheduler = DDIMScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
-    pipe: Any = LDMPipeline(load_autoencoder(folder), load_unet(folder), scheduler)
+    model: Any = load_trained(folder)
+    pipe: Any = LDMPipeline(model.autoencoder, model.unet, model.scheduler)
     pipe.set_progress_bar_config(disable=True)
     return cast("LDMPipeline", pipe)

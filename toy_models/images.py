@@ -104,6 +104,10 @@ class ImageSet:
         first = [name not in self.families[:row] for row, name in enumerate(self.families)]
         return self.where(torch.tensor(first, dtype=torch.bool))
 
+    def unseen(self) -> ImageSet:
+        """Return what no model here was trained on: the held-out families, or all pictures where none has variants."""
+        return self.split()[1] if len(set(self.families)) < len(self) else self
+
     def families_first(self) -> ImageSet:
         """Return all pictures, the first of each family before the others."""
         first = torch.tensor([name not in self.families[:row] for row, name in enumerate(self.families)])

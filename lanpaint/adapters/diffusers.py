@@ -149,7 +149,9 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"{index} is not a pipeline's index")
     extra = sorted(set(parts) & {"vae", "vqvae", "text_encoder", "transformer"})
     if extra:
-        raise ValueError(f"{folder} has {', '.join(extra)}: not an unconditional pixel-space model")
+        raise ValueError(
+            f"{folder} has {', '.join(extra)}: not an unconditional pixel-space model; use lanpaint.Inpainter"
+        )
     missing = [name for name in ("unet", "scheduler") if not (folder / name).is_dir()]
     if missing:
         raise ValueError(f"{folder} is not a diffusers pipeline folder: {' and '.join(missing)} missing in it")

@@ -99,6 +99,8 @@ class Settings:
         """
         target, own = make_target(self.target, self.images), options_of(self.method)
         samples = target.samples if self.samples is None else self.samples
+        if target.most < 10:
+            raise ValueError(f"{target.name} has {target.most} images to be judged on; give 10 or more")
         if not 10 <= samples <= target.most:
             most = f" and at most {target.most}, which are all there are" if target.most < math.inf else ""
             raise ValueError(f"samples must be at least 10{most}, got {samples}")

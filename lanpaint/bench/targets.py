@@ -262,7 +262,5 @@ def _model_and_images(model: str, images: str | None, device: str) -> tuple[Scor
     score = load_pixel_model(model_folder(model), device=device)
     if score.channels != 3 or score.sample_size[0] != score.sample_size[1]:
         raise ValueError(f"{model} is not for square colour images; only those are benchmarked")
-    pictures = load_images(images, score.sample_size[0])
-    if len(set(pictures.families)) < len(pictures):  # emoji: models here were trained on the other families
-        pictures = pictures.split()[1].families_first()
+    pictures = load_images(images, score.sample_size[0]).unseen().families_first()
     return score, pictures.images, pictures.families

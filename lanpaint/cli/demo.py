@@ -46,9 +46,7 @@ def demo(
         return run(score, truth, seed, report)
 
     source = "emoji drawn by the model itself" if images is None else f"pictures from {images}"
-    results = {
-        "digits": compare(digits_score(), digits, "held-out handwritten digits of 8×8 pixels"),
-        "emoji": compare(colour, emoji, f"{source}, 32×32 pixels"),
-    }
-    draw({"emoji": results["emoji"], "digits": results["digits"]}, output)
+    on_digits = compare(digits_score(), digits, "held-out handwritten digits of 8×8 pixels")
+    on_emoji = compare(colour, emoji, f"{source}, 32×32 pixels")
+    draw([on_emoji, on_digits], output)
     print(f"picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s in all)")

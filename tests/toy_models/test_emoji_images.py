@@ -174,3 +174,10 @@ def test_pictures_that_cannot_be_had_are_told_in_one_line(make, told, tmp_path):
     with pytest.raises(ImageError, match=told) as caught:
         load_images(make(tmp_path), 8)
     assert "\n" not in str(caught.value)
+
+
+def test_unseen_pictures_are_those_of_held_out_families_or_all_where_there_are_none(emoji, tmp_path):
+    pictures = load_images(emoji, 8)
+    assert pictures.unseen().families == pictures.split()[1].families
+    alone = pictures.one_per_family()
+    assert len(alone.unseen()) == len(alone)
