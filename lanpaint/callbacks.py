@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lanpaint.drift import Drift
 from lanpaint.dynamics import State
-from lanpaint.noise import NoiseLevel, Prediction, ready, reciprocal
+from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 
 if TYPE_CHECKING:
@@ -357,7 +357,7 @@ class LightningLogger(Callback):
         }
         denoised = moment.denoised
         if denoised is not None and self._previous is not None and metrics["sigma"] > 0:
-            ratio = ready(level.alpha * reciprocal(level.sigma), denoised)
+            ratio = cast_like(level.alpha * reciprocal(level.sigma), denoised)
             metrics["change"] = float(((denoised - self._previous) * ratio).square().mean().sqrt())
         self._previous = denoised
         self.logger.log_metrics(metrics, step=self._step)

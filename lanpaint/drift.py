@@ -22,9 +22,9 @@ class Drift:
     Args:
         function: x → drift, shape of x: the score of the law to be sampled, in units of 1/x.
         damping: A > 0, in units of 1/x²: the score is close to C − A x with C slowly varying (LanPaint, Eq. 120).
-        step: dτ ≥ 0, in units of x²: the Langevin time of one inner step; 0 freezes an entry.
-        known: Boolean mask of two regions, broadcastable to x. Then ``damping`` and ``step`` have a leading axis of
-            length 2, unknown first, and the level's own shape behind it. None: one region, no leading axis.
+        time_step: dτ ≥ 0, in units of x²: the Langevin time of one inner step; 0 freezes an entry.
+        known: Boolean mask of two regions, broadcastable to x. Then ``damping`` and ``time_step`` have a leading axis
+            of length 2, unknown first, and the level's own shape behind it. None: one region, no leading axis.
         log_density: x → log p(x) up to a constant, shape (B,), where the law is known; its gradient is the drift on
             every entry that moves.
 
@@ -40,18 +40,18 @@ class Drift:
         self,
         function: Callable[[Tensor], Tensor],
         damping: Tensor | float,
-        step: Tensor | float,
+        time_step: Tensor | float,
         known: Tensor | None = None,
         log_density: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.function, self.log_density = function, log_density
         self.damping = torch.as_tensor(damping, dtype=torch.float64)
-        self.step = torch.as_tensor(step, dtype=torch.float64)
+        self.time_step = torch.as_tensor(time_step, dtype=torch.float64)
         self.known = known
         self.prediction: Prediction | None = None
-        for name, compact in {"damping": self.damping, "step": self.step}.items():
-            if compact.device.type == "cpu" and not bool((compact >= 0 if name == "step" else compact > 0).all()):
-                bound = "at least" if name == "step" else "above"
+        for name, compact in {"damping": self.damping, "time_step": self.time_step}.items():
+            if compact.device.type == "cpu" and not bool((compact >= 0 if name == "time_step" else compact > 0).all()):
+                bound = "at least" if name == "time_step" else "above"
                 raise ValueError(f"{name} must be {bound} 0, got {float(compact.min()):g}")
             if known is not None and compact.shape[:1] != (2,):
                 raise ValueError(
@@ -62,8 +62,8 @@ class Drift:
         """The drift at x."""
         return self.function(x)
 
-    def spread(self, compact: Tensor, x: Tensor) -> Tensor:
-        """A compact quantity (from ``damping`` and ``step``) as a tensor that broadcasts against x, in its dtype."""
+    def broadcast(self, compact: Tensor, x: Tensor) -> Tensor:
+        """A compact quantity (of ``damping`` and ``time_step``) as a tensor that broadcasts against x, in its dtype."""
         if self.known is None:
             return compact.to(x.dtype) if not compact.shape else compact.to(x)
         unknown, known = (part.to(x.dtype) if not part.shape else part.to(x) for part in compact)
@@ -71,7 +71,7 @@ class Drift:
 
 
 def blend(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
-    """``start`` + weight (``end`` − ``start``), a new tensor; the weight is what :meth:`Drift.spread` returns."""
+    """``start`` + weight (``end`` − ``start``), a new tensor; the weight is what :meth:`Drift.broadcast` returns."""
     return torch.lerp(start, end, weight if weight.shape else float(weight))
 
 
@@ -88,7 +88,7 @@ def add_to(total: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
 def add_terms(start: Tensor, *terms: tuple[Tensor, Tensor]) -> Tensor:
     """``start`` plus every coefficient times its tensor, in one new tensor of start's shape and dtype.
 
-    Coefficients are what :meth:`Drift.spread` returns.
+    Coefficients are what :meth:`Drift.broadcast` returns.
     """
     (coefficient, tensor), *rest = terms
     if coefficient.shape:

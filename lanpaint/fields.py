@@ -1,6 +1,6 @@
 """Conditional fields: a score and an observation become the drift of the joint state z = (x, y).
 
-The law to sample at a level is (LanPaint, Eq. 11), for guidance λ > −1,
+The law to sample at a level is (LanPaint, Eq. 11), for a weight λ > −1,
 
     q_λ(x, y | y_o) ∝ p(x | y) p(y | y_o)^(1+λ) / p(y)^λ,
 
@@ -39,7 +39,8 @@ class BiG:
     Args:
         score: The model.
         observation: What is known.
-        guidance: λ ≥ −1. −1 is the unconditional score, 0 the decoupled one, above 0 the known part answers to x.
+        lam: λ ≥ −1. −1 is the unconditional score, 0 the decoupled one, above 0 the known part answers to x. The paper
+            calls it a guidance scale; it is no weight of classifier-free guidance.
         expected_noise: a ≥ 0: variance of the clean data given everything but one entry, in its units squared; 0 for
             images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α). The steps grow with it: where σ² is
             far below a, errors of x̂₀ (of float32, of a network) enter the state enlarged by a/σ².
@@ -52,22 +53,22 @@ class BiG:
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         observation: Observation,
-        guidance: float = 8.0,
+        lam: float = 8.0,
         expected_noise: float = 0.0,
     ) -> None:
-        if not (math.isfinite(guidance) and guidance >= -1):
-            raise ValueError(f"guidance (λ) must be a number of at least −1, got {guidance}")
+        if not (math.isfinite(lam) and lam >= -1):
+            raise ValueError(f"lam (λ) must be a number of at least −1, got {lam}")
         if not (math.isfinite(expected_noise) and expected_noise >= 0):
             raise ValueError(f"expected_noise (a) must be a number of at least 0, got {expected_noise}")
         self.score, self.observation = as_score(score), observation
-        self.guidance, self.expected_noise = guidance, expected_noise
+        self.lam, self.expected_noise = lam, expected_noise
 
     def combine(self, prediction: Prediction) -> Tensor:
         """The field at an evaluated state: shape of x, in units of 1/x."""
         score = prediction.score
         guided = self.observation.score(prediction.x, prediction.level)
-        if self.guidance:
-            guided = torch.lerp(score, guided, 1 + self.guidance)
+        if self.lam:
+            guided = torch.lerp(score, guided, 1 + self.lam)
         return self.observation.replace_known(score, guided)
 
     def __call__(self, x: Tensor, level: NoiseLevel) -> Tensor:
@@ -77,9 +78,9 @@ class BiG:
     def damping(self, level: NoiseLevel) -> Tensor:
         """A of the unknown and the known part, shape ``(2, *level)``: LanPaint, Eq. 121 and 122."""
         unknown, known = self._variances(level)
-        if self.guidance == -1:  # the unconditional score everywhere: the known part is like the unknown one
+        if self.lam == -1:  # the unconditional score everywhere: the known part is like the unknown one
             return torch.stack([1 / unknown, 1 / unknown])
-        return torch.stack([1 / unknown, (1 + self.guidance) / known])
+        return torch.stack([1 / unknown, (1 + self.lam) / known])
 
     def time_scale(self, level: NoiseLevel) -> Tensor:
         """dτ/η of the unknown and the known part, shape ``(2, *level)``: LanPaint, Alg. 4."""
@@ -111,7 +112,7 @@ class Decoupled(BiG):
         observation: Observation,
         expected_noise: float = 0.0,
     ) -> None:
-        super().__init__(score, observation, guidance=0.0, expected_noise=expected_noise)
+        super().__init__(score, observation, lam=0.0, expected_noise=expected_noise)
 
 
 class FieldDrift(Drift):
@@ -126,7 +127,7 @@ class FieldDrift(Drift):
         self.field, self.level = field, level
         log_prob = getattr(field.score, "log_prob", None)
         if log_prob is not None and (  # else, or where BiG moves the known part, the field is no gradient
-            field.guidance == -1 or not bool(self.step[1].any()) or not bool(field.observation.known.any())
+            field.lam == -1 or not bool(self.time_step[1].any()) or not bool(field.observation.known.any())
         ):
             self.log_density = lambda x: log_prob(x, level)
 

@@ -100,7 +100,7 @@ class Inpainter:
                 its own. Left out, the two are the same (the image first); 0 puts the prompt first: see
                 :mod:`lanpaint.adapters.guidance`.
             **arguments: Whatever else the pipeline takes (``prompt``, ``generator``, ``num_images_per_prompt``,
-                ``output_type``, …), and options of the sampler (``inner_steps``, ``guidance``, …).
+                ``output_type``, …), and options of the sampler (``inner_steps``, ``lam``, …).
                 ``callback_on_step_end`` is called once per outer step; it may not change the latents. The picture of a
                 ControlNet is ``control_image``, also for pipelines that call it ``image``.
 

@@ -49,8 +49,8 @@ def reciprocal(x: Tensor) -> Tensor:
     return torch.where(x == 0, 0.0, 1 / torch.where(x == 0, 1.0, x))
 
 
-def ready(coefficient: Tensor, like: Tensor) -> Tensor:
-    """A coefficient of a level's shape, ready to meet ``like``.
+def cast_like(coefficient: Tensor, like: Tensor) -> Tensor:
+    """A coefficient of a level's shape in the dtype and on the device of ``like``, so that the two can be combined.
 
     A 0-d one stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for its
     device. Others take the dtype and device of ``like``.
@@ -117,10 +117,10 @@ class NoiseLevel:
         return NoiseLevel(self.alpha.reshape(shape), self.sigma.reshape(shape))
 
     def to(self, like: Tensor) -> NoiseLevel:
-        """This level :func:`ready` to meet ``like``."""
+        """This level with α and σ cast to the dtype and device of ``like`` (:func:`cast_like`)."""
         level = object.__new__(NoiseLevel)  # checked already, and float16 if x is
-        object.__setattr__(level, "alpha", ready(self.alpha, like))
-        object.__setattr__(level, "sigma", ready(self.sigma, like))
+        object.__setattr__(level, "alpha", cast_like(self.alpha, like))
+        object.__setattr__(level, "sigma", cast_like(self.sigma, like))
         return level
 
     def perturb(self, clean: Tensor, epsilon: Tensor) -> Tensor:

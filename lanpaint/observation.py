@@ -30,7 +30,7 @@ class Observation:
         known: Boolean mask, True where known, broadcastable to the shape of ``values``. All and none are legal.
         noise: Standard deviation s ≥ 0 of the observed values, in their units. With s > 0 a sampler draws the known
             entries once per sample, y₀ ~ N(y_o, s²), and conditions on them exactly: the diffused y then follows
-            p_t(y | y_o), and the result p(x | y) N(y; y_o, s²) for any guidance. (Moving y under the score of that wide
+            p_t(y | y_o), and the result p(x | y) N(y; y_o, s²) for any λ. (Moving y under the score of that wide
             p_t(y | y_o) instead would leave x behind a y that never comes to rest.) The observation alone speaks of y
             here; this is not Bayes' p(x, y) N(y_o; y, s²).
 

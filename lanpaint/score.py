@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View, ready
+from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View, cast_like
 from lanpaint.schedules import Schedule
 
 
@@ -154,7 +154,7 @@ class NetworkScore(Score):
         # By a factor that is 1 when the level already is the network's: only σ/α has to agree.
         norm = torch.sqrt(level.alpha**2 + level.sigma**2)
         factor = torch.sqrt(own.alpha**2 + own.sigma**2).reshape(norm.shape) / norm
-        factor = ready(factor, x)
+        factor = cast_like(factor, x)
         state = x * factor
         dtype = self.dtype or x.dtype
         clock_dtype = torch.float64 if dtype == torch.float64 else torch.float32

@@ -200,7 +200,7 @@ def limit_law(drift: Drift, dim: int) -> tuple[np.ndarray, np.ndarray]:
     zero, unit = torch.zeros(1, dim, dtype=torch.float64), torch.eye(dim, dtype=torch.float64)
     offset = drift(zero)
     slope = (drift(unit) - offset).mT.numpy()
-    speeds = drift.spread(drift.step, zero).expand(1, dim)[0].numpy()
+    speeds = drift.broadcast(drift.time_step, zero).expand(1, dim)[0].numpy()
     pull = speeds[:, None] * slope
     if not np.linalg.eigvals(pull).real.max() < 0:
         raise ValueError("the drift does not draw back to a fixed point: it has no stationary law")

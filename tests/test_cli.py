@@ -77,7 +77,7 @@ def test_inpaint_takes_a_folder_and_every_option(files):
 
     run = lanpaint(
         *("inpaint", "digit.png", "mask.png", "-o", "folder.png", "--model", FOLDER, "--steps", 3, "--inner-steps", 2),
-        *("--guidance", 4, "--step-size", 0.1, "--friction", "inf", "--expected-noise", 0.05, "--levels", "logsnr"),
+        *("--lam", 4, "--step-size", 0.1, "--friction", "inf", "--expected-noise", 0.05, "--levels", "logsnr"),
         *("--seed", 1, "--device", "cpu", "--dtype", "bfloat16", "--quiet"),
         cwd=files,
     )
@@ -185,7 +185,7 @@ MISTAKES = {
     "a device that is not there": (["bench", "gaussian", "--device", "cuda:99"], "device 'cuda:99' is not available"),
     "no results": (["report", "nothing.jsonl"], "nothing.jsonl does not exist; lanpaint bench … --results"),
     "results that are none": (["report", "text.png"], "text.png, line 1: Expecting value"),
-    "numbers that are none": (["bench", "gaussian", "--guidance", "8,high"], "--guidance takes numbers separated"),
+    "numbers that are none": (["bench", "gaussian", "--lam", "8,high"], "--lam takes numbers separated"),
     "too many digits": (["bench", "digits:box", "--samples", 1000], "at most 360, which are all there are"),
     "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),
     "no pictures there": (["demo", "--images", "nowhere", "-o", "x.png"], "nowhere does not exist"),

@@ -98,7 +98,7 @@ def test_every_option_of_a_pipeline_reaches_it(files, lanpaint):
         *("odd.png", "odd-mask.png", "-o", "options.png", "--model", "sd", "--prompt", "a cat"),
         *("--negative-prompt", "a dog", "--guidance-scale", 5, "--known-guidance-scale", 0, "--scheduler"),
         *("dpm++-karras", "--dtype", "bf16", "--pad", "4,0,4,0", "--resize", "--feather", 2, "--set", "eta=0.5"),
-        *("--guidance", 4, "--step-size", 0.1, "--dynamics", "ou", "--preset", "fast", "--expected-noise", 0.01),
+        *("--lam", 4, "--step-size", 0.1, "--dynamics", "ou", "--preset", "fast", "--expected-noise", 0.01),
     )
     assert "4 NFE" in out
     assert _array(files / "options.png").shape == (16, 24, 3)  # of 17 and 15 + 8

@@ -37,51 +37,51 @@ def observation(x):
 
 
 def test_guidance_minus_one_is_the_unconditional_score(target, observation, x):
-    assert torch.equal(BiG(target, observation, guidance=-1.0)(x, LEVEL), target.score(x, LEVEL))
+    assert torch.equal(BiG(target, observation, lam=-1.0)(x, LEVEL), target.score(x, LEVEL))
 
 
 def test_guidance_zero_is_the_decoupled_score(target, observation, x):
     """Eq. 7: the model's score on the unknown part, that of N(α y_o, σ²) on the known one."""
     expected = target.score(x, LEVEL).clone()
     expected[:, 1:] = (0.8 * 0.4 - x[:, 1:]) / 0.36
-    assert torch.allclose(BiG(target, observation, guidance=0.0)(x, LEVEL), expected, atol=1e-14)
+    assert torch.allclose(BiG(target, observation, lam=0.0)(x, LEVEL), expected, atol=1e-14)
     assert torch.allclose(Decoupled(target, observation)(x, LEVEL), expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("guidance", [-0.5, 1.0, 8.0])
-def test_big_score_is_equation_12(target, observation, x, guidance):
+@pytest.mark.parametrize("lam", [-0.5, 1.0, 8.0])
+def test_big_score_is_equation_12(target, observation, x, lam):
     score = target.score(x, LEVEL)
     expected = score.clone()
-    expected[:, 1:] = (1 + guidance) * (0.8 * 0.4 - x[:, 1:]) / 0.36 - guidance * score[:, 1:]
-    assert torch.allclose(BiG(target, observation, guidance)(x, LEVEL), expected, atol=1e-12)
+    expected[:, 1:] = (1 + lam) * (0.8 * 0.4 - x[:, 1:]) / 0.36 - lam * score[:, 1:]
+    assert torch.allclose(BiG(target, observation, lam)(x, LEVEL), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("guidance", [0.0, 8.0])
-def test_noisy_values_widen_the_known_law(target, x, guidance):
+@pytest.mark.parametrize("lam", [0.0, 8.0])
+def test_noisy_values_widen_the_known_law(target, x, lam):
     """p_t(y | y_o) = N(α y_o, σ² + α² s²)."""
     observation = Observation(torch.full_like(x, 0.4), torch.tensor([False, True, True]), noise=0.5)
-    field = BiG(target, observation, guidance)
+    field = BiG(target, observation, lam)
     variance = 0.36 + 0.64 * 0.25
     score = target.score(x, LEVEL)
-    expected = (1 + guidance) * (0.8 * 0.4 - x[:, 1:]) / variance - guidance * score[:, 1:]
+    expected = (1 + lam) * (0.8 * 0.4 - x[:, 1:]) / variance - lam * score[:, 1:]
     assert torch.allclose(field(x, LEVEL)[:, 1:], expected, atol=1e-12)
-    assert torch.allclose(field.damping(LEVEL)[1], torch.tensor((1 + guidance) / variance, dtype=torch.float64))
+    assert torch.allclose(field.damping(LEVEL)[1], torch.tensor((1 + lam) / variance, dtype=torch.float64))
 
 
 def test_damping_and_time_scale_are_those_of_algorithm_4(target, observation):
-    field = BiG(target, observation, guidance=8.0, expected_noise=0.5)
+    field = BiG(target, observation, lam=8.0, expected_noise=0.5)
     unknown = 0.36 + 0.64 * 0.5
     assert torch.allclose(field.damping(LEVEL), torch.tensor([1 / unknown, 9 / 0.36], dtype=torch.float64))
     assert torch.allclose(field.time_scale(LEVEL), torch.tensor([unknown, 0.36], dtype=torch.float64))
 
 
 def test_levels_per_sample_and_per_element_give_what_each_level_gives_alone(target, observation, x):
-    field = BiG(target, observation, guidance=3.0)
+    field = BiG(target, observation, lam=3.0)
     alpha = torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5], dtype=torch.float64)
     per_sample = NoiseLevel(alpha, (1 - alpha**2).sqrt()).per_sample(2)
     together = field(x, per_sample)
     for i, a in enumerate(alpha.tolist()):
-        alone = BiG(target, Observation(observation.values[i : i + 1], observation.known), guidance=3.0)
+        alone = BiG(target, Observation(observation.values[i : i + 1], observation.known), lam=3.0)
         assert torch.allclose(together[i : i + 1], alone(x[i : i + 1], NoiseLevel(a, math.sqrt(1 - a * a))), atol=1e-12)
     assert field.damping(per_sample).shape == (2, 5, 1)
     spread = NoiseLevel(per_sample.alpha.expand(5, 3), per_sample.sigma.expand(5, 3))
@@ -96,10 +96,10 @@ def test_a_drift_remembers_its_last_evaluation(target, observation, x):
     assert torch.equal(drift.prediction.denoised, target.denoised(x, LEVEL))
 
 
-@pytest.mark.parametrize("guidance", [-1.1, math.nan, math.inf])
-def test_guidance_below_minus_one_is_refused(target, observation, guidance):
-    with pytest.raises(ValueError, match=r"guidance \(λ\) must be a number of at least −1"):
-        BiG(target, observation, guidance)
+@pytest.mark.parametrize("lam", [-1.1, math.nan, math.inf])
+def test_a_lam_below_minus_one_is_refused(target, observation, lam):
+    with pytest.raises(ValueError, match=r"lam \(λ\) must be a number of at least −1"):
+        BiG(target, observation, lam)
 
 
 @pytest.mark.parametrize("noise", [-0.1, math.nan, math.inf])
@@ -150,5 +150,5 @@ def test_inner_steps_leave_entries_without_noise_alone(friction, expected_noise,
 
 
 def test_a_drift_of_two_regions_needs_their_axis():
-    with pytest.raises(ValueError, match=r"with two regions step needs a leading axis of 2 .*, got \(\)"):
+    with pytest.raises(ValueError, match=r"with two regions time_step needs a leading axis of 2 .*, got \(\)"):
         Drift(torch.neg, [1.0, 2.0], 0.1, known=torch.tensor([False, True]))

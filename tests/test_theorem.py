@@ -16,42 +16,42 @@ STUDY = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "studies" / "the
 SIGMAS = np.geomspace(1e-3, 0.3, 8)  # near three decades; further down the covariances lose their digits
 
 
-def slope(name, guidance, sigmas):
-    values = [STUDY["compare"](sigma, guidance)[name] for sigma in sigmas]
+def slope(name, lam, sigmas):
+    values = [STUDY["compare"](sigma, lam)[name] for sigma in sigmas]
     return np.polyfit(np.log(sigmas), np.log(values), 1)[0]
 
 
-@pytest.mark.parametrize("guidance", [0.0, 4.0, 8.0, 16.0])
-def test_the_stationary_law_is_q_up_to_the_square_root_of_one_minus_alpha_bar(guidance):
+@pytest.mark.parametrize("lam", [0.0, 4.0, 8.0, 16.0])
+def test_the_stationary_law_is_q_up_to_the_square_root_of_one_minus_alpha_bar(lam):
     """Total variation is at most √(KL/2), and √KL is of first order."""
-    assert slope("root of KL", guidance, np.geomspace(10**-3.5, 10**-0.5, 7)) == pytest.approx(1, abs=0.06)
-    assert slope("root of KL", guidance, SIGMAS[:4]) == pytest.approx(1, abs=0.01)
+    assert slope("root of KL", lam, np.geomspace(10**-3.5, 10**-0.5, 7)) == pytest.approx(1, abs=0.06)
+    assert slope("root of KL", lam, SIGMAS[:4]) == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("guidance", [0.0, 4.0, 8.0, 16.0])
-def test_what_big_drops_is_of_the_order_of_figure_9(guidance):
-    assert slope("ratio, z ~ q", guidance, SIGMAS[:4]) == pytest.approx(1, abs=0.01)
+@pytest.mark.parametrize("lam", [0.0, 4.0, 8.0, 16.0])
+def test_what_big_drops_is_of_the_order_of_figure_9(lam):
+    assert slope("ratio, z ~ q", lam, SIGMAS[:4]) == pytest.approx(1, abs=0.01)
 
 
-@pytest.mark.parametrize("guidance", [0.0, 4.0, 8.0, 16.0])
-def test_the_unknown_part_is_off_by_second_order_whatever_the_guidance(guidance):
+@pytest.mark.parametrize("lam", [0.0, 4.0, 8.0, 16.0])
+def test_the_unknown_part_is_off_by_second_order_whatever_lam_is(lam):
     """The known part is too wide by a variance of σ², which x hears of through its regression on y, 0.8."""
     for sigma in (1e-3, 1e-2):
-        assert STUDY["compare"](sigma, guidance)["variance of x"] == pytest.approx(0.64 * sigma**2, rel=0.01)
+        assert STUDY["compare"](sigma, lam)["variance of x"] == pytest.approx(0.64 * sigma**2, rel=0.01)
 
 
-@pytest.mark.parametrize("guidance", [0.0, 8.0])
-def test_the_rate_fails_where_what_is_dropped_grows_as_one_over_sigma(guidance):
+@pytest.mark.parametrize("lam", [0.0, 8.0])
+def test_the_rate_fails_where_what_is_dropped_grows_as_one_over_sigma(lam):
     """For x₀ = y₀, where Assumption F.1 holds: at α = 1 the ratio of the two laws' precisions does not depend on σ.
 
     With x and y in units of σ, p has the precision I − J/2 for J full of ones and σ → 0; the field and q follow.
     """
-    half, held = np.array([[0.5, -0.5], [-0.5, 0.5]]), np.diag([0.0, 1 + guidance])
-    field = np.array([[1.0, 0.0], [0.0, -guidance]]) @ half + held
+    half, held = np.array([[0.5, -0.5], [-0.5, 0.5]]), np.diag([0.0, 1 + lam])
+    field = np.array([[1.0, 0.0], [0.0, -lam]]) @ half + held
     law = scipy.linalg.solve_continuous_lyapunov(-field, -2 * np.eye(2))
     ideal = half + held
     expected = 0.5 * (np.trace(ideal @ law) - 2 - np.linalg.slogdet(ideal @ law)[1])
-    found = [STUDY["compare"](sigma, guidance, STUDY["TWINS"])["root of KL"] for sigma in (0.03, 0.01)]
+    found = [STUDY["compare"](sigma, lam, STUDY["TWINS"])["root of KL"] for sigma in (0.03, 0.01)]
     assert found == pytest.approx([expected**0.5] * 2, rel=0.01)
     assert expected > 0.1
 
@@ -66,11 +66,11 @@ def test_a_gradient_has_its_own_law_at_any_speeds():
         assert np.allclose(got_cov, np.linalg.inv(precision.numpy()))
 
 
-@pytest.mark.parametrize("guidance", [0.0, 8.0])
-def test_the_limit_law_is_that_of_small_steps(guidance):
+@pytest.mark.parametrize("lam", [0.0, 8.0])
+def test_the_limit_law_is_that_of_small_steps(lam):
     """Of Euler–Maruyama in the BiG field, whose error falls with the step; the field is no gradient."""
     target, known = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]]), torch.tensor([False, True])
-    field = lp.BiG(target, lp.Observation(torch.ones(1, 2, dtype=torch.float64), known), guidance)
+    field = lp.BiG(target, lp.Observation(torch.ones(1, 2, dtype=torch.float64), known), lam)
     level = lp.NoiseLevel(0.8, 0.6)
     errors = []
     for h in (4e-4, 2e-4):

@@ -62,7 +62,7 @@ class Plain(lp.Dynamics):
     heat = 2.0  # variance of the noise, in units of the step
 
     def step(self, state, drift, noise):
-        x, step = state.x, drift.spread(drift.step, state.x)
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
         return lp.State(x + step * drift(x) + (self.heat * step).sqrt() * noise(x))
 
 
@@ -72,13 +72,13 @@ class Cold(Plain):
 
 class Off(Plain):
     def step(self, state, drift, noise):
-        x, step = state.x, drift.spread(drift.step, state.x)
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
         return lp.State(x + step * (drift(x) + 0.05) + (2 * step).sqrt() * noise(x))
 
 
 class Scaled(Plain):
     def step(self, state, drift, noise):
-        x, step = state.x, drift.spread(drift.step, state.x)
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
         return lp.State(x + 0.9 * step * drift(x) + (2 * step).sqrt() * noise(x))
 
 
@@ -101,7 +101,7 @@ class Still(Plain):
 
 class Blind(Plain):
     def step(self, state, drift, noise):
-        return super().step(state, lp.Drift(lambda x: -x, drift.damping, drift.step, drift.known), noise)
+        return super().step(state, lp.Drift(lambda x: -x, drift.damping, drift.time_step, drift.known), noise)
 
 
 class Doubled(Plain):
@@ -113,14 +113,14 @@ class Restless(Plain):
     """Moves entries whose step is 0."""
 
     def step(self, state, drift, noise):
-        step = drift.step.max()
+        step = drift.time_step.max()
         x = state.x
         return lp.State(x + step.to(x.dtype) * drift(x) + (2 * step).sqrt().to(x.dtype) * noise(x))
 
 
 class Backwards(Plain):
     def step(self, state, drift, noise):
-        x, step = state.x, drift.spread(drift.step, state.x)
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
         return lp.State(x - step * drift(x) + (2 * step).sqrt() * noise(x))
 
 
@@ -135,8 +135,8 @@ class NewConstant(lp.Dynamics):
     new = True
 
     def step(self, state, drift, noise):
-        half = OrnsteinUhlenbeck.solve(drift.damping, drift.step / 2).spread(drift, state.x)
-        damping, time = drift.spread(drift.damping, state.x), drift.spread(drift.step, state.x)
+        half = OrnsteinUhlenbeck.solve(drift.damping, drift.time_step / 2).broadcast(drift, state.x)
+        damping, time = drift.broadcast(drift.damping, state.x), drift.broadcast(drift.time_step, state.x)
         old = getattr(state, "constant", None)
         if old is None:
             old = drift(state.x) + damping * state.x

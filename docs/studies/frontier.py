@@ -106,9 +106,9 @@ def choices() -> None:
         "levels even in time": {**fast, "spacing": "paper"},
         "η = 1": {**fast, "step_size": 1.0},
         "η = 4": {**fast, "step_size": 4.0},
-        "λ = 0": {**fast, "guidance": 0.0},
-        "λ = 4": {**fast, "guidance": 4.0},
-        "λ = 16": {**fast, "guidance": 16.0},
+        "λ = 0": {**fast, "lam": 0.0},
+        "λ = 4": {**fast, "lam": 4.0},
+        "λ = 16": {**fast, "lam": 16.0},
         "nothing measured (longest = 1)": {**fast, "dynamics": SecantLangevin(longest=1.0)},
         "longest = 10": {**fast, "dynamics": SecantLangevin(longest=10.0)},
         "no bound on the length": {**fast, "dynamics": SecantLangevin(longest=1e9)},
@@ -136,7 +136,7 @@ class Scheduled(LanPaint):
 
     Args:
         score: The score.
-        guide: u → factor of the guidance.
+        guide: u → factor of λ.
         stretch: u → factor of the step.
         reuse: Whether the last inner evaluation serves the outer step as well.
         **options: Of LanPaint.
@@ -156,11 +156,11 @@ class Scheduled(LanPaint):
         self.guide, self.stretch, self.reuse = guide, stretch, reuse
 
     def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
-        """With this level's guidance and step."""
-        u, plain = self.places[id(level)], (self.guidance, self.step_size)
-        self.guidance, self.step_size = self.guidance * self.guide(u), self.step_size * self.stretch(u)
+        """With the λ and the step of this level."""
+        u, plain = self.places[id(level)], (self.lam, self.step_size)
+        self.lam, self.step_size = self.lam * self.guide(u), self.step_size * self.stretch(u)
         drift = super().drift(level, observation)
-        self.guidance, self.step_size = plain
+        self.lam, self.step_size = plain
         return drift
 
     def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:

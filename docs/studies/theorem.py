@@ -24,19 +24,19 @@ SIGMAS = np.geomspace(10**-3.5, 10**-0.5, 13)
 GUIDANCES = (0.0, 4.0, 8.0, 16.0)
 
 
-def compare(sigma: float, guidance: float, correlation: float = RHO) -> dict[str, float]:
+def compare(sigma: float, lam: float, correlation: float = RHO) -> dict[str, float]:
     """Distances of the stationary law of the BiG dynamics from q_λ, and the ratio of Fig. 9, at σ = √(1 − ᾱ)."""
     level = NoiseLevel(math.sqrt(1 - sigma**2), sigma)
     clean = [[1.0, correlation], [correlation, 1.0]]
     target = Gaussian([0.0, 0.0], clean)
     observation = Observation(torch.full((1, 2), OBSERVED, dtype=torch.float64), known=torch.tensor([False, True]))
-    field = BiG(target, observation, guidance)
+    field = BiG(target, observation, lam)
     mean, cov = limit_law(field.drift(level, torch.ones(2, dtype=torch.float64)), 2)
 
     # q_λ (Eq. 11): log q = log p(x, y) − (1 + λ) log p(y) + (1 + λ) log p(y | y_o); the variance of y is 1 at any ᾱ.
     joint = (1 - sigma**2) * np.array(clean) + sigma**2 * np.eye(2)
-    precision = np.linalg.inv(joint) + np.diag([0.0, (1 + guidance) * (1 / sigma**2 - 1)])
-    q_mean = np.linalg.solve(precision, [0.0, (1 + guidance) * float(level.alpha) * OBSERVED / sigma**2])
+    precision = np.linalg.inv(joint) + np.diag([0.0, (1 + lam) * (1 / sigma**2 - 1)])
+    q_mean = np.linalg.solve(precision, [0.0, (1 + lam) * float(level.alpha) * OBSERVED / sigma**2])
     q_cov = np.linalg.inv(precision)
 
     away = mean - q_mean
@@ -44,17 +44,15 @@ def compare(sigma: float, guidance: float, correlation: float = RHO) -> dict[str
     return {
         "root of KL": math.sqrt(max(kl, 0.0)),
         "variance of x": abs(cov[0, 0] - q_cov[0, 0]),
-        "ratio, z ~ q": _ratio(field, level, guidance, joint, q_mean, q_cov),
-        "ratio, z ~ p": _ratio(field, level, guidance, joint, np.zeros(2), joint),
+        "ratio, z ~ q": _ratio(field, level, lam, joint, q_mean, q_cov),
+        "ratio, z ~ p": _ratio(field, level, lam, joint, np.zeros(2), joint),
     }
 
 
-def _ratio(
-    field: BiG, level: NoiseLevel, guidance: float, joint: np.ndarray, mean: np.ndarray, cov: np.ndarray
-) -> float:
+def _ratio(field: BiG, level: NoiseLevel, lam: float, joint: np.ndarray, mean: np.ndarray, cov: np.ndarray) -> float:
     """E‖s_y* − g_λ‖ / E‖s_y*‖ (Fig. 9) under a Gaussian law of z = (x, y); both are affine in z."""
     precision = np.linalg.inv(joint)
-    dropped = -(1 + guidance) * (precision[1] - np.array([0.0, 1.0]))  # (1 + λ) ∇_y log p(x | y)
+    dropped = -(1 + lam) * (precision[1] - np.array([0.0, 1.0]))  # (1 + λ) ∇_y log p(x | y)
     zero, unit = torch.zeros(1, 2, dtype=torch.float64), torch.eye(2, dtype=torch.float64)
     start = float(field(zero, level)[0, 1])
     big = (field(unit, level)[:, 1] - start).numpy()
@@ -83,31 +81,31 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(f"{slope:.3f}" for slope in slopes) + " |")
 
     print("\nroot of KL where x₀ = y₀, at falling √(1 − ᾱ):")
-    for guidance in (0.0, 8.0):
-        values = (compare(sigma, guidance, TWINS)["root of KL"] for sigma in (0.1, 0.03, 0.01))
-        print(f"λ = {guidance:g}: " + ", ".join(f"{value:.3f}" for value in values))
+    for lam in (0.0, 8.0):
+        values = (compare(sigma, lam, TWINS)["root of KL"] for sigma in (0.1, 0.03, 0.01))
+        print(f"λ = {lam:g}: " + ", ".join(f"{value:.3f}" for value in values))
 
     figure = new_figure(figsize=(10.5, 4.2))
     left, right = figure.subplots(1, 2)
-    for colour, guidance in zip(COLOURS, GUIDANCES, strict=False):
-        rows = figures[guidance]
-        left.plot(SIGMAS, [r["root of KL"] for r in rows], "o-", color=colour, label=f"√KL, λ = {guidance:g}")
+    for colour, lam in zip(COLOURS, GUIDANCES, strict=False):
+        rows = figures[lam]
+        left.plot(SIGMAS, [r["root of KL"] for r in rows], "o-", color=colour, label=f"√KL, λ = {lam:g}")
         left.plot(
             SIGMAS,
             [r["variance of x"] for r in rows],
             "s--",
             color=colour,
             mfc="none",
-            label=None if guidance else "error of Var x, any λ",
+            label=None if lam else "error of Var x, any λ",
         )
-        right.plot(SIGMAS, [r["ratio, z ~ q"] for r in rows], "o-", color=colour, label=f"z ~ q, λ = {guidance:g}")
+        right.plot(SIGMAS, [r["ratio, z ~ q"] for r in rows], "o-", color=colour, label=f"z ~ q, λ = {lam:g}")
         right.plot(
             SIGMAS,
             [r["ratio, z ~ p"] for r in rows],
             "s--",
             color=colour,
             mfc="none",
-            label=None if guidance else "z ~ p, any λ",
+            label=None if lam else "z ~ p, any λ",
         )
     titles = ("BiG dynamics against $q_\\lambda$", "what BiG drops, over the ideal score (Fig. 9)")
     heights = ("distance from $q_\\lambda$", "ratio of mean norms")

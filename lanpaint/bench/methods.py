@@ -28,12 +28,12 @@ METHODS: dict[str, tuple[Callable[..., Sampler], set[str]]] = {
     "replace": (Replace, set()),
     "repaint": (RePaint, {"inner_steps"}),
     "langevin": (LangevinPaint, _INNER),
-    "fld": (partial(LanPaint, guidance=0.0), _INNER | {"expected_noise"}),
+    "fld": (partial(LanPaint, lam=0.0), _INNER | {"expected_noise"}),
     "big": (
         lambda score, dynamics=None, **o: LanPaint(score, dynamics=dynamics or Langevin(), **o),
-        _INNER | {"guidance"},
+        _INNER | {"lam"},
     ),
-    "lanpaint": (LanPaint, _INNER | {"expected_noise", "guidance", "preset"}),
+    "lanpaint": (LanPaint, _INNER | {"expected_noise", "lam", "preset"}),
     "ddrm": (DDRM, set()),
     "mcg": (MCG, {"step_size"}),
     "dps": (DPS, {"step_size"}),
@@ -57,7 +57,7 @@ def options_of(method: str) -> set[str]:
 def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int, **options: Any) -> Sampler:
     """A sampler by the name that benchmarks use; options that are None take the method's default.
 
-    ``fld`` is LanPaint with guidance 0 and ``big`` LanPaint with Euler–Maruyama steps, the two halves of the paper's
+    ``fld`` is LanPaint with λ = 0 and ``big`` LanPaint with Euler–Maruyama steps, the two halves of the paper's
     ablation. Dynamics and solver are given by name too, see :mod:`lanpaint.names`.
 
     Raises:

@@ -20,14 +20,14 @@ from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target, mak
 from lanpaint.images import replacing
 from lanpaint.plotting import Curve, clouds, curves_along
 
-ALONG = ("steps", "inner_steps", "step_size", "guidance", "expected_noise", "friction", "particles")
+ALONG = ("steps", "inner_steps", "step_size", "lam", "expected_noise", "friction", "particles")
 """Settings that may be the axis of a table or a picture."""
 
 SYMBOLS = {
     "inner_steps": "N",
     "steps": "S",
     "step_size": "η",
-    "guidance": "λ",
+    "lam": "λ",
     "expected_noise": "a",
     "friction": "γ",
     "particles": "K",

@@ -41,7 +41,7 @@ class Settings:
         dynamics: Name of the dynamics.
         solver: Name of the solver.
         preset: paper or fast.
-        guidance: λ.
+        lam: λ.
         step_size: η.
         friction: γ.
         expected_noise: a.
@@ -62,7 +62,7 @@ class Settings:
     dynamics: str | None = None
     solver: str | None = None
     preset: str | None = None
-    guidance: float | None = None
+    lam: float | None = None
     step_size: float | None = None
     friction: float | None = None
     expected_noise: float | None = None
@@ -128,7 +128,7 @@ class Settings:
             dynamics=self.dynamics,
             solver=None if self.solver == "euler" else self.solver,
             preset=self.preset,
-            guidance=self.guidance,
+            lam=self.lam,
             step_size=self.step_size,
             friction=self.friction,
             expected_noise=self.expected_noise,

@@ -49,7 +49,7 @@ def bench(
         str | None, _several(f"Inner steps: {', '.join(DYNAMICS)}; several, or all", "lanpaint: fld")
     ] = None,
     solver: Annotated[str | None, _several(f"Outer step: {', '.join(SOLVERS)}; several, or all", "euler")] = None,
-    guidance: Annotated[str | None, _several("Guidance λ > −1 of the known part; several as 0,8", "8")] = None,
+    lam: Annotated[str | None, _several("Weight λ > −1 of BiG on the known part; several as 0,8", "8")] = None,
     step_size: Annotated[
         str | None, _several("Step η of the inner steps; several as 0.1,0.2", "0.15; fast 2; langevin 0.04")
     ] = None,
@@ -101,7 +101,7 @@ def bench(
         "levels": _words(levels),
         "dynamics": _words(dynamics, DYNAMICS),
         "solver": _words(solver, SOLVERS),
-        "guidance": _numbers("guidance", guidance, float),
+        "lam": _numbers("lam", lam, float),
         "step_size": _numbers("step-size", step_size, float),
         "friction": _numbers("friction", friction, float),
         "expected_noise": _numbers("expected-noise", expected_noise, float),

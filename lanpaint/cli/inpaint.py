@@ -13,8 +13,8 @@ from lanpaint.cli.options import (
     Dynamics,
     ExpectedNoise,
     Friction,
-    Guidance,
     InnerSteps,
+    Lam,
     Levels,
     Preset,
     Quiet,
@@ -75,7 +75,7 @@ def inpaint(
     resize: Annotated[bool, typer.Option("--resize", help="Resize to the nearest size that the model takes.")] = False,
     steps: Steps = 20,
     inner_steps: InnerSteps = 5,
-    guidance: Guidance = None,
+    lam: Lam = None,
     step_size: StepSize = None,
     friction: Friction = None,
     expected_noise: ExpectedNoise = None,
@@ -111,7 +111,7 @@ def inpaint(
     pixels = is_pixel_model(parts)
     sampler: dict[str, Any] = {
         "inner_steps": inner_steps,
-        "guidance": guidance,
+        "lam": lam,
         "step_size": step_size,
         "friction": friction,
         "expected_noise": expected_noise,

@@ -22,8 +22,8 @@ Levels = Annotated[
         help="Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].", show_default=False
     ),
 ]
-Guidance = Annotated[
-    float | None, typer.Option(help="Guidance λ > −1 of the known part [paper: 8].", show_default=False)
+Lam = Annotated[
+    float | None, typer.Option(help="Weight λ > −1 of BiG on the known part [paper: 8].", show_default=False)
 ]
 Preset = Annotated[str | None, typer.Option(help="Settings of lanpaint: paper, or fast [paper].", show_default=False)]
 StepSize = Annotated[

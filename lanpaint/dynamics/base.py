@@ -34,7 +34,7 @@ class Dynamics(ABC):
         """The state at position x, with auxiliary variables drawn from their stationary law."""
         return State(x)
 
-    def carry(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
+    def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
         """The state at position x of a new noise level, ``state`` being the last of the level before: :meth:`init`.
 
         For a dynamics that learns on the way. Momenta are drawn anew, since their scale is another.
@@ -43,4 +43,4 @@ class Dynamics(ABC):
 
     @abstractmethod
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> State:
-        """One step of length ``drift.step``; a new state, the old one unchanged."""
+        """One step of length ``drift.time_step``; a new state, the old one unchanged."""

@@ -89,7 +89,7 @@ class FastLangevin(Dynamics):
                 "a Gaussian proposal of the position alone takes FastLangevin(friction=math.inf, order=1), "
                 f"got friction {self.friction:g} and order {self.order}"
             )
-        exact = OrnsteinUhlenbeck.solve(drift.damping, drift.step).spread(drift, x)
+        exact = OrnsteinUhlenbeck.solve(drift.damping, drift.time_step).broadcast(drift, x)
         return exact.position_force, exact.position_noise
 
     def momentum_variance(self, damping: Tensor) -> Tensor | None:
@@ -98,15 +98,15 @@ class FastLangevin(Dynamics):
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> FastLangevinState:
         """Momentum drawn from its stationary law (Alg. 1), coefficients solved once for the level."""
-        damping, step = drift.damping, drift.step
+        damping, step = drift.damping, drift.time_step
         variance = self.momentum_variance(damping)
         return FastLangevinState(
             x=x,
-            momentum=None if variance is None else drift.spread(variance.sqrt(), x) * noise(x),
+            momentum=None if variance is None else drift.broadcast(variance.sqrt(), x) * noise(x),
             centre=None,
-            whole=self.solve(damping, step).spread(drift, x),
-            strang=self.solve_strang(damping, step).spread(drift, x),
-            variance=drift.spread(1 / damping, x),
+            whole=self.solve(damping, step).broadcast(drift, x),
+            strang=self.solve_strang(damping, step).broadcast(drift, x),
+            variance=drift.broadcast(1 / damping, x),
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> FastLangevinState:

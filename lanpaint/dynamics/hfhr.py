@@ -56,10 +56,10 @@ class SplitOscillator:
         )
         return cls(position, oscillator, damping)
 
-    def spread(self, drift: Drift, x: Tensor) -> SplitOscillator:
+    def broadcast(self, drift: Drift, x: Tensor) -> SplitOscillator:
         """These coefficients as tensors that broadcast against x."""
         return SplitOscillator(
-            self.position.spread(drift, x), self.oscillator.spread(drift, x), drift.spread(self.damping, x)
+            self.position.broadcast(drift, x), self.oscillator.broadcast(drift, x), drift.broadcast(self.damping, x)
         )
 
     def advance(
@@ -100,10 +100,10 @@ class SplitStrang:
         pull = damping * quarter.position_force
         return cls(pull, quarter.position_noise, share * damping * time, replace(plain, **noises))
 
-    def spread(self, drift: Drift, x: Tensor) -> SplitStrang:
+    def broadcast(self, drift: Drift, x: Tensor) -> SplitStrang:
         """These coefficients as tensors that broadcast against x."""
-        pull, scatter, kick = (drift.spread(c, x) for c in (self.pull, self.scatter, self.kick))
-        return SplitStrang(pull, scatter, kick, self.oscillator.spread(drift, x))
+        pull, scatter, kick = (drift.broadcast(c, x) for c in (self.pull, self.scatter, self.kick))
+        return SplitStrang(pull, scatter, kick, self.oscillator.broadcast(drift, x))
 
     def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
         """The first half, about ``old``."""

@@ -24,4 +24,4 @@ class Langevin(Dynamics):
 
     def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
         """What s(x) and ξ are multiplied by in a step, each broadcasting against x."""
-        return drift.spread(drift.step, x), drift.spread((2 * drift.step).sqrt(), x)
+        return drift.broadcast(drift.time_step, x), drift.broadcast((2 * drift.time_step).sqrt(), x)

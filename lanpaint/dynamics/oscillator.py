@@ -49,10 +49,10 @@ def _phi(a: Tensor) -> Tensor:
     return torch.where(a == 0, torch.ones_like(a), -torch.expm1(-a) / torch.where(a == 0, torch.ones_like(a), a))
 
 
-def _spread(coefficients: Any, drift: Drift, x: Tensor) -> Any:
-    """The record with every coefficient spread over x."""
-    spread = {f.name: drift.spread(getattr(coefficients, f.name), x) for f in fields(coefficients)}
-    return replace(coefficients, **spread)
+def _broadcast(coefficients: Any, drift: Drift, x: Tensor) -> Any:
+    """The record with every coefficient broadcast against x."""
+    values = {f.name: drift.broadcast(getattr(coefficients, f.name), x) for f in fields(coefficients)}
+    return replace(coefficients, **values)
 
 
 _FEW = 64  # numbers: a level for the batch, or one per sample
@@ -91,7 +91,7 @@ def _nodes() -> list[tuple[float, float]]:
 class Solution(Protocol):
     """A linear stochastic equation solved exactly over one time, C being held."""
 
-    def spread(self, drift: Drift, x: Tensor) -> Solution:
+    def broadcast(self, drift: Drift, x: Tensor) -> Solution:
         """The coefficients as tensors that broadcast against x."""
 
     def advance(
@@ -103,7 +103,7 @@ class Solution(Protocol):
 class Strang(Protocol):
     """Two half steps about an old centre, with a kick before the second."""
 
-    def spread(self, drift: Drift, x: Tensor) -> Strang:
+    def broadcast(self, drift: Drift, x: Tensor) -> Strang:
         """The coefficients as tensors that broadcast against x."""
 
     def first(
@@ -119,7 +119,7 @@ class Strang(Protocol):
 
 @dataclass(frozen=True)
 class Oscillator:
-    """Coefficients of the exact solution over one time, each compact or spread over a state.
+    """Coefficients of the exact solution over one time, each compact or broadcast against a state.
 
     Attributes:
         position_momentum: ∂x'/∂q, in units of τ.
@@ -224,10 +224,10 @@ class Oscillator:
                 total.add_(weight * value)
         return sums
 
-    def spread(self, drift: Drift, x: Tensor) -> Oscillator:
+    def broadcast(self, drift: Drift, x: Tensor) -> Oscillator:
         """These coefficients as tensors that broadcast against x."""
-        spread: Oscillator = _spread(self, drift, x)
-        return spread
+        coefficients: Oscillator = _broadcast(self, drift, x)
+        return coefficients
 
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor | None, noise: NoiseSource
@@ -262,9 +262,9 @@ class OrnsteinUhlenbeck:
         damping, time = damping.double(), time.double()
         return cls(time * _phi(damping * time), (2 * time * _phi(2 * damping * time)).sqrt())
 
-    def spread(self, drift: Drift, x: Tensor) -> OrnsteinUhlenbeck:
+    def broadcast(self, drift: Drift, x: Tensor) -> OrnsteinUhlenbeck:
         """These coefficients as tensors that broadcast against x."""
-        return _spread(self, drift, x)
+        return _broadcast(self, drift, x)
 
     def advance(self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource) -> tuple[Tensor, None]:
         """Position after the time, from the one before it and the force C − A x there; there is no momentum."""
@@ -326,9 +326,9 @@ class OscillatorStrang:
             kick=friction * damping * time,
         )
 
-    def spread(self, drift: Drift, x: Tensor) -> OscillatorStrang:
+    def broadcast(self, drift: Drift, x: Tensor) -> OscillatorStrang:
         """These coefficients as tensors that broadcast against x."""
-        return _spread(self, drift, x)
+        return _broadcast(self, drift, x)
 
     def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
         """The first half, where the spring's centre is ``old``."""
@@ -384,9 +384,9 @@ class OverdampedStrang:
         new_pull = keep * damping * time  # at most 2/e
         return cls(damping * half.position_force, half.position_noise, 1 - keep / (1 - new_pull), new_pull)
 
-    def spread(self, drift: Drift, x: Tensor) -> OverdampedStrang:
+    def broadcast(self, drift: Drift, x: Tensor) -> OverdampedStrang:
         """These coefficients as tensors that broadcast against x."""
-        return _spread(self, drift, x)
+        return _broadcast(self, drift, x)
 
     def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, None]:
         """The first half, where the process is drawn to ``old``."""

@@ -106,7 +106,7 @@ class Preconditioned(Dynamics):
             if drift.known is not None:
                 raise ValueError("an operator P mixes known and unknown entries; give a matrix for a masked state")
             root = self.operator[1]
-            return Drift(lambda w: root(drift(origin + root(w))), drift.damping, drift.step)
+            return Drift(lambda w: root(drift(origin + root(w))), drift.damping, drift.time_step)
         if self.matrix is None:
             assert self.diagonal is not None
             return _scaled(drift, drift, self.diagonal, drift.known)
@@ -162,7 +162,7 @@ def _scaled(
             raise ValueError("a matrix P takes one noise level per batch or per sample, not one per entry")
         return [part.reshape(-1, 1) if part.shape else part for part in parts]
 
-    steps = [step * speeds.to(step.device) for step in regions(drift.step)]
+    steps = [step * speeds.to(step.device) for step in regions(drift.time_step)]
     dampings = [part.expand(step.shape) for part, step in zip(regions(drift.damping), steps, strict=True)]
     if drift.known is None or known is None:
         return Drift(function, dampings[0], steps[0])

@@ -18,10 +18,10 @@ the last two evaluations, as in the step length of Barzilai and Borwein (1988),
 
 over the entries of a sample, made from evaluations that are needed anyway.
 
-It is bounded by A₀, which is safe: noise of level σ leaves no law with a curvature above 1/σ². What is remembered is
-the spread beyond it, e = 1/A − 1/A₀ (α² a in the paper's symbols), because that hardly changes from level to level. It
-shrinks at once and grows slowly, and never makes a step more than ``longest`` times as long as the safe one: where a
-law is flat and then steep, a curvature that was measured says nothing of the one to come.
+It is bounded by A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². What is
+remembered is the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because that hardly changes from level
+to level. It shrinks at once and grows slowly, and never makes a step more than ``longest`` times as long as the safe one:
+where a distribution is flat and then steep, a curvature that was measured says nothing of the one to come.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class SecantState(State):
         point: Where the score was evaluated last, shape of x; None before the first evaluation at a level.
         score: s there.
         noise: ξ of the next step, shape of x; None before the first step at a level.
-        spread: e of each sample, shape (B, 1, …), in units of x²; None before the first estimate of a run.
+        excess: e of each sample, shape (B, 1, …), in units of x²; None before the first estimate of a run.
     """
 
     point: Tensor | None = None
     score: Tensor | None = None
     noise: Tensor | None = None
-    spread: Tensor | None = None
+    excess: Tensor | None = None
 
 
 class SecantLangevin(Dynamics):
@@ -80,35 +80,35 @@ class SecantLangevin(Dynamics):
         """At x, with nothing known."""
         return SecantState(x)
 
-    def carry(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
-        """At x on a new level, with the spread that the last one left."""
+    def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
+        """At x on a new level, with the excess that the last one left."""
         assert isinstance(state, SecantState)
-        spread = state.spread
-        if spread is not None:
-            spread = torch.minimum(spread, (self.longest - 1) / _safe(drift, x))
-        return SecantState(x, spread=spread)
+        excess = state.excess
+        if excess is not None:
+            excess = torch.minimum(excess, (self.longest - 1) / _safe(drift, x))
+        return SecantState(x, excess=excess)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> SecantState:
         """From x to x + h s(x) + √(h/2) (ξ + ξ')."""
         assert isinstance(state, SecantState)
         x, score = state.x, drift(state.x)
-        spread = self._measure(state, drift, x, score)
-        damping = drift.spread(drift.damping, x)
-        share = drift.spread(-torch.expm1(-drift.damping * drift.step), x)  # h A
-        if spread is not None:
-            wide = damping / (1 + damping * spread)
+        excess = self._measure(state, drift, x, score)
+        damping = drift.broadcast(drift.damping, x)
+        share = drift.broadcast(-torch.expm1(-drift.damping * drift.time_step), x)  # h A
+        if excess is not None:
+            wide = damping / (1 + damping * excess)
             damping = wide if drift.known is None else torch.where(drift.known, damping, wide)
         length = share / damping
         behind = (3 - 2 * share).sqrt() * noise(x) if state.noise is None else state.noise
         ahead = noise(x)
         scatter = (length / 2).sqrt()
         moved = add_terms(x, (length, score), (scatter, behind), (scatter, ahead))
-        return SecantState(moved, x, score, ahead, spread)
+        return SecantState(moved, x, score, ahead, excess)
 
     def _measure(self, state: SecantState, drift: Drift, point: Tensor, score: Tensor) -> Tensor | None:
         """The new e."""
         if state.point is None or state.score is None:
-            return state.spread
+            return state.excess
         moved, turned = point - state.point, score - state.score
         if drift.known is not None:
             moved = torch.where(drift.known, 0, moved)
@@ -118,7 +118,7 @@ class SecantLangevin(Dynamics):
             bent, size = (t.sum(axes, keepdim=True) for t in (bent, size))
         safe = _safe(drift, point)
         curvature = torch.minimum(bent.abs() * reciprocal(size), safe)
-        last, growth = state.spread, self.growth
+        last, growth = state.excess, self.growth
         # The first may double the step: at the noisiest level nothing is steep.
         bound = 1 / safe if last is None else growth * last + (growth - 1) / safe
         bound = torch.minimum(bound, (self.longest - 1) / safe)

@@ -90,7 +90,7 @@ class Underdamped(Dynamics):
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """Momentum drawn from N(0, m), coefficients computed once for the level."""
-        mass, time = self.mass / drift.damping, self.friction * drift.step
+        mass, time = self.mass / drift.damping, self.friction * drift.time_step
         bath = time if self.scheme == "BAOAB" else time / 2
         decay = self.friction * bath / mass
         free = None
@@ -102,15 +102,15 @@ class Underdamped(Dynamics):
                 position_momentum=plain.position_momentum * unit,
                 momentum_shared_noise=plain.momentum_shared_noise / unit,
                 momentum_noise=plain.momentum_noise / unit,
-            ).spread(drift, x)
+            ).broadcast(drift, x)
         return UnderdampedState(
             x=x,
-            momentum=drift.spread(mass.sqrt(), x) * noise(x),
+            momentum=drift.broadcast(mass.sqrt(), x) * noise(x),
             score=None,
-            half_kick=drift.spread(time / 2, x),
-            half_move=drift.spread(time / 2 / mass, x),
-            keep=drift.spread(torch.exp(-decay), x),
-            scatter=drift.spread((mass * -torch.expm1(-2 * decay)).sqrt(), x),
+            half_kick=drift.broadcast(time / 2, x),
+            half_move=drift.broadcast(time / 2 / mass, x),
+            keep=drift.broadcast(torch.exp(-decay), x),
+            scatter=drift.broadcast((mass * -torch.expm1(-2 * decay)).sqrt(), x),
             free=free,
         )
 

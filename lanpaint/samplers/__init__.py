@@ -13,8 +13,8 @@ sampler                       targets                                     NFE pe
 :class:`TwistedSMC`           exact conditional of the discretised chain  K               yes
 ============================  ==========================================  ==============  =========
 
-The rows of LanPaint's ablation (Table 3) are one class, at one ``step_size``: ``LanPaint(guidance=0,
-dynamics=Langevin())`` is "None (Langevin)", ``LanPaint(dynamics=Langevin())`` "+ BiG score", ``LanPaint(guidance=0)``
+The rows of LanPaint's ablation (Table 3) are one class, at one ``step_size``: ``LanPaint(lam=0,
+dynamics=Langevin())`` is "None (Langevin)", ``LanPaint(dynamics=Langevin())`` "+ BiG score", ``LanPaint(lam=0)``
 "+ FLD" and ``LanPaint()`` both. :class:`LangevinPaint` is not one of them but the paper's baseline TFG: it holds the
 known part within a level, and its step has another schedule.
 """

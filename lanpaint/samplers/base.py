@@ -26,7 +26,7 @@ from torch import Tensor
 from lanpaint.callbacks import Callback, FiniteCheck, Moment, ProgressBar, Stop
 from lanpaint.drift import Drift
 from lanpaint.dynamics import Dynamics, State
-from lanpaint.noise import NoiseLevel, ready, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.schedules import VP, Schedule
@@ -81,7 +81,7 @@ def renoise(x: Tensor, level: NoiseLevel, noisier: NoiseLevel, noise: Tensor) ->
     """
     ratio = noisier.alpha * reciprocal(level.alpha)
     added = (noisier.sigma**2 - (ratio * level.sigma) ** 2).clamp(min=0).sqrt()
-    return ready(ratio, x) * x + ready(added, x) * noise
+    return cast_like(ratio, x) * x + cast_like(added, x) * noise
 
 
 # What a solver's state holds for x while the sampler moves it.
@@ -183,7 +183,7 @@ class Sampler:
         if self.dynamics is None or not self.allocation[moment.step]:
             return moment
         drift, x = self.drift(moment.level, moment.observation), moment.x
-        state = self.dynamics.init(x, drift, noise) if last is None else self.dynamics.carry(last, x, drift, noise)
+        state = self.dynamics.init(x, drift, noise) if last is None else self.dynamics.warm_start(last, x, drift, noise)
         return replace(moment, kind="inner", drift=drift, state=state)
 
     def inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:

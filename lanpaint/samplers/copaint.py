@@ -25,7 +25,7 @@ from torch import Tensor
 
 from lanpaint.callbacks import Moment
 from lanpaint.dynamics import State
-from lanpaint.noise import NoiseLevel, ready, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.samplers.base import Sampler, check_whole
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, norm, square_error
@@ -112,6 +112,10 @@ class CoPaint(Sampler):
         )
         scale = norm(level)  # c, and 0 at entries without noise, which stay
         step = self.step_size * level.alpha * reciprocal(scale)
-        x = x - ready(step * scale**2, x) * gradient - ready(2 * self.regularization * step, x) * (x - state.anchor)
+        x = (
+            x
+            - cast_like(step * scale**2, x) * gradient
+            - cast_like(2 * self.regularization * step, x) * (x - state.anchor)
+        )
         state = replace(state, x=x)
         return replace(moment, inner=moment.inner + 1, x=x, prediction=prediction, state=state)

@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor
 
 from lanpaint.callbacks import Moment
-from lanpaint.noise import NoiseLevel, ready, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.samplers.base import Sampler
 from lanpaint.samplers.gradients import Answered, check_checkpoint, differentiate, norm, square_error
@@ -71,4 +71,4 @@ class DPS(Sampler):
         state = self.solver.step(state, Answered(self.score, prediction), level, next_level, noise)
         step = (self.step_size * reciprocal(error.sqrt())).reshape(-1, *(1,) * (x.ndim - 1))
         next_norm = (next_level.alpha**2 + next_level.sigma**2).sqrt()
-        return replace(state, x=state.x - ready(next_norm * norm(level), x) * step * gradient)
+        return replace(state, x=state.x - cast_like(next_norm * norm(level), x) * step * gradient)

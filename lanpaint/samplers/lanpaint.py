@@ -58,7 +58,8 @@ class LanPaint(Replace):
             place.
         inner_steps: N ≥ 0, inner steps at each level, on average in the fast preset; or a sequence of S numbers, one
             for each level, the noisiest first.
-        guidance: λ > −1: how much the known part answers to the unknown one (Eq. 12).
+        lam: λ > −1, the weight of BiG: how strongly the known part answers to the unknown one (Eq. 12). The paper calls
+            it a guidance scale; it is no weight of classifier-free guidance.
         step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4). 0.15 in the paper.
         friction: γ in (0, ∞], Γ = γ² A (Eq. 126), for :class:`FastLangevin` in place of the preset's dynamics; 15 in
             the paper.
@@ -78,7 +79,7 @@ class LanPaint(Replace):
         *,
         preset: str = "paper",
         inner_steps: int | Sequence[int] = 5,
-        guidance: float = 8.0,
+        lam: float = 8.0,
         step_size: float | None = None,
         friction: float | None = None,
         expected_noise: float = 0.0,
@@ -92,8 +93,8 @@ class LanPaint(Replace):
         numbers = list(inner_steps) if isinstance(inner_steps, Sequence) else [inner_steps]
         for number in numbers:
             check_inner(number, step_size, dynamics)
-        if not guidance > -1:
-            raise ValueError(f"guidance (λ) must exceed −1, got {guidance}; at −1 nothing holds the known part")
+        if not lam > -1:
+            raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing holds the known part")
         if dynamics is not None and friction is not None:
             raise ValueError("give friction or dynamics, not both; write dynamics=FastLangevin(friction=…)")
         solver = options.get("solver")
@@ -110,7 +111,7 @@ class LanPaint(Replace):
         self._allocation = numbers
         self.inner_steps = max(numbers) if isinstance(inner_steps, Sequence) else inner_steps
         self.step_size = step_size
-        self.guidance, self.expected_noise = guidance, expected_noise
+        self.lam, self.expected_noise = lam, expected_noise
         if friction is not None:
             dynamics = FastLangevin(friction)
         self.dynamics = chosen["dynamics"]() if dynamics is None else dynamics
@@ -129,7 +130,7 @@ class LanPaint(Replace):
 
     def field(self, observation: Observation) -> BiG:
         """The BiG field (Eq. 12)."""
-        return BiG(self.score, observation, self.guidance, self.expected_noise)
+        return BiG(self.score, observation, self.lam, self.expected_noise)
 
     def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
         """The BiG drift with the steps of Alg. 4."""

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.callbacks import Moment
-from lanpaint.noise import NoiseLevel, Prediction, ready, reciprocal
+from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.randomness import NoiseSource
 from lanpaint.samplers.base import Sampler, check_whole, refuse_solver
@@ -159,7 +159,7 @@ class TwistedSMC(Sampler):
             state = Particles(x, log_weights=weights, log_resampled=weights[:, 0])
         variance = self._clean_variance(level)
         # Entries that reach σ' = 0 in this step are put to y_o, with the twist itself for a weight.
-        pinned = observation.known & ready(next_level.sigma == 0, observation.known)
+        pinned = observation.known & cast_like(next_level.sigma == 0, observation.known)
         kept = observation.known & ~pinned
 
         # Weigh by ψ at x. What is kept of it is divided out again below, and guides the proposal.
@@ -183,16 +183,16 @@ class TwistedSMC(Sampler):
         # Propose, and weigh by p/q: with x' = mean + b h + s ξ, log p/q = −⟨b h/s, ξ⟩ − ‖b h/s‖²/2.
         kept_noise = next_level.sigma * level.alpha * reciprocal(level.sigma * next_level.alpha)  # k
         jump = next_level.alpha * (1 - kept_noise**2)  # b
-        spread = (next_level.sigma**2 * (1 - kept_noise**2) + jump**2 * variance).clamp(min=0).sqrt()  # s
-        pull = ready(level.sigma**2 * reciprocal(level.alpha), x) * gradient[rows]
+        deviation = (next_level.sigma**2 * (1 - kept_noise**2) + jump**2 * variance).clamp(min=0).sqrt()  # s
+        pull = cast_like(level.sigma**2 * reciprocal(level.alpha), x) * gradient[rows]
         error = torch.where(kept, error, 0.0)
         reached, needed = _sum(error * pull), _sum(error.square())
         pull = pull * _as_column(needed * reciprocal(torch.maximum(reached, needed)), pull)
         fresh = noise(x)
-        mean = ready(next_level.alpha, x) * denoised + ready(next_level.sigma * kept_noise, x) * epsilon
-        shift = ready(jump * reciprocal(spread), x) * pull  # in units of s, 0 where nothing is drawn
-        x = mean + ready(spread, x) * (shift + fresh)
-        x = torch.where(pinned, ready(next_level.alpha, x) * observation.values, x)
+        mean = cast_like(next_level.alpha, x) * denoised + cast_like(next_level.sigma * kept_noise, x) * epsilon
+        shift = cast_like(jump * reciprocal(deviation), x) * pull  # in units of s, 0 where nothing is drawn
+        x = mean + cast_like(deviation, x) * (shift + fresh)
+        x = torch.where(pinned, cast_like(next_level.alpha, x) * observation.values, x)
         log_ratio = _sum(torch.where(pinned, 0.0, -shift * (fresh + shift / 2)))
         log_weights = log_weights + (log_ratio - twist[rows]).reshape(-1, count)
         self.cloud = Particles(
@@ -207,7 +207,7 @@ class TwistedSMC(Sampler):
 
 def _log_twist(prediction: Prediction, observation: Observation, variance: Tensor, mask: Tensor) -> Tensor:
     """Log N(y_o; x̂₀, v) over the entries of ``mask`` with v > 0, shape (B K,), float64."""
-    variance = ready(variance, prediction.x)
+    variance = cast_like(variance, prediction.x)
     square = (observation.values - prediction.denoised).square() * reciprocal(variance)
     normal = -0.5 * (square + torch.log(2 * math.pi * torch.where(variance > 0, variance, 1.0)))
     return _sum(torch.where(mask & (variance > 0), normal, 0.0))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel, Prediction, ready, reciprocal
+from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
@@ -49,7 +49,7 @@ class DDIM(Solver):
         scatter = self._scatter(level, next_level, lost)
         x = _mean(prediction, next_level, lost * self.eta**2)
         if self.eta:
-            x = x + ready(scatter, x) * noise(x)
+            x = x + cast_like(scatter, x) * noise(x)
         return SolverState(x, prediction)
 
     def _scatter(self, level: NoiseLevel, next_level: NoiseLevel, lost: Tensor) -> Tensor:
@@ -76,4 +76,4 @@ def _mean(prediction: Prediction, next_level: NoiseLevel, lost: Tensor) -> Tenso
     """α' x̂₀ + σ' √(1 − lost) ε̂."""
     x = prediction.x
     kept = next_level.sigma * (1 - lost).clamp(min=0).sqrt()
-    return ready(next_level.alpha, x) * prediction.denoised + ready(kept, x) * prediction.epsilon
+    return cast_like(next_level.alpha, x) * prediction.denoised + cast_like(kept, x) * prediction.epsilon

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel, ready
+from lanpaint.noise import NoiseLevel, cast_like
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
@@ -77,19 +77,19 @@ class DPMSolver(Solver):
 
         def add(weight: Tensor, derivative: Tensor) -> None:
             nonlocal out
-            out = out + ready(torch.where(finite, next_level.alpha * weight, 0.0), x) * derivative
+            out = out + cast_like(torch.where(finite, next_level.alpha * weight, 0.0), x) * derivative
 
         gaps = [torch.nan_to_num(lam - past, nan=0.0) for _, past in state.history]
         if len(gaps) >= 1:
-            slope = ready(h * _inverse(gaps[0]), x) * (now - state.history[0][0])
+            slope = cast_like(h * _inverse(gaps[0]), x) * (now - state.history[0][0])
         if len(gaps) == 1:
             add(-torch.expm1(-h) / 2, slope)
         if len(gaps) == 2:
-            earlier = ready(h * _inverse(gaps[1] - gaps[0]), x) * (state.history[0][0] - state.history[1][0])
+            earlier = cast_like(h * _inverse(gaps[1] - gaps[0]), x) * (state.history[0][0] - state.history[1][0])
             curve = slope - earlier
-            add(torch.expm1(-h) / h + 1, slope + ready(gaps[0].clamp(max=1e300) * _inverse(gaps[1]), x) * curve)
+            add(torch.expm1(-h) / h + 1, slope + cast_like(gaps[0].clamp(max=1e300) * _inverse(gaps[1]), x) * curve)
             bend = 0.5 - (torch.expm1(-h) + h) / h**2
-            add(_BEND * bend, ready(h * _inverse(gaps[1]), x) * curve)
+            add(_BEND * bend, cast_like(h * _inverse(gaps[1]), x) * curve)
         return MultistepState(out, prediction, ((now, lam), *state.history)[: self.order - 1])
 
 

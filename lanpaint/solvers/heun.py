@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from lanpaint.noise import NoiseLevel, ready, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
@@ -28,4 +28,4 @@ class Heun(Solver):
         if not bool(half.any()):  # reads the level, which is on the CPU unless it varies within the batch
             return SolverState(euler, prediction)
         corrected = score.predict(euler, next_level)
-        return SolverState(euler + ready(half, euler) * (corrected.epsilon - prediction.epsilon), prediction)
+        return SolverState(euler + cast_like(half, euler) * (corrected.epsilon - prediction.epsilon), prediction)

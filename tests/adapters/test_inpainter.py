@@ -160,13 +160,13 @@ def test_without_an_image_it_samples_and_without_inner_steps_as_the_pipeline_doe
 
 
 def test_options_of_a_call_go_before_those_of_the_inpainter(sd):
-    inpaint = lp.Inpainter(sd.pipe, lp.LanPaint, inner_steps=3, guidance=2.0)
+    inpaint = lp.Inpainter(sd.pipe, lp.LanPaint, inner_steps=3, lam=2.0)
     arguments = _arguments(sd)
     arguments.pop("inner_steps")
     inpaint(PHOTO, RIGHT, **arguments)
-    assert (inpaint.bridge.sampler.inner_steps, inpaint.bridge.sampler.guidance) == (3, 2.0)
+    assert (inpaint.bridge.sampler.inner_steps, inpaint.bridge.sampler.lam) == (3, 2.0)
     inpaint(PHOTO, RIGHT, **_arguments(sd, inner_steps=1))
-    assert (inpaint.bridge.sampler.inner_steps, inpaint.bridge.sampler.guidance) == (1, 2.0)
+    assert (inpaint.bridge.sampler.inner_steps, inpaint.bridge.sampler.lam) == (1, 2.0)
 
 
 def test_the_rule_for_cells_can_be_changed(sd):

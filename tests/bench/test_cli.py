@@ -38,7 +38,7 @@ def test_one_run_prints_its_figures(lanpaint):
     fast = json.loads(lanpaint(*arguments, "--preset", "fast", "--json").out)
     assert (fast["settings"]["preset"], fast["settings"]["levels"], fast["nfe"]) == ("fast", "logsnr", 12)
     assert fast["figures"]["kl"] < row["figures"]["kl"]
-    fld, zero = (json.loads(lanpaint(*arguments, *o, "--json").out) for o in (("--method", "fld"), ("--guidance", 0)))
+    fld, zero = (json.loads(lanpaint(*arguments, *o, "--json").out) for o in (("--method", "fld"), ("--lam", 0)))
     assert fld["figures"] == zero["figures"]
 
 

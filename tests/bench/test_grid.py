@@ -9,8 +9,8 @@ SMALL = {"target": "gaussian", "samples": 20, "steps": 2, "inner_steps": 1}
 
 
 def test_every_combination_once():
-    runs = expand({**SMALL, "steps": [2, 3], "seed": [0, 1], "guidance": [0, 8]})
-    assert {(s.steps, s.seed, s.guidance) for s in runs} == {(a, b, c) for a in (2, 3) for b in (0, 1) for c in (0, 8)}
+    runs = expand({**SMALL, "steps": [2, 3], "seed": [0, 1], "lam": [0, 8]})
+    assert {(s.steps, s.seed, s.lam) for s in runs} == {(a, b, c) for a in (2, 3) for b in (0, 1) for c in (0, 8)}
     assert len(runs) == 8
 
 

@@ -70,7 +70,7 @@ def envelope(gamma: float, damping: float, tau: float, exact: dict[str, mp.mpf])
 
 def computed(gamma: torch.Tensor, damping: torch.Tensor, tau: torch.Tensor, dtype: torch.dtype) -> dict[str, float]:
     drift = Drift(lambda x: x, 1.0, 1.0)
-    o = Oscillator.solve(gamma, damping, tau).spread(drift, torch.zeros(1, dtype=dtype))
+    o = Oscillator.solve(gamma, damping, tau).broadcast(drift, torch.zeros(1, dtype=dtype))
     l11, l21, l22 = o.position_noise, o.momentum_shared_noise, o.momentum_noise
     return {
         "position_momentum": float(o.position_momentum),

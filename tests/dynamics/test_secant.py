@@ -59,7 +59,7 @@ def test_the_spread_of_a_gaussian_is_measured_exactly(curvature):
     dynamics = lp.SecantLangevin(growth=100.0, longest=100.0)
     drift = lp.Drift(lambda x: -curvature * x, 1.0, 0.8)
     state = _run(dynamics, drift, torch.ones(4, 3, dtype=torch.float64), 4)[-1]
-    assert torch.allclose(state.spread, torch.full((4, 1), 1 / curvature - 1.0, dtype=torch.float64), atol=1e-10)
+    assert torch.allclose(state.excess, torch.full((4, 1), 1 / curvature - 1.0, dtype=torch.float64), atol=1e-10)
 
 
 def test_a_step_grows_slowly_shrinks_at_once_and_is_bounded():
@@ -70,7 +70,7 @@ def test_a_step_grows_slowly_shrinks_at_once_and_is_bounded():
 
     dynamics, drift = lp.SecantLangevin(growth=1.3, longest=10.0), lp.Drift(score, 1.0, 0.8)
     states = _run(dynamics, drift, torch.ones(1, 2, dtype=torch.float64), 14)
-    lengths = [1 + float(state.spread) for state in states if state.spread is not None]
+    lengths = [1 + float(state.excess) for state in states if state.excess is not None]
     assert lengths[0] == pytest.approx(2)  # the first may double the safe step
     for before, after in itertools.pairwise(lengths):
         assert after == pytest.approx(min(1.3 * before, 10.0), rel=1e-9)
@@ -79,7 +79,7 @@ def test_a_step_grows_slowly_shrinks_at_once_and_is_bounded():
     state = dynamics.step(states[-1], drift, noise)
     for _ in range(2):
         state = dynamics.step(state, drift, noise)
-    assert 1 + float(state.spread) == pytest.approx(2)
+    assert 1 + float(state.excess) == pytest.approx(2)
 
 
 def test_the_spread_is_carried_from_level_to_level_within_the_new_level_s_bound():
@@ -87,9 +87,9 @@ def test_the_spread_is_carried_from_level_to_level_within_the_new_level_s_bound(
     x = torch.ones(2, 3, dtype=torch.float64)
     state = _run(dynamics, lp.Drift(lambda x: -0.4 * x, 1.0, 0.8), x, 3)[-1]
     for damping, expected in ((1.0, 1.5), (10.0, 0.4)):
-        carried = dynamics.carry(state, x, lp.Drift(torch.neg, damping, 0.1), zero_noise)
+        carried = dynamics.warm_start(state, x, lp.Drift(torch.neg, damping, 0.1), zero_noise)
         assert carried.point is None
-        assert torch.allclose(carried.spread, torch.full((2, 1), expected, dtype=torch.float64))
+        assert torch.allclose(carried.excess, torch.full((2, 1), expected, dtype=torch.float64))
 
 
 def test_only_the_unknown_part_is_measured_and_only_its_step_is_changed():
@@ -98,7 +98,7 @@ def test_only_the_unknown_part_is_measured_and_only_its_step_is_changed():
         lambda x: torch.where(known, -9.0 * x, -0.25 * x), torch.tensor([1.0, 9.0]), torch.tensor([0.8, 0.1]), known
     )
     states = _run(lp.SecantLangevin(growth=100.0), drift, torch.ones(2, 3, dtype=torch.float64), 3)
-    assert torch.allclose(states[-1].spread, torch.full((2, 1), 3.0, dtype=torch.float64))
+    assert torch.allclose(states[-1].excess, torch.full((2, 1), 3.0, dtype=torch.float64))
     before, after = (
         _run(d, drift, torch.ones(2, 3).double(), 3)[-1].x
         for d in (lp.SecantLangevin(longest=1.0), lp.SecantLangevin(growth=100.0))
@@ -129,7 +129,7 @@ def test_levels_per_sample_and_per_entry_are_ordinary_inputs():
         level = lp.NoiseLevel(torch.sqrt(1 - sigma**2), sigma)
         drift = field.drift(level, field.time_scale(level))
         # A mixture itself takes one level a sample.
-        drift = lp.Drift(lambda x: -x, drift.damping, drift.step, drift.known)
+        drift = lp.Drift(lambda x: -x, drift.damping, drift.time_step, drift.known)
         state = _run(lp.SecantLangevin(), drift, torch.ones(3, 2), 4)[-1]
         assert state.x.shape == (3, 2)
         assert torch.isfinite(state.x).all()

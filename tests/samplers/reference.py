@@ -38,7 +38,7 @@ MAKERS = {
     "langevin": lambda score, **o: lp.LangevinPaint(score, inner_steps=3, **o),
     "lanpaint paper": lambda score, **o: lp.LanPaint(score, inner_steps=3, **o),
     "lanpaint fast": lambda score, **o: lp.LanPaint(score, inner_steps=3, preset="fast", **o),
-    "lanpaint lam=0": lambda score, **o: lp.LanPaint(score, inner_steps=2, guidance=0.0, **o),
+    "lanpaint lam=0": lambda score, **o: lp.LanPaint(score, inner_steps=2, lam=0.0, **o),
     "lanpaint a=1 ddim": lambda score, **o: lp.LanPaint(score, expected_noise=1.0, solver=lp.DDIM(0.5), **o),
     "lanpaint fast 2M": lambda score, **o: lp.LanPaint(score, preset="fast", solver=lp.DPMSolver(), **o),
     "ddrm": lp.DDRM,
@@ -91,7 +91,7 @@ def cases():
 
 
 def differences():
-    """Name → largest difference from what is stored, relative to the largest number of the sample, where it is not 0."""
+    """Name → largest difference from what is stored, relative to the sample's largest number, where it is not 0."""
     stored, found = load_file(FILE), {}
     for name, x in cases():
         was = stored.pop(name)

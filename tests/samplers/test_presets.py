@@ -18,7 +18,7 @@ def _kl(target, known, divergence, count, seed=0, **options):
 
 def test_paper_is_the_default_and_has_the_paper_s_settings():
     paint = lp.LanPaint(Gaussian([0.0], [[1.0]]))
-    assert (paint.guidance, paint.step_size, paint.expected_noise) == (8.0, 0.15, 0.0)
+    assert (paint.lam, paint.step_size, paint.expected_noise) == (8.0, 0.15, 0.0)
     assert (type(paint.dynamics), paint.dynamics.friction, paint.dynamics.order) == (lp.FastLangevin, 15.0, 2)
     named = lp.LanPaint(Gaussian([0.0], [[1.0]]), preset="paper")
     assert [float(level.sigma) for level in named.levels] == [float(level.sigma) for level in paint.levels]

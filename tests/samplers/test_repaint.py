@@ -98,9 +98,9 @@ def test_the_rows_of_the_ablation_run_and_each_part_helps_on_gauss2():
     """Table 3 at 20 steps of 5: BiG alone and BiG with FLD are far better than Langevin; FLD alone is no worse."""
     problem, figures = gauss2(), {}
     rows = {
-        "none": {"guidance": 0.0, "dynamics": lp.Langevin()},
+        "none": {"lam": 0.0, "dynamics": lp.Langevin()},
         "big": {"dynamics": lp.Langevin()},
-        "fld": {"guidance": 0.0},
+        "fld": {"lam": 0.0},
         "both": {},
     }
     for name, options in rows.items():

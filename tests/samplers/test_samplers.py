@@ -21,7 +21,7 @@ SAMPLERS = {
     "sampler": lambda score, **o: lp.Sampler(score, **o),
     "replace": lambda score, **o: lp.Replace(score, **o),
     "langevin": lambda score, **o: lp.LangevinPaint(score, inner_steps=3, **o),
-    "fld": lambda score, **o: lp.LanPaint(score, inner_steps=3, guidance=0.0, **o),
+    "fld": lambda score, **o: lp.LanPaint(score, inner_steps=3, lam=0.0, **o),
     "lanpaint": lambda score, **o: lp.LanPaint(score, inner_steps=3, **o),
     "lanpaint, a = 0.7, γ = 1": lambda score, **o: lp.LanPaint(
         score, inner_steps=3, expected_noise=0.7, friction=1.0, **o
@@ -187,7 +187,7 @@ def test_figures_of_the_authors_code_on_gauss2(steps, inner, replace, langevin, 
     samplers = {
         replace: lp.Replace(problem.target, steps=steps),
         langevin: lp.LangevinPaint(problem.target, steps=steps, inner_steps=inner),
-        fld: lp.LanPaint(problem.target, steps=steps, inner_steps=inner, guidance=0.0),
+        fld: lp.LanPaint(problem.target, steps=steps, inner_steps=inner, lam=0.0),
         lanpaint: lp.LanPaint(problem.target, steps=steps, inner_steps=inner),
     }
     for theirs, sampler in samplers.items():
@@ -209,14 +209,14 @@ def test_a_wrong_expected_noise_on_the_star_stops_with_an_error_that_names_the_r
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("guidance", [0.0, 8.0])
-def test_noisy_observations_scatter_the_known_part_by_their_noise(guidance):
+@pytest.mark.parametrize("lam", [0.0, 8.0])
+def test_noisy_observations_scatter_the_known_part_by_their_noise(lam):
     """y ~ N(y_o, s²) and x ~ p(x | y): mean and covariance of (x, y) are known in closed form, whatever λ."""
     target, noise, count = gauss2().target, 0.5, 40_000
     observation = lp.Observation(
         torch.tensor([[0.0, 1.0]]).expand(count, 2).double(), torch.tensor([False, True]), noise
     )
-    sampler = lp.LanPaint(target, steps=30, inner_steps=5, guidance=guidance, expected_noise=1.0)
+    sampler = lp.LanPaint(target, steps=30, inner_steps=5, lam=lam, expected_noise=1.0)
     out = sampler(observation, generator=torch.Generator().manual_seed(0))
     mean, cov = out.mean(0), torch.cov(out.mT)
     exact = torch.tensor([[0.36 + 0.64 * 0.25, 0.8 * 0.25], [0.8 * 0.25, 0.25]], dtype=torch.float64)
@@ -264,8 +264,8 @@ def test_gradients_are_not_kept():
         (lambda: lp.LanPaint(MIXTURE, step_size=math.nan), ValueError, r"step_size \(η\) must be a positive"),
         (lambda: lp.LangevinPaint(MIXTURE, step_size=-1.0), ValueError, r"step_size \(η\) must be a positive"),
         (lambda: lp.LanPaint(MIXTURE, friction=0.0), ValueError, r"friction \(γ\) must be positive"),
-        (lambda: lp.LanPaint(MIXTURE, guidance=-1.0), ValueError, r"guidance \(λ\) must exceed −1"),
-        (lambda: lp.LanPaint(MIXTURE, guidance=math.inf), ValueError, r"guidance \(λ\) must be"),
+        (lambda: lp.LanPaint(MIXTURE, lam=-1.0), ValueError, r"lam \(λ\) must exceed −1"),
+        (lambda: lp.LanPaint(MIXTURE, lam=math.inf), ValueError, r"lam \(λ\) must be"),
         (lambda: lp.LanPaint(MIXTURE, expected_noise=-1.0), ValueError, r"expected_noise \(a\) must be"),
         (lambda: lp.LanPaint(MIXTURE, inner_steps=-1), ValueError, "inner_steps must be a whole number"),
         (
@@ -305,7 +305,7 @@ class Verlet(lp.Dynamics):
     def step(self, state, drift, noise):
         x = state.x
         for _ in range(2):
-            half = drift.spread(drift.step / 2, x)
+            half = drift.broadcast(drift.time_step / 2, x)
             x = x + half * drift(x) + (2 * half).sqrt() * noise(x)
         return lp.State(x)
 
