@@ -20,8 +20,8 @@ over the entries of a sample, made from evaluations that are needed anyway.
 
 It is bounded by A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². What is
 remembered is the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because that hardly changes from level
-to level. It shrinks at once and grows slowly, and never makes a step more than ``longest`` times as long as the safe one:
-where a distribution is flat and then steep, a curvature that was measured says nothing of the one to come.
+to level. It shrinks at once and grows slowly, and never makes a step more than ``longest`` times as long as the safe
+one: where a distribution is flat and then steep, a curvature that was measured says nothing of the one to come.
 """
 
 from __future__ import annotations
