@@ -81,9 +81,9 @@ class Observation:
         return self.values.shape
 
     @cached_property
-    def largest(self) -> Tensor:
-        """Largest magnitude of a known value, 0-d; 0 when nothing is known."""
-        return self.values.abs().amax()
+    def largest(self) -> float:
+        """Largest magnitude of a known value; 0 when nothing is known. Reads it from the device, once."""
+        return float(self.values.abs().amax())
 
     def variance(self, level: NoiseLevel) -> Tensor:
         """σ² + α² s² of p_t(y | y_o), shape of the level."""

@@ -44,24 +44,24 @@ class _Log(Callback):
         self.calls = [] if notes is None else notes
         self.name = name
 
-    def _note(self, hook, sampler, moment):
-        call = SimpleNamespace(hook=hook, name=self.name, sampler=sampler, moment=moment, x=moment.x.clone())
+    def _note(self, hook, sampler, state):
+        call = SimpleNamespace(hook=hook, name=self.name, sampler=sampler, state=state, x=state.x.clone())
         self.calls.append(call)
 
 
 for _hook in HOOKS:
-    setattr(_Log, _hook, lambda self, sampler, moment, hook=_hook: self._note(hook, sampler, moment))
+    setattr(_Log, _hook, lambda self, sampler, state, hook=_hook: self._note(hook, sampler, state))
 
 
 class _At(Callback):
     """Does something at one call of one hook: number ``count``, from 0."""
 
     def __init__(self, hook, action, count=0):
-        self.moments = []
+        self.states = []
 
-        def call(sampler, moment):
-            self.moments.append(moment)
-            return action() if len(self.moments) == count + 1 else None
+        def call(sampler, state):
+            self.states.append(state)
+            return action() if len(self.states) == count + 1 else None
 
         setattr(self, hook, call)
 
@@ -70,7 +70,7 @@ def _raise():
     raise LookupError("of the callback")
 
 
-# --- Hooks and moments
+# --- Hooks and states
 
 
 @pytest.mark.parametrize("inner_steps", [0, 1, 2])
@@ -88,18 +88,18 @@ def test_callbacks_are_called_in_the_order_given():
     assert [note.hook for note in notes[::2]] == [note.hook for note in notes[1::2]]
 
 
-def test_moments_say_where_the_run_stands():
+def test_states_say_where_the_run_stands():
     log = _Log()
     sampler = LanPaint(TARGET, steps=STEPS, inner_steps=INNER, callbacks=[log])
     start = torch.randn(3, 2, generator=_seed(1))
     result = sampler(OBSERVATION, generator=_seed(), start=start)
-    assert all(call.sampler is sampler and call.moment.observation is OBSERVATION for call in log.calls)
+    assert all(call.sampler is sampler and call.state.observation is OBSERVATION for call in log.calls)
 
     begin, *inside, end = log.calls
-    assert (begin.moment.kind, begin.moment.step, begin.moment.inner) == ("start", 0, 0)
+    assert (begin.state.kind, begin.state.step, begin.state.inner) == ("start", 0, 0)
     assert torch.equal(begin.x, start)
-    assert begin.moment.prediction is begin.moment.denoised is None
-    assert (end.moment.kind, end.moment.step, end.moment.inner) == ("outer", STEPS - 1, INNER)
+    assert begin.state.prediction is begin.state.denoised is None
+    assert (end.state.kind, end.state.step, end.state.inner) == ("outer", STEPS - 1, INNER)
     assert torch.equal(end.x, result)
 
     kinds = {"on_level_start": "start", "on_inner_start": "inner", "on_inner_end": "inner", "on_level_end": "outer"}
@@ -112,17 +112,17 @@ def test_moments_say_where_the_run_stands():
             ("on_level_end", INNER),
         ]
     ]
-    assert [(call.moment.step, call.hook, call.moment.inner) for call in inside] == expected
+    assert [(call.state.step, call.hook, call.state.inner) for call in inside] == expected
     for call in inside:
-        moment = call.moment
-        assert moment.kind == kinds[call.hook]
-        assert moment.level is sampler.levels[moment.step + (moment.kind == "outer")]
-        assert (moment.state is not None) == (moment.kind == "inner")
-        assert (moment.momentum is not None) == (moment.kind == "inner")
-        if moment.kind == "inner":
-            assert moment.momentum.shape == (3, 2)
-            assert moment.drift.level is moment.level
-            assert torch.equal(moment.state.x, moment.x)
+        state = call.state
+        assert state.kind == kinds[call.hook]
+        assert state.level is sampler.levels[state.step + (state.kind == "outer")]
+        assert (state.memory.drift is not None) == (state.kind != "outer")
+        assert (state.momentum is not None) == (state.step > 0 or call.hook != "on_run_start")
+        if state.kind == "inner":
+            assert state.momentum.shape == (3, 2)
+            assert state.memory.drift.level is state.level
+            assert state.memory.dynamics.x.numel() == state.memory.solver.x.numel() == 0  # x is held once
 
 
 def test_a_hook_sees_the_state_that_the_hook_before_left():
@@ -139,36 +139,36 @@ def test_a_hook_sees_the_state_that_the_hook_before_left():
             assert not bool(moved[:, 0].any())
 
 
-def test_moments_keep_what_the_run_goes_on_to_change():
+def test_states_keep_what_the_run_goes_on_to_change():
     log = _Log()
     _run(log)
-    assert all(torch.equal(call.x, call.moment.x) for call in log.calls)
+    assert all(torch.equal(call.x, call.state.x) for call in log.calls)
 
 
-def test_denoised_of_a_moment_is_that_of_its_last_evaluation_at_no_cost():
+def test_denoised_of_a_state_is_that_of_its_last_evaluation_at_no_cost():
     log = _Log()
     _, evaluations = _run(log)
     assert evaluations == STEPS * PER_LEVEL
     for before, call in itertools.pairwise(log.calls):
         if call.hook == "on_level_end":  # the outer step was made from the state that the hook before it saw
-            level = call.sampler.levels[call.moment.step]
-            torch.testing.assert_close(call.moment.denoised, TARGET.denoised(before.x, level), rtol=0, atol=1e-6)
+            level = call.sampler.levels[call.state.step]
+            torch.testing.assert_close(call.state.denoised, TARGET.denoised(before.x, level), rtol=0, atol=1e-6)
         elif call.hook == "on_inner_end":
-            at = call.moment.prediction.x
-            torch.testing.assert_close(call.moment.denoised, TARGET.denoised(at, call.moment.level), rtol=0, atol=1e-6)
+            at = call.state.prediction.x
+            torch.testing.assert_close(call.state.denoised, TARGET.denoised(at, call.state.level), rtol=0, atol=1e-6)
 
 
 def test_a_dynamics_without_momentum_shows_none():
     log = _Log()
     _run(log, sampler=LangevinPaint)
-    assert all(call.moment.momentum is None for call in log.calls)
+    assert all(call.state.momentum is None for call in log.calls)
 
 
-def test_moments_cannot_be_changed():
+def test_states_cannot_be_changed():
     log = _Log()
     _run(log)
     with pytest.raises(AttributeError):
-        log.calls[0].moment.x = torch.zeros(3, 2)
+        log.calls[0].state.x = torch.zeros(3, 2)
 
 
 def test_watching_does_not_change_the_result():
@@ -192,9 +192,9 @@ def test_stopped_run_returns_the_best_guess_at_one_more_evaluation(hook, count, 
     stop, log = _At(hook, lambda: Stop.RUN, count), _Log()
     x, evaluations = _run(stop, log)
     assert evaluations == made + 1
-    assert len(stop.moments) == count + 1  # nothing came after it
-    moment = stop.moments[-1]
-    torch.testing.assert_close(x[:, 0], TARGET.denoised(moment.x, moment.level)[:, 0], rtol=0, atol=1e-6)
+    assert len(stop.states) == count + 1  # nothing came after it
+    state = stop.states[-1]
+    torch.testing.assert_close(x[:, 0], TARGET.denoised(state.x, state.level)[:, 0], rtol=0, atol=1e-6)
     assert torch.equal(x[:, 1], OBSERVATION.values[:, 1])
     assert [call.hook for call in log.calls[-2:]] == [hook, "on_run_end"]
     assert torch.equal(log.calls[-1].x, x)
@@ -205,7 +205,7 @@ def test_stopped_level_spares_the_rest_of_its_inner_steps_and_nothing_else(hook,
     stop, log = _At(hook, lambda: Stop.LEVEL, count), _Log()
     x, evaluations = _run(stop, log)
     assert evaluations == STEPS * PER_LEVEL - spared
-    inner = [sum(c.hook == "on_inner_end" and c.moment.step == step for c in log.calls) for step in range(STEPS)]
+    inner = [sum(c.hook == "on_inner_end" and c.state.step == step for c in log.calls) for step in range(STEPS)]
     assert inner == [INNER, INNER - spared, INNER]
     assert torch.equal(x[:, 1], OBSERVATION.values[:, 1])
 
@@ -267,8 +267,8 @@ def test_error_of_the_score_closes_the_callbacks_at_the_last_good_moment():
         _run(log, score=Failing())
     before, end = log.calls[-2:]
     assert end.hook == "on_run_end"
-    assert (end.moment.step, end.moment.kind, end.moment.inner) == (1, "inner", 1)
-    assert (before.hook, before.moment.inner) == ("on_inner_start", 1)
+    assert (end.state.step, end.state.kind, end.state.inner) == (1, "inner", 1)
+    assert (before.hook, before.state.inner) == ("on_inner_start", 1)
     assert torch.equal(before.x, end.x)
 
 
@@ -354,7 +354,7 @@ def test_divergence_closes_the_callbacks_and_leaves_them_out_of_the_bad_moment()
 def test_divergence_on_another_device_is_checked_once_a_level():
     finite, sampler, level = (
         callbacks.FiniteCheck(),
-        SimpleNamespace(steps=1, remedy="", scale=1.0),
+        SimpleNamespace(remedy="", plan=SimpleNamespace(steps=1, scale=1.0)),
         NoiseLevel(1.0, 1.0),
     )
     elsewhere = SimpleNamespace(device=SimpleNamespace(type="cuda"))  # nothing else of x is looked at
@@ -375,7 +375,7 @@ def test_slow_growth_over_many_levels_is_found_too():
 
 def test_a_stopped_run_whose_best_guess_is_not_finite_is_an_error():
     class AtOnce(Callback):
-        def on_run_start(self, sampler, moment):
+        def on_run_start(self, sampler, state):
             return Stop.RUN
 
     with pytest.raises(DivergenceError, match="no longer finite"):
@@ -386,8 +386,8 @@ def test_runs_stepped_by_hand_at_the_same_time_are_checked_each_on_its_own():
     sampler = LanPaint(TARGET, steps=3, inner_steps=1)
     large = Observation(OBSERVATION.values * 1e5, OBSERVATION.known)
     runs = [sampler.iterate(observation, generator=_seed()) for observation in (large, OBSERVATION)]
-    for moments in itertools.zip_longest(*runs):
-        assert None not in moments
+    for states in itertools.zip_longest(*runs):
+        assert None not in states
 
 
 # --- TrajectoryRecorder
@@ -402,7 +402,7 @@ def _bytes(recorder):
 
 @functools.cache
 def _moments(steps, inner_steps):
-    """All moments of a run by (step, inner, kind), in order."""
+    """All states of a run by (step, inner, kind), in order."""
     run = LanPaint(TARGET, steps=steps, inner_steps=inner_steps).iterate(OBSERVATION, generator=_seed())
     return {(m.step, m.inner, m.kind): (m.x.clone(), m.denoised, m.level) for m in run}
 
@@ -416,17 +416,17 @@ def test_recorder_stays_within_its_bound_and_covers_the_run_evenly(copies, steps
     watch._note = lambda *_: held.append(_bytes(recorder))
     _run(recorder, watch, steps=steps, inner_steps=inner_steps)
     assert max(held) <= copies * _COPY
-    moments = _moments(steps, inner_steps)
-    order = {key: index for index, key in enumerate(moments)}
+    states = _moments(steps, inner_steps)
+    order = {key: index for index, key in enumerate(states)}
     kept = [order[record["step"], record["inner"], record["kind"]] for record in recorder.records]
     assert kept[0] == 0
-    assert kept[-1] == len(moments) - 1
+    assert kept[-1] == len(states) - 1
     gaps = [after - before for before, after in itertools.pairwise(kept)]
     stride = gaps[0]
     # Every stride-th, and the last; where the last replaced a record, the gap in front of it may be wider.
     assert all(gap == stride for gap in gaps[:-1])
     assert gaps[-1] <= 2 * stride
-    if copies >= 2 * len(moments):
+    if copies >= 2 * len(states):
         assert stride == 1
 
 
@@ -434,10 +434,10 @@ def test_recorder_stays_within_its_bound_and_covers_the_run_evenly(copies, steps
 def test_records_are_copies_of_what_was_there(copies):
     recorder = TrajectoryRecorder(max_bytes=copies * _COPY)
     _run(recorder, steps=4, inner_steps=2)
-    moments = _moments(4, 2)
+    states = _moments(4, 2)
     assert len(recorder.records) > 1
     for record in recorder.records:
-        x, denoised, level = moments[record["step"], record["inner"], record["kind"]]
+        x, denoised, level = states[record["step"], record["inner"], record["kind"]]
         assert torch.equal(record["x"], x)
         assert float(record["level"].sigma) == float(level.sigma)
         assert record["denoised"] is denoised is None or torch.equal(record["denoised"], denoised)
@@ -573,19 +573,19 @@ def test_logger_gets_one_row_per_inner_and_outer_step_and_is_saved_at_the_end():
 def test_logged_figures_are_what_they_are_called():
     logger, log = _FakeLogger(), _Log()
     _run(LightningLogger(logger), log)
-    moments = [call.moment for call in log.calls if call.hook in ("on_inner_end", "on_level_end")]
+    states = [call.state for call in log.calls if call.hook in ("on_inner_end", "on_level_end")]
     previous = None
-    for (_, metrics), moment in zip(logger.rows, moments, strict=True):
-        alpha, sigma = float(moment.level.alpha), float(moment.level.sigma)
+    for (_, metrics), state in zip(logger.rows, states, strict=True):
+        alpha, sigma = float(state.level.alpha), float(state.level.sigma)
         assert metrics["sigma"] == pytest.approx(sigma / math.hypot(alpha, sigma))
-        rms = math.sqrt(float((moment.x.double() ** 2).mean()))
+        rms = math.sqrt(float((state.x.double() ** 2).mean()))
         assert metrics["rms"] == pytest.approx(rms / math.hypot(alpha, sigma), rel=1e-5)
         if previous is not None and sigma > 0:
-            change = math.sqrt(float(((moment.denoised - previous).double() ** 2).mean()))
+            change = math.sqrt(float(((state.denoised - previous).double() ** 2).mean()))
             assert metrics["change"] == pytest.approx(change * alpha / sigma, rel=1e-5)
         else:
             assert "change" not in metrics
-        previous = moment.denoised
+        previous = state.denoised
 
 
 def test_logger_is_saved_after_an_error():
@@ -685,17 +685,17 @@ def test_real_progress_bar_goes_to_stderr_and_does_not_change_the_result(sampler
 @pytest.mark.parametrize("inner_steps", [0, 2])
 def test_stepping_by_hand_gives_what_a_call_gives(sampler, inner_steps):
     paint = sampler(TARGET, steps=STEPS, inner_steps=inner_steps)
-    moments = list(paint.iterate(OBSERVATION, generator=_seed(5)))
-    assert torch.equal(moments[-1].x, paint(OBSERVATION, generator=_seed(5)))
+    states = list(paint.iterate(OBSERVATION, generator=_seed(5)))
+    assert torch.equal(states[-1].x, paint(OBSERVATION, generator=_seed(5)))
     level = ["start", *["inner"] * inner_steps, "outer"]
-    assert [moment.kind for moment in moments] == level * STEPS
+    assert [state.kind for state in states] == level * STEPS
 
 
 def test_stepping_by_hand_takes_the_noise_itself():
     paint = LanPaint(TARGET, steps=STEPS, inner_steps=INNER)
     generator = _seed(5)
-    moments = list(paint.iterate(OBSERVATION, noise=lambda x: torch.randn(x.shape, generator=generator)))
-    assert torch.equal(moments[-1].x, paint(OBSERVATION, generator=_seed(5)))
+    states = list(paint.iterate(OBSERVATION, noise=lambda x: torch.randn(x.shape, generator=generator)))
+    assert torch.equal(states[-1].x, paint(OBSERVATION, generator=_seed(5)))
 
 
 def test_stepping_by_hand_makes_no_evaluation_ahead():

@@ -43,11 +43,12 @@ from lanpaint.adapters.schedulers import (
     stage_level,
     view_of,
 )
-from lanpaint.callbacks import Callback, EarlyStop, Moment
+from lanpaint.callbacks import Callback, EarlyStop, RunningSampler
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
-from lanpaint.samplers.base import Sampler
+from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.sampler import Sampler
 from lanpaint.schedules import VP, Flow
 from lanpaint.score import Score
 
@@ -181,7 +182,7 @@ class _OuterSteps(Callback):
     def __init__(self, run: _Run) -> None:
         self._run = run
 
-    def on_level_end(self, sampler: Sampler, moment: Moment) -> None:
+    def on_level_end(self, sampler: RunningSampler, state: SamplerState) -> None:
         self._run.outer_steps += 1
 
 

@@ -11,6 +11,7 @@ import functools
 import inspect
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,6 +114,7 @@ class DiffusersSolver(Solver):
                 "samples of any level; use DPMSolverMultistepScheduler.from_config(scheduler.config)"
             )
         self.scheduler, self.timesteps = copy.deepcopy(scheduler), timesteps
+        self._stages: dict[int, list[int]] = {}  # number of outer steps → stages of each
 
     def levels(self, steps: int) -> list[NoiseLevel]:
         """The levels before each outer step, and clean data."""
@@ -120,6 +122,8 @@ class DiffusersSolver(Solver):
             scheduler = self._fresh(steps)
             starts = [index for index in range(len(scheduler.timesteps)) if not is_inner(scheduler, index)]
             levels = [level_of(scheduler, index) for index in starts] + [NoiseLevel(1.0, 0.0)]
+            ends = [*starts[1:], len(scheduler.timesteps)]
+            self._stages[len(starts)] = [end - start for start, end in zip(starts, ends, strict=True)]
             passed = type(scheduler), fingerprint(scheduler)
             if passed not in _PASSED:
                 self._check_known_answer(levels, steps)
@@ -130,6 +134,10 @@ class DiffusersSolver(Solver):
                 f"{name} cannot be stepped as other schedulers are ({type(error).__name__}: {error})"
             ) from error
         return levels
+
+    def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
+        """One for each stage of each step, for levels that :meth:`levels` has returned."""
+        return list(self._stages.get(len(levels) - 1, super().evaluations(levels)))
 
     def init(self, x: Tensor, steps: int) -> SchedulerState:
         """With a copy of the scheduler, set to ``steps``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from lanpaint.dynamics import Langevin
 from lanpaint.names import make_dynamics, make_solver
+from lanpaint.plan import check_whole
 from lanpaint.samplers import (
     DDRM,
     DPS,
@@ -20,7 +21,6 @@ from lanpaint.samplers import (
     Sampler,
     TwistedSMC,
 )
-from lanpaint.samplers.langevin_paint import check_inner
 from lanpaint.score import Score
 
 _INNER = {"inner_steps", "step_size", "dynamics", "friction"}
@@ -65,7 +65,7 @@ def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int, **o
     """
     own = options_of(method)
     make = METHODS[method][0]
-    check_inner(inner_steps, 1.0)
+    check_whole("inner_steps", inner_steps, least=0)
     options = {name: value for name, value in options.items() if value is not None}
     if "inner_steps" in own:
         options["inner_steps"] = inner_steps

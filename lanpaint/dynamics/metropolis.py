@@ -67,6 +67,10 @@ class Metropolis(Dynamics):
         dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # its own refusal, now rather than in a run
         self.dynamics = dynamics
 
+    def evaluations(self, inner_steps: int) -> int:
+        """One for each proposal, and one for the first state."""
+        return inner_steps + 1 if inner_steps else 0
+
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> MetropolisState:
         """At x, with nothing evaluated yet."""
         if drift.log_density is None:

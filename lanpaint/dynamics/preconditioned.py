@@ -78,6 +78,10 @@ class Preconditioned(Dynamics):
             _check_matrix(self.matrix)
         self._basis: tuple[Tensor, Tensor, Tensor] | None = None
 
+    def evaluations(self, inner_steps: int) -> int:
+        """Those of the wrapped dynamics."""
+        return self.dynamics.evaluations(inner_steps)
+
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> PreconditionedState:
         """The wrapped dynamics' state, in its coordinates."""
         if self.operator is not None:

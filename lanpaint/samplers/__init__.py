@@ -19,15 +19,16 @@ dynamics=Langevin())`` is "None (Langevin)", ``LanPaint(dynamics=Langevin())`` "
 known part within a level, and its step has another schedule.
 """
 
-from lanpaint.samplers.base import Sampler
 from lanpaint.samplers.copaint import CoPaint
 from lanpaint.samplers.ddrm import DDRM
 from lanpaint.samplers.dps import DPS
 from lanpaint.samplers.langevin_paint import LangevinPaint
+from lanpaint.samplers.langevin_sampler import LangevinMemory, LangevinSampler
 from lanpaint.samplers.lanpaint import LanPaint
 from lanpaint.samplers.mcg import MCG
 from lanpaint.samplers.repaint import RePaint
 from lanpaint.samplers.replace import Replace
+from lanpaint.samplers.sampler import Memory, Sampler
 from lanpaint.samplers.smc import Particles, TwistedSMC
 
 __all__ = [
@@ -36,7 +37,10 @@ __all__ = [
     "MCG",
     "CoPaint",
     "LanPaint",
+    "LangevinMemory",
     "LangevinPaint",
+    "LangevinSampler",
+    "Memory",
     "Particles",
     "RePaint",
     "Replace",

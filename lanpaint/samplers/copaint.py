@@ -17,31 +17,32 @@ through the network; K + 1 times as many with time travel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from lanpaint.callbacks import Moment
-from lanpaint.dynamics import State
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
+from lanpaint.plan import Visit, check_whole
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.base import Sampler, check_whole
+from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, norm, square_error
-from lanpaint.samplers.langevin_paint import check_inner
+from lanpaint.samplers.langevin_sampler import check_step_size
+from lanpaint.samplers.sampler import Memory, Sampler
 from lanpaint.score import Score
 
 
 @dataclass(frozen=True)
-class AnchoredState(State):
-    """State of the inner steps.
+class AnchoredMemory(Memory):
+    """What CoPaint remembers.
 
     Attributes:
-        anchor: x̄, the state as the level was entered, shape (B, …).
+        solver: State of the solver, without x.
+        anchor: x̄, the state as the level was entered, shape (B, …); None outside of the inner steps.
     """
 
-    anchor: Tensor
+    anchor: Tensor | None = None
 
 
 class CoPaint(Sampler):
@@ -79,43 +80,36 @@ class CoPaint(Sampler):
         checkpoint: bool = False,
         **options: Any,
     ) -> None:
-        check_inner(inner_steps, step_size)
+        check_whole("inner_steps", inner_steps, least=0)
+        check_step_size(step_size)
         if not (math.isfinite(regularization) and regularization >= 0):
             raise ValueError(f"regularization (w) must be a number of at least 0, got {regularization}")
-        check_whole("travel (τ)", 1 if travel is None else travel, least=1)
-        check_whole("travels (K)", travels, least=0)
         super().__init__(score, **options)
+        block = self.steps if travel is None else travel
+        self.plan = self.plan.with_inner_steps(inner_steps).with_time_travel(block, travels)
         if travels and self.solver.levels(self.steps) is not None:
             raise ValueError(f"{type(self.solver).__name__} cannot travel back in time; leave travels out")
         self.inner_steps, self.step_size, self.regularization = inner_steps, step_size, regularization
-        self.travel, self.travels, self.checkpoint = travel or self.steps, travels, checkpoint
+        self.travel, self.travels, self.checkpoint = block, travels, checkpoint
         if checkpoint:
             check_checkpoint(self.score)
 
-    def route(self) -> Iterator[int]:
-        """Each block of τ steps K + 1 times."""
-        for first in range(0, self.steps, self.travel):
-            for _ in range(self.travels + 1):
-                yield from range(first, min(first + self.travel, self.steps))
+    def remember(self, x: Tensor) -> AnchoredMemory:
+        """The memory at the start of a run, or after time travel."""
+        return AnchoredMemory(super().remember(x).solver)
 
-    def begin(self, moment: Moment, last: State | None, noise: NoiseSource) -> Moment:
-        """The state as the level was entered is what the gradient steps are held to."""
-        return replace(moment, kind="inner", state=AnchoredState(moment.x, moment.x)) if self.inner_steps else moment
+    def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        """The state as the level is entered is what the gradient steps are held to."""
+        state = super().enter(state, visit, noise)
+        return replace(state, memory=replace(state.memory, anchor=state.x if visit.inner_steps else None))
 
-    def inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
+    def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One step of gradient descent on J."""
-        state, x = moment.state, moment.x
-        assert isinstance(state, AnchoredState)
-        level = moment.level
+        x, level = state.x, visit.level
         prediction, _, gradient = differentiate(
-            self.score, x, level, square_error(moment.observation), save_memory=self.checkpoint
+            self.score, x, level, square_error(state.observation), save_memory=self.checkpoint
         )
         scale = norm(level)  # c, and 0 at entries without noise, which stay
         step = self.step_size * level.alpha * reciprocal(scale)
-        x = (
-            x
-            - cast_like(step * scale**2, x) * gradient
-            - cast_like(2 * self.regularization * step, x) * (x - state.anchor)
-        )
-        state = replace(state, x=x)
-        return replace(moment, inner=moment.inner + 1, x=x, prediction=prediction, state=state)
+        hold = cast_like(2 * self.regularization * step, x) * (x - state.memory.anchor)
+        return replace(state, x=x - cast_like(step * scale**2, x) * gradient - hold, prediction=prediction)

@@ -11,18 +11,19 @@ A heuristic: a variational approximation of the conditional. One evaluation per 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lanpaint.callbacks import Moment
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.base import Sampler, refuse_solver
+from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.sampler import Sampler, refuse_solver
 from lanpaint.score import Score
-from lanpaint.solvers import SolverState
 
 
 class DDRM(Sampler):
@@ -53,16 +54,17 @@ class DDRM(Sampler):
         super().__init__(score, **options)
         self.eta, self.eta_b = float(eta), float(eta_b)
 
-    def enter(self, x: Tensor, level: NoiseLevel, observation: Observation, noise: NoiseSource) -> Tensor:
+    def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
         """At the first level the known part is α y_o + σ ξ (Eq. 7)."""
-        first = level is self.levels[0]
-        return observation.replace_known(x, observation.diffused(level, noise(x))) if first else x
+        state = super().begin(observation, noise, start)
+        known = state.observation.diffused(state.level, noise(state.x))
+        return replace(state, x=state.observation.replace_known(state.x, known))
 
-    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:
+    def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """Eq. 8."""
-        level, observation = moment.level, moment.observation
-        prediction = self.score.predict(state.x, level)
+        observation, next_level = state.observation, visit.next_level
+        prediction = self.score.predict(state.x, visit.level)
         denoised, fresh = prediction.denoised, noise(state.x)
         unknown = next_level.perturb(denoised, (1 - self.eta**2) ** 0.5 * prediction.epsilon + self.eta * fresh)
         known = next_level.perturb(torch.lerp(denoised, observation.values, self.eta_b), fresh)
-        return SolverState(observation.replace_known(unknown, known), prediction)
+        return replace(state, x=observation.replace_known(unknown, known), level=next_level, prediction=prediction)

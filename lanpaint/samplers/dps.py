@@ -19,14 +19,14 @@ from typing import Any
 
 from torch import Tensor
 
-from lanpaint.callbacks import Moment
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.base import Sampler
+from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.gradients import Answered, check_checkpoint, differentiate, norm, square_error
-from lanpaint.samplers.langevin_paint import check_inner
+from lanpaint.samplers.langevin_sampler import check_step_size
+from lanpaint.samplers.sampler import Sampler
 from lanpaint.score import Score
-from lanpaint.solvers import SolverState
 
 
 class DPS(Sampler):
@@ -55,20 +55,20 @@ class DPS(Sampler):
         checkpoint: bool = False,
         **options: Any,
     ) -> None:
-        check_inner(0, step_size)
+        check_step_size(step_size)
         super().__init__(score, **options)
         self.step_size, self.checkpoint = step_size, checkpoint
         if checkpoint:
             check_checkpoint(self.score)
 
-    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:
+    def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The solver's step, and the step down the gradient."""
-        level, observation = moment.level, moment.observation
-        x = state.x
+        x, level, next_level = state.x, visit.level, visit.next_level
         prediction, error, gradient = differentiate(
-            self.score, x, level, square_error(observation), save_memory=self.checkpoint
+            self.score, x, level, square_error(state.observation), save_memory=self.checkpoint
         )
-        state = self.solver.step(state, Answered(self.score, prediction), level, next_level, noise)
+        begun, score = replace(state.memory.solver, x=x), Answered(self.score, prediction)
+        state = self.advanced(state, self.solver.step(begun, score, level, next_level, noise), visit)
         step = (self.step_size * reciprocal(error.sqrt())).reshape(-1, *(1,) * (x.ndim - 1))
         next_norm = (next_level.alpha**2 + next_level.sigma**2).sqrt()
         return replace(state, x=state.x - cast_like(next_norm * norm(level), x) * step * gradient)

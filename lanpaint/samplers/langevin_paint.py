@@ -7,8 +7,7 @@ gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from numbers import Integral, Real
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,30 +17,18 @@ from lanpaint.dynamics import Dynamics, Langevin
 from lanpaint.fields import BiG, Decoupled, FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
-from lanpaint.samplers.replace import Replace
+from lanpaint.samplers.langevin_sampler import LangevinSampler, check_step_size
 from lanpaint.score import Score
 
 
-def check_inner(inner_steps: int, step_size: float, dynamics: Dynamics | None = None) -> None:
-    """Raise ValueError unless there are 0 or more inner steps of a positive size; TypeError for no Dynamics."""
-    if dynamics is not None and not isinstance(dynamics, Dynamics):
-        raise TypeError(f"dynamics must be a Dynamics, an instance, got {dynamics!r:.60}")
-    if isinstance(step_size, bool) or not isinstance(step_size, Real):
-        raise TypeError(f"step_size (η) must be a number, got {step_size!r}")
-    if isinstance(inner_steps, bool) or not isinstance(inner_steps, Integral) or inner_steps < 0:
-        raise ValueError(f"inner_steps must be a whole number of at least 0, got {inner_steps!r}")
-    if not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size (η) must be a positive finite number, got {step_size}")
-
-
-class LangevinPaint(Replace):
+class LangevinPaint(LangevinSampler):
     """TFG: Langevin steps on the unknown part alone.
 
     The step is dτ = η √(1 − ᾱ) in variance-preserving notation (Appendix A), η σ √(α² + σ²) in any.
 
     Args:
         score: The model, as in :class:`Sampler`.
-        inner_steps: N ≥ 0.
+        inner_steps: N ≥ 0; or a sequence of S numbers, one for each level.
         step_size: η > 0; 0.04 is the paper's value.
         dynamics: Overdamped Langevin, Euler–Maruyama, by default.
         **options: Those of :class:`Sampler`.
@@ -56,15 +43,16 @@ class LangevinPaint(Replace):
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         *,
-        inner_steps: int = 5,
+        inner_steps: int | Sequence[int] = 5,
         step_size: float = 0.04,
         dynamics: Dynamics | None = None,
         **options: Any,
     ) -> None:
-        check_inner(inner_steps, step_size, dynamics)
-        super().__init__(score, **options)
+        check_step_size(step_size)
+        super().__init__(
+            score, dynamics=Langevin() if dynamics is None else dynamics, inner_steps=inner_steps, **options
+        )
         self.inner_steps, self.step_size = inner_steps, step_size
-        self.dynamics = dynamics or Langevin()
 
     def field(self, observation: Observation) -> BiG:
         """The decoupled field (Eq. 7)."""

@@ -6,8 +6,8 @@ the exact conditional at σ = 0. Inner steps + 1 evaluations per step, no gradie
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,29 +16,10 @@ from lanpaint.dynamics import Dynamics, FastLangevin, SecantLangevin
 from lanpaint.fields import BiG, FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
-from lanpaint.samplers.langevin_paint import check_inner
-from lanpaint.samplers.replace import Replace
+from lanpaint.plan import check_whole, even, ramped
+from lanpaint.samplers.langevin_sampler import LangevinSampler, check_step_size
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
-
-
-def even(steps: int, inner_steps: int) -> list[int]:
-    """``inner_steps`` at each of the levels."""
-    return [inner_steps] * steps
-
-
-def ramped(steps: int, inner_steps: int) -> list[int]:
-    """As many in all, growing linearly from none at the noisiest level to twice as many at the cleanest.
-
-    Example:
-        >>> ramped(5, 4)
-        [0, 2, 4, 6, 8]
-    """
-    if steps == 1:
-        return even(steps, inner_steps)
-    until = [round(steps * inner_steps * (s * (s + 1)) / ((steps - 1) * steps)) for s in range(steps)]
-    return [after - before for before, after in itertools.pairwise([0, *until])]
-
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"step_size": 0.15, "dynamics": lambda: FastLangevin(15.0), "spacing": "paper", "allocate": even},
@@ -47,7 +28,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 """Name → settings: the paper's (Appendix A), and those of docs/frontier.md."""
 
 
-class LanPaint(Replace):
+class LanPaint(LangevinSampler):
     """LanPaint.
 
     Args:
@@ -90,37 +71,26 @@ class LanPaint(Replace):
             raise ValueError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
         chosen = PRESETS[preset]
         step_size = chosen["step_size"] if step_size is None else step_size
-        numbers = list(inner_steps) if isinstance(inner_steps, Sequence) else [inner_steps]
-        for number in numbers:
-            check_inner(number, step_size, dynamics)
+        check_step_size(step_size)
         if not lam > -1:
             raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing holds the known part")
         if dynamics is not None and friction is not None:
             raise ValueError("give friction or dynamics, not both; write dynamics=FastLangevin(friction=…)")
-        solver = options.get("solver")
-        own = isinstance(solver, Solver) and solver.levels(options.get("steps", 20)) is not None
-        if not own and all(options.get(name) is None for name in ("spacing", "levels")):
-            options["spacing"] = chosen["spacing"]
-        super().__init__(score, **options)
-        if not isinstance(inner_steps, Sequence):
-            numbers = chosen["allocate"](self.steps, inner_steps)
-        elif len(numbers) != self.steps:
-            raise ValueError(
-                f"inner_steps must be a number, or one for each of {self.steps} levels; got {len(numbers)}"
-            )
-        self._allocation = numbers
-        self.inner_steps = max(numbers) if isinstance(inner_steps, Sequence) else inner_steps
-        self.step_size = step_size
-        self.lam, self.expected_noise = lam, expected_noise
         if friction is not None:
             dynamics = FastLangevin(friction)
-        self.dynamics = chosen["dynamics"]() if dynamics is None else dynamics
+        numbers: int | Sequence[int] | Callable[[int], Sequence[int]] = inner_steps
+        if not isinstance(inner_steps, Sequence):
+            check_whole("inner_steps", inner_steps, least=0)
+            numbers = partial(chosen["allocate"], inner_steps=inner_steps)
+        solver = options.get("solver")
+        has_levels = isinstance(solver, Solver) and solver.levels(options.get("steps", 20)) is not None
+        if not has_levels and all(options.get(name) is None for name in ("spacing", "levels", "plan")):
+            options["spacing"] = chosen["spacing"]
+        dynamics = chosen["dynamics"]() if dynamics is None else dynamics
+        super().__init__(score, dynamics=dynamics, inner_steps=numbers, **options)
+        self.inner_steps = max(inner_steps, default=0) if isinstance(inner_steps, Sequence) else inner_steps
+        self.step_size, self.lam, self.expected_noise = step_size, lam, expected_noise
         self.field(Observation.none((1,)))  # its own checks, now rather than in mid-run
-
-    @property
-    def allocation(self) -> list[int]:
-        """Inner steps at each level, S of them."""
-        return list(self._allocation)
 
     @property
     def remedy(self) -> str:  # type: ignore[override]

@@ -17,13 +17,12 @@ from typing import Any
 
 from torch import Tensor
 
-from lanpaint.callbacks import Moment
-from lanpaint.dynamics import State
 from lanpaint.noise import NoiseLevel
+from lanpaint.plan import Visit, check_whole
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.base import renoise
-from lanpaint.samplers.langevin_paint import check_inner
+from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.replace import Replace
+from lanpaint.samplers.sampler import renoise
 from lanpaint.score import Score
 from lanpaint.solvers import Euler
 
@@ -45,22 +44,21 @@ class RePaint(Replace):
     def __init__(
         self, score: Score | Callable[[Tensor, NoiseLevel], Tensor], *, inner_steps: int = 5, **options: Any
     ) -> None:
-        check_inner(inner_steps, step_size=1.0)
+        check_whole("inner_steps", inner_steps, least=0)
         super().__init__(score, **options)
         self.inner_steps = inner_steps
         self._backward = self.solver if self.solver.levels(self.steps) is None else Euler()
+        numbers = [inner_steps] * (self.steps - 1) + [0]
+        each = self._backward.evaluations(self.levels)
+        self.plan = self.plan.with_inner_steps(numbers, [n * cost for n, cost in zip(numbers, each, strict=True)])
 
-    def begin(self, moment: Moment, last: State | None, noise: NoiseSource) -> Moment:
-        """Ready to resample, at all levels but the last."""
-        return replace(moment, kind="inner") if self.inner_steps and moment.step < self.steps - 1 else moment
-
-    def inner_step(self, moment: Moment, noise: NoiseSource) -> Moment:
+    def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One resampling (LanPaint, Eq. 10)."""
-        x, observation = moment.x, moment.observation
-        level, next_level = self.levels[moment.step : moment.step + 2]
-        backward = self._backward.step(self._backward.init(x, self.steps), self.score, level, next_level, noise)
+        x, level, observation = state.x, visit.level, state.observation
+        backward = self._backward.step(self._backward.init(x, self.steps), self.score, level, visit.next_level, noise)
         fresh = noise(x)
-        x = renoise(backward.x, next_level, level, fresh)
-        # Known entries forgotten and drawn at this level: the law of those drawn at the next one and renoised.
+        x = renoise(backward.x, visit.next_level, level, fresh)
+        # The known entries are drawn anew at this level. That has the distribution of known entries that are drawn at
+        # the next level and then diffused to this one.
         x = observation.replace_known(x, observation.diffused(level, fresh))
-        return replace(moment, inner=moment.inner + 1, x=x, prediction=backward.prediction)
+        return replace(state, x=x, prediction=backward.prediction)

@@ -6,17 +6,19 @@ per step, no gradients.
 
 from __future__ import annotations
 
-from torch import Tensor
+from dataclasses import replace
 
-from lanpaint.noise import NoiseLevel
-from lanpaint.observation import Observation
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.base import Sampler
+from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.sampler import Sampler
 
 
 class Replace(Sampler):
     """The Replace method (Song & Ermon, 2019; LanPaint, Eq. 8). Arguments are those of :class:`Sampler`."""
 
-    def enter(self, x: Tensor, level: NoiseLevel, observation: Observation, noise: NoiseSource) -> Tensor:
+    def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """Known entries drawn from p_t(y | y_o)."""
-        return observation.replace_known(x, observation.diffused(level, noise(x)))
+        state = super().enter(state, visit, noise)
+        drawn = state.observation.diffused(visit.level, noise(state.x))
+        return replace(state, x=state.observation.replace_known(state.x, drawn))

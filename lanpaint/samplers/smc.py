@@ -25,31 +25,31 @@ unknown entries follow the chain.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lanpaint.callbacks import Moment
+from lanpaint.callbacks import Callback, RunningSampler
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
+from lanpaint.plan import Visit, check_whole
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.base import Sampler, check_whole, refuse_solver
+from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, known_error
+from lanpaint.samplers.sampler import Sampler, refuse_solver
 from lanpaint.score import Score
-from lanpaint.solvers import SolverState
 
 
-@dataclass(frozen=True, kw_only=True)
-class Particles(SolverState):
+@dataclass(frozen=True)
+class Particles:
     """B groups of K weighted particles.
 
     Attributes:
-        x: The particles, group after group, shape (B K, …).
+        x: The particles, group after group, shape (B K, …); None in the memory of a run, whose state holds them.
         log_weights: Logarithms of the weights since the last resampling, shape (B, K).
         log_resampled: Sum of the logarithms of the mean weights at each resampling, shape (B,).
         ess: Effective sample size 1/Σ W² of each group at each level, before resampling: one (B,) for a level.
@@ -58,6 +58,7 @@ class Particles(SolverState):
     log_weights: Tensor
     log_resampled: Tensor
     ess: tuple[Tensor, ...] = ()
+    x: Tensor | None = None
 
     @property
     def weights(self) -> Tensor:
@@ -124,39 +125,34 @@ class TwistedSMC(Sampler):
         if checkpoint:
             check_checkpoint(self.score)
         self.cloud: Particles | None = None
+        self.callbacks.append(_KeepCloud())
 
-    def _start(self, level: NoiseLevel, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
-        level = _repeated_level(level, self.particles, len(observation.shape))
-        return super()._start(
-            level, _repeated(observation, self.particles), _grouped(noise, observation.shape[0]), start
-        )
+    def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
+        """K particles for each sample, of equal weights."""
+        groups, count = len(observation.values), self.particles
+        observation = _repeated(observation.draw(noise), count)
+        level = _repeated_level(self.plan.levels[0], count, len(observation.shape))
+        x = self._start(level, observation.values, _grouped(noise, groups), start)
+        weights = torch.zeros(groups, count, dtype=torch.float64, device=x.device)
+        return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]))
 
-    def _run(self, moment: Moment, noise: NoiseSource) -> Generator[Moment, None, Tensor]:
-        observation, count = moment.observation, self.particles
-        groups = len(observation.values)
-        particles = copy.copy(self)  # this run's own, with levels for all particles
-        particles.levels = [_repeated_level(level, count, len(observation.shape)) for level in self.levels]
-        particles.cloud = None
-        first = replace(moment, level=particles.levels[0], observation=_repeated(observation, count))
-        for moment in super(TwistedSMC, particles)._run(first, _grouped(noise, groups)):
-            self.cloud = particles.cloud
-            if moment.kind == "outer" and moment.level is particles.levels[-1]:
-                even = moment.x.new_zeros(groups, count, dtype=torch.float64)
-                log_weights = even if self.cloud is None else self.cloud.log_weights  # stopped before the first step
-                chosen = _flat(_systematic(log_weights, noise, count=1), count)
-                moment = replace(
-                    moment, level=self.levels[-1], x=observation.finish(moment.x[chosen]), observation=observation
-                )
-            yield moment
-        return moment.x
+    def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        """Particles are where their last step has led them."""
+        return state
 
-    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> Particles:
+    def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
+        """One particle of each group, drawn by its weight. The memory keeps all of them."""
+        chosen = _flat(_systematic(state.memory.log_weights, noise, count=1), self.particles)
+        observation = Observation(state.observation.values[chosen], state.observation.known.expand_as(state.x)[chosen])
+        cloud = replace(state.memory, x=state.observation.finish(state.x))
+        return replace(state, x=observation.finish(state.x[chosen]), observation=observation, memory=cloud)
+
+    def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """Weigh, resample, propose: one step of Alg. 1."""
-        level, observation = moment.level, moment.observation
-        x, count = state.x, self.particles
-        if not isinstance(state, Particles):
-            weights = torch.zeros(len(x) // count, count, dtype=torch.float64, device=x.device)
-            state = Particles(x, log_weights=weights, log_resampled=weights[:, 0])
+        x, count, observation, particles = state.x, self.particles, state.observation, state.memory
+        noise = _grouped(noise, len(particles.log_weights))
+        level = state.level
+        next_level = _repeated_level(visit.next_level, count, x.ndim)
         variance = self._clean_variance(level)
         # Entries that reach σ' = 0 in this step are put to y_o, with the twist itself for a weight.
         pinned = observation.known & cast_like(next_level.sigma == 0, observation.known)
@@ -167,14 +163,14 @@ class TwistedSMC(Sampler):
             self.score, x, level, lambda at: _log_twist(at, observation, variance, kept), save_memory=self.checkpoint
         )
         final_twist = _log_twist(prediction, observation, variance, pinned)
-        log_weights = state.log_weights + (twist + final_twist).reshape(-1, count)
+        log_weights = particles.log_weights + (twist + final_twist).reshape(-1, count)
         normalised = torch.softmax(log_weights, dim=1)
         ess = 1 / normalised.square().sum(1)
 
         # Resample the groups in need.
         needy = (ess < self.threshold * count)[:, None]
         ancestors = torch.where(needy, _systematic(log_weights, noise, count), torch.arange(count, device=x.device))
-        log_resampled = state.log_resampled + torch.where(needy[:, 0], _log_mean(log_weights), 0.0)
+        log_resampled = particles.log_resampled + torch.where(needy[:, 0], _log_mean(log_weights), 0.0)
         log_weights = torch.where(needy, 0.0, log_weights)
         rows = _flat(ancestors, count)
         denoised, epsilon = prediction.denoised[rows], prediction.epsilon[rows]
@@ -195,14 +191,20 @@ class TwistedSMC(Sampler):
         x = torch.where(pinned, cast_like(next_level.alpha, x) * observation.values, x)
         log_ratio = _sum(torch.where(pinned, 0.0, -shift * (fresh + shift / 2)))
         log_weights = log_weights + (log_ratio - twist[rows]).reshape(-1, count)
-        self.cloud = Particles(
-            x, prediction, log_weights=log_weights, log_resampled=log_resampled, ess=(*state.ess, ess)
-        )
-        return self.cloud
+        memory = Particles(log_weights, log_resampled, (*particles.ess, ess))
+        return replace(state, x=x, level=next_level, prediction=prediction, memory=memory)
 
     def _clean_variance(self, level: NoiseLevel) -> Tensor:
         """The chain's variance v = a σ²/(α² a + σ²) of x₀ given x, shape of the level; a at α = 0."""
         return level.sigma**2 * reciprocal(level.alpha**2 + level.sigma**2 / self.data_variance)
+
+
+class _KeepCloud(Callback):
+    """Hands the particles of a run that has come to its end to its sampler."""
+
+    def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
+        if isinstance(sampler, TwistedSMC) and state.memory.x is not None:
+            sampler.cloud = state.memory
 
 
 def _log_twist(prediction: Prediction, observation: Observation, variance: Tensor, mask: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,6 +32,10 @@ class Solver(ABC):
     def levels(self, steps: int) -> list[NoiseLevel] | None:
         """The levels that the solver insists on for a number of steps; None when it takes any."""
         return None
+
+    def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
+        """Evaluations of the score in each of the outer steps between S + 1 levels: S numbers, 1 each by default."""
+        return [1] * (len(levels) - 1)
 
     def init(self, x: Tensor, steps: int) -> SolverState:
         """The state at the first level of a run of ``steps`` steps."""

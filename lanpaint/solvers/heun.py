@@ -6,6 +6,9 @@ step is made anew with the mean of ε̂ and ε̂'.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import torch
 
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
@@ -16,6 +19,11 @@ from lanpaint.solvers.base import Solver, SolverState
 
 class Heun(Solver):
     """Heun's method. Second order, two evaluations; one, an Euler step, where it starts at α = 0 or ends at σ = 0."""
+
+    def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
+        """2 in each step, 1 in those that are Euler steps."""
+        pairs = itertools.pairwise(levels)
+        return [1 + bool(((level.alpha > 0) & (after.sigma > 0)).any()) for level, after in pairs]
 
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource

@@ -25,8 +25,8 @@ NAMES = list(dict.fromkeys([*SCHEDULERS, *FLOW_SCHEDULERS]))
 class Keep(lp.Callback):
     """Keeps the last state and the observation."""
 
-    def on_level_end(self, sampler, moment):
-        self.x, self.observation = moment.x, moment.observation
+    def on_level_end(self, sampler, state):
+        self.x, self.observation = state.x, state.observation
 
 
 def runs(made, name):

@@ -250,10 +250,10 @@ def test_a_sampler_that_needs_a_gradient_is_told_before_the_pipeline_runs(sd):
 class Alternating(lp.LanPaint):
     """A user's own, whose evaluations depend on the data."""
 
-    def inner_step(self, moment, noise):
-        if float(moment.x.sum()) > 0:
-            moment = super().inner_step(moment, noise)
-        return super().inner_step(moment, noise)
+    def inner_step(self, state, noise):
+        if float(state.x.sum()) > 0:
+            state = super().inner_step(state, noise)
+        return super().inner_step(state, noise)
 
 
 class Hesitant(lp.Langevin):
@@ -287,10 +287,10 @@ class StopAt(lp.Callback):
     def __init__(self, stop):
         self.stop, self.ended = stop, 0
 
-    def on_inner_end(self, sampler, moment):
-        return self.stop if moment.step == 1 else None
+    def on_inner_end(self, sampler, state):
+        return self.stop if state.step == 1 else None
 
-    def on_run_end(self, sampler, moment):
+    def on_run_end(self, sampler, state):
         self.ended += 1
 
 
@@ -336,7 +336,7 @@ def test_the_pipeline_is_the_same_object_after_an_error_or_an_interrupt(sd, erro
 
 def test_an_error_in_the_sampler_reaches_the_caller(sd):
     class Broken(lp.Callback):
-        def on_level_end(self, sampler, moment):
+        def on_level_end(self, sampler, state):
             raise ZeroDivisionError("mine")
 
     broken = functools.partial(lp.Replace, callbacks=[Broken()])
@@ -366,8 +366,8 @@ def test_sixteen_bit_pipelines_give_the_same_bits_and_the_sampler_keeps_float32(
         assert torch.equal(_call(made), expected)
 
     class Dtypes(lp.Callback):
-        def on_inner_end(self, sampler, moment):
-            assert moment.x.dtype == torch.float32
+        def on_inner_end(self, sampler, state):
+            assert state.x.dtype == torch.float32
 
     observation = _left_known(expected.shape)
     with bridged(made.pipe, functools.partial(lp.LanPaint, callbacks=[Dtypes()]), observation):
@@ -447,7 +447,7 @@ def test_gradient_modes_of_pipeline_sampler_and_caller_are_their_own(sd):
     modes = []
 
     class Modes(lp.Callback):
-        def on_inner_end(self, sampler, moment):
+        def on_inner_end(self, sampler, state):
             modes.append(torch.is_grad_enabled())
 
     class Recording(PlainPipeline):  # does not turn gradients off

@@ -69,8 +69,8 @@ class Networks:
 class Keep(lp.Callback):
     """Keeps the observation and the last state of a run."""
 
-    def on_level_end(self, sampler, moment):
-        self.x, self.observation = moment.x, moment.observation
+    def on_level_end(self, sampler, state):
+        self.x, self.observation = state.x, state.observation
 
 
 def _as_tensor(made, pictures):

@@ -66,22 +66,22 @@ def test_a_step_of_dps_is_eulers_less_twice_zeta_times_the_gradient_of_the_error
     """Levels in variance-preserving coordinates, where the step is defined, and the same levels rescaled."""
     levels = [level.rescale(factor if level.sigma > 0 else 1.0) for level in LEVELS]
     observation, z = lp.Observation(values(4), KNOWN), start()
-    moments = list(DPS(MIXTURE, step_size=0.3, levels=levels).iterate(observation, start=z * factor))
+    states = list(DPS(MIXTURE, step_size=0.3, levels=levels).iterate(observation, start=z * factor))
     euler = list(lp.Sampler(MIXTURE, levels=LEVELS).iterate(observation, start=z))
     gradient = finite_differences(error_norm(observation, LEVELS[0]), z)
-    assert torch.allclose(moments[1].x / factor, euler[1].x - 2 * 0.3 * gradient, atol=1e-8)
-    assert not torch.allclose(moments[1].x / factor, euler[1].x, atol=1e-3)
+    assert torch.allclose(states[1].x / factor, euler[1].x - 2 * 0.3 * gradient, atol=1e-8)
+    assert not torch.allclose(states[1].x / factor, euler[1].x, atol=1e-3)
 
 
 def test_mcg_is_dps_with_the_known_part_replaced_at_every_level():
     observation, noise = lp.Observation(values(4), KNOWN), torch.ones_like
-    moments = list(MCG(MIXTURE, step_size=0.3, levels=LEVELS).iterate(observation, start=start(), noise=noise))
+    states = list(MCG(MIXTURE, step_size=0.3, levels=LEVELS).iterate(observation, start=start(), noise=noise))
     for i, level in ((0, LEVELS[0]), (2, LEVELS[1])):
-        assert torch.allclose(moments[i].x[:, KNOWN], (level.alpha * values(4) + level.sigma)[:, KNOWN])
-    entered = moments[0].x
+        assert torch.allclose(states[i].x[:, KNOWN], (level.alpha * values(4) + level.sigma)[:, KNOWN])
+    entered = states[0].x
     euler = list(lp.Sampler(MIXTURE, levels=LEVELS).iterate(observation, start=entered))
     gradient = finite_differences(error_norm(observation, LEVELS[0]), entered)
-    assert torch.allclose(moments[1].x, euler[1].x - 2 * 0.3 * gradient, atol=1e-8)
+    assert torch.allclose(states[1].x, euler[1].x - 2 * 0.3 * gradient, atol=1e-8)
 
 
 @pytest.mark.parametrize("method", [DPS, MCG])
@@ -121,9 +121,9 @@ def test_gradient_steps_of_copaint_fall_to_the_optimum_of_its_objective(factor):
     sampler = CoPaint(
         GAUSSIAN, levels=[level, LEVELS[-1]], inner_steps=150, step_size=0.5, regularization=weight, solver=lp.Euler()
     )
-    moments = list(sampler.iterate(observation, start=factor * start()))
-    anchor = moments[0].x
-    falls = [objective(moment.x, anchor, observation, level, weight) for moment in moments[:-1]]
+    states = list(sampler.iterate(observation, start=factor * start()))
+    anchor = states[0].x
+    falls = [objective(state.x, anchor, observation, level, weight) for state in states[:-1]]
     # Down at every step, until rounding is all that is left.
     assert all(bool((after < before + 1e-13).all()) for before, after in itertools.pairwise(falls))
     assert bool((falls[3] < falls[0]).all())
@@ -132,24 +132,24 @@ def test_gradient_steps_of_copaint_fall_to_the_optimum_of_its_objective(factor):
     matrix = gain.mT @ gain + weight / factor**2 * torch.eye(3, dtype=DOUBLE)
     error = observation.values[:, KNOWN] - anchor @ gain.mT - offset[KNOWN]
     optimum = anchor + torch.linalg.solve(matrix, gain.mT @ error.mT).mT
-    assert torch.allclose(moments[-2].x, optimum, atol=1e-9)
+    assert torch.allclose(states[-2].x, optimum, atol=1e-9)
 
 
 def test_time_travel_goes_back_to_the_beginning_of_each_block():
     score = lp.CountedScore(MIXTURE)
     sampler = CoPaint(score, steps=5, inner_steps=1, travel=2, travels=1)
-    moments = list(sampler.iterate(lp.Observation(values(3), KNOWN), generator=torch.Generator().manual_seed(0)))
-    steps = [moment.step for moment in moments if moment.kind == "outer"]
+    states = list(sampler.iterate(lp.Observation(values(3), KNOWN), generator=torch.Generator().manual_seed(0)))
+    steps = [state.step for state in states if state.kind == "outer"]
     assert steps == [0, 1, 0, 1, 2, 3, 2, 3, 4, 4]
     assert score.evaluations == 10 * 2
-    assert torch.equal(moments[-1].x[:, KNOWN], values(3)[:, KNOWN])
+    assert torch.equal(states[-1].x[:, KNOWN], values(3)[:, KNOWN])
 
 
 def test_time_travel_diffuses_forward():
     """The state that a travel begins with is the one it left, α/α' times, and √(σ² − (α/α')² σ'²) times the noise."""
     sampler = CoPaint(MIXTURE, steps=4, inner_steps=0, travel=2, travels=1)
-    moments = list(sampler.iterate(lp.Observation(values(3), KNOWN), start=start(3), noise=torch.ones_like))
-    left, back = moments[3], moments[4]
+    states = list(sampler.iterate(lp.Observation(values(3), KNOWN), start=start(3), noise=torch.ones_like))
+    left, back = states[3], states[4]
     assert (left.kind, left.step, back.kind, back.step) == ("outer", 1, "start", 0)
     ratio = back.level.alpha / left.level.alpha
     added = (back.level.sigma**2 - (ratio * left.level.sigma) ** 2).sqrt()

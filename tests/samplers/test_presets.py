@@ -79,11 +79,12 @@ def test_fast_does_not_diverge_where_the_law_is_flat_and_then_steep():
 def test_inner_steps_of_the_fast_preset_grow_as_the_noise_falls():
     """As many in all; at level s of S in proportion to s, to rounding."""
     for steps, inner in ((20, 5), (7, 3), (2, 4), (1, 4), (5, 0)):
-        fast = lp.LanPaint(Gaussian([0.0], [[1.0]]), preset="fast", steps=steps, inner_steps=inner).allocation
+        fast = lp.LanPaint(Gaussian([0.0], [[1.0]]), preset="fast", steps=steps, inner_steps=inner).plan.inner_steps
         assert sum(fast) == steps * inner
         assert all(abs(n - 2 * inner * s / max(1, steps - 1)) <= 1 for s, n in enumerate(fast)) or steps == 1
-        assert fast == sorted(fast)
-        assert lp.LanPaint(Gaussian([0.0], [[1.0]]), steps=steps, inner_steps=inner).allocation == [inner] * steps
+        assert list(fast) == sorted(fast)
+        paper = lp.LanPaint(Gaussian([0.0], [[1.0]]), steps=steps, inner_steps=inner)
+        assert paper.plan.inner_steps == (inner,) * steps
 
 
 @pytest.mark.parametrize("preset", ["paper", "fast"])

@@ -7,7 +7,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.samplers import RePaint
-from lanpaint.samplers.base import renoise
+from lanpaint.samplers.sampler import renoise
 from tests.samplers.affine import DOUBLE, Law, denoiser, law
 from toy_models import Gaussian, gauss2
 

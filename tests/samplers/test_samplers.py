@@ -120,7 +120,7 @@ def test_evaluations_are_one_per_inner_step_and_one_per_step(make):
     score = lp.CountedScore(MIXTURE)
     sampler = make(score, steps=4)
     sampler(lp.Observation(values(2), KNOWN), generator=torch.Generator().manual_seed(0))
-    assert score.evaluations == 4 * (sampler.inner_steps + 1)
+    assert score.evaluations == sampler.plan.evaluations == 4 * (3 * hasattr(sampler, "dynamics") + 1)
 
 
 def test_stepping_by_hand_is_the_run_itself():
@@ -134,7 +134,7 @@ def test_stepping_by_hand_is_the_run_itself():
     assert torch.equal(moments[-1].x, sampler(observation, generator=torch.Generator().manual_seed(7)))
     inner = moments[1]
     assert inner.momentum.shape == inner.x.shape
-    assert inner.drift.damping.shape == (2,)
+    assert inner.memory.drift.damping.shape == (2,)
     # The first inner step evaluates where the level was entered: x̂₀ is Tweedie's estimate there.
     assert torch.allclose(inner.denoised, MIXTURE.denoised(moments[0].x, inner.level))
     assert float(moments[-1].level.sigma) == 0

@@ -72,7 +72,7 @@ def assert_unbiased(estimates, truth, power):
 
 
 def assert_exact(sampler, groups, data_variance=1.0, power=0.02):
-    """Evidence, and mean and second moment weighted by it, are unbiased for the chain's conditional, whatever K."""
+    """Evidence, and mean and second state weighted by it, are unbiased for the chain's conditional, whatever K."""
     conditional, log_density = chain(TARGET, sampler.levels, data_variance).condition(KNOWN, VALUES)
     _, cloud = run(sampler, groups)
     assert torch.equal(cloud.x[:, KNOWN], VALUES[KNOWN].expand(len(cloud.x), -1))
@@ -197,8 +197,8 @@ def test_the_cloud_reports_weights_effective_sizes_and_evidence():
 
 def test_a_run_that_is_stopped_returns_one_sample_of_each_group():
     class StopAt(lp.Callback):
-        def on_level_end(self, sampler, moment):
-            return lp.Stop.RUN if moment.step == 2 else None
+        def on_level_end(self, sampler, state):
+            return lp.Stop.RUN if state.step == 2 else None
 
     sampler = TwistedSMC(TARGET, particles=7, steps=6, callbacks=[StopAt()])
     assert run(sampler, 4)[0].shape == (4, 3)

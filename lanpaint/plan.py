@@ -1,0 +1,185 @@
+"""The plan of a run: which noise levels are visited, in which order, with how many inner steps and evaluations.
+
+A plan is data. It is there before the run begins, so pipelines, progress bars and tables of costs read from it what a
+sampler is going to do.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from numbers import Integral
+
+import torch
+
+from lanpaint.noise import NoiseLevel
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise ValueError unless a setting is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """One visit to a noise level: the inner steps there, and the outer step to the next level.
+
+    Attributes:
+        step: Number of the outer step, from 0.
+        level: The level that is visited.
+        next_level: The level that the outer step leads to.
+        inner_steps: Inner steps at this level.
+        evaluations: Evaluations of the score in all of these steps.
+    """
+
+    step: int
+    level: NoiseLevel
+    next_level: NoiseLevel
+    inner_steps: int
+    evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run does, step by step.
+
+    Args:
+        levels: S + 1 noise levels. σ/α never rises, and the last level is clean (α = 1, σ = 0). A level has the shape
+            () for the whole batch, or any shape that broadcasts to the samples': one level per sample, or one per pixel
+            (a schedule that differs from region to region).
+        inner_steps: Inner steps at each of the S levels that are left by an outer step; one number for all, or S
+            numbers. None leaves the choice to the sampler that is given the plan.
+        order: Numbers of the outer steps in the order in which they are made: 0, …, S − 1 by default. A number may be
+            followed by a smaller one. The state is then diffused forward to that level again (time travel).
+        inner_evaluations: Evaluations of the score in all inner steps of one visit, S numbers. A sampler declares them;
+            by default each inner step takes one.
+        outer_evaluations: Evaluations in each outer step, S numbers. A sampler declares them; 1 by default.
+
+    Raises:
+        TypeError: For levels that are no :class:`NoiseLevel`.
+        ValueError: For fewer than two levels, levels that rise or do not end clean, a level without signal and noise,
+            numbers of another length than S, and an order that skips a step or does not end with the last one.
+    """
+
+    levels: Sequence[NoiseLevel]
+    inner_steps: Sequence[int] | int | None = None
+    order: Sequence[int] | None = None
+    inner_evaluations: Sequence[int] | None = None
+    outer_evaluations: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        _check_levels(self.levels)
+        steps = len(self.levels) - 1
+        inner_steps: tuple[int, ...] | None = None
+        if isinstance(self.inner_steps, int):
+            inner_steps = (self.inner_steps,) * steps
+        elif self.inner_steps is not None:
+            inner_steps = tuple(self.inner_steps)
+        for number in inner_steps or ():
+            check_whole("inner_steps", number, least=0)
+        order = tuple(range(steps)) if self.order is None else tuple(self.order)
+        _check_order(order, steps)
+        inner = self.inner_evaluations if self.inner_evaluations is not None else inner_steps or (0,) * steps
+        outer = self.outer_evaluations if self.outer_evaluations is not None else (1,) * steps
+        counts = {"inner_steps": inner_steps or inner, "inner_evaluations": inner, "outer_evaluations": outer}
+        for name, given in counts.items():
+            if len(given) != steps:
+                raise ValueError(f"{name} must be a number, or one for each of {steps} levels; got {len(given)}")
+        settled = {"levels": tuple(self.levels), "inner_steps": inner_steps, "order": order}
+        evaluations = {"inner_evaluations": tuple(inner), "outer_evaluations": tuple(outer)}
+        for name, value in (settled | evaluations).items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def steps(self) -> int:
+        """Number of outer steps S; each is made once, or more often with time travel."""
+        return len(self.levels) - 1
+
+    @property
+    def visited(self) -> int:
+        """Number of visits."""
+        assert self.order is not None
+        return len(self.order)
+
+    @cached_property
+    def scale(self) -> float:
+        """Largest √(α² + σ²) of the levels: the largest size that data of order 1 have in the run."""
+        return max(float((level.alpha**2 + level.sigma**2).max()) for level in self.levels) ** 0.5
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the score in a whole run, each for the whole batch."""
+        return sum(visit.evaluations for visit in self.visits())
+
+    def visits(self) -> Iterator[Visit]:
+        """The visits to the levels, in the order in which they are made."""
+        inner, outer = self.inner_evaluations, self.outer_evaluations
+        assert self.order is not None
+        assert inner is not None
+        assert outer is not None
+        for step in self.order:
+            number = self.inner_steps[step] if isinstance(self.inner_steps, tuple) else 0
+            yield Visit(step, self.levels[step], self.levels[step + 1], number, inner[step] + outer[step])
+
+    def with_inner_steps(self, inner_steps: int | Sequence[int], evaluations: Sequence[int] | None = None) -> Plan:
+        """The plan with these inner steps; with its own where it has some already.
+
+        Args:
+            inner_steps: A number for all levels, or one for each.
+            evaluations: Of all inner steps at each level; by default one for each inner step.
+        """
+        kept = inner_steps if self.inner_steps is None else self.inner_steps
+        return replace(self, inner_steps=kept, inner_evaluations=evaluations)
+
+    def with_time_travel(self, block: int, times: int) -> Plan:
+        """The plan in which each block of so many outer steps is made ``times`` + 1 times (RePaint, Alg. 1)."""
+        check_whole("travel (τ)", block, least=1)
+        check_whole("travels (K)", times, least=0)
+        order: list[int] = []
+        for first in range(0, self.steps, block):
+            order += list(range(first, min(first + block, self.steps))) * (times + 1)
+        return replace(self, order=order)
+
+
+def even(steps: int, inner_steps: int) -> list[int]:
+    """``inner_steps`` at each of so many levels."""
+    return [inner_steps] * steps
+
+
+def ramped(steps: int, inner_steps: int) -> list[int]:
+    """As many in all as :func:`even` has, growing linearly from none at the noisiest level to twice as many at the last.
+
+    Example:
+        >>> ramped(5, 4)
+        [0, 2, 4, 6, 8]
+    """
+    if steps == 1:
+        return even(steps, inner_steps)
+    until = [round(steps * inner_steps * (s * (s + 1)) / ((steps - 1) * steps)) for s in range(steps)]
+    return [after - before for before, after in itertools.pairwise([0, *until])]
+
+
+def _check_levels(levels: Sequence[NoiseLevel]) -> None:
+    if not all(isinstance(level, NoiseLevel) for level in levels):
+        raise TypeError(f"levels must be NoiseLevel(alpha, sigma), got {list(levels)[:3]!r:.60}")
+    if len(levels) < 2 or bool((levels[-1].sigma != 0).any()) or bool((levels[-1].alpha != 1).any()):
+        raise ValueError("levels must be at least two, noisiest first, the last one clean: NoiseLevel(1.0, 0.0)")
+    if any(bool(((level.alpha == 0) & (level.sigma == 0)).any()) for level in levels):
+        raise ValueError("a level has α = σ = 0, where there is nothing left of signal or noise")
+    # σ/α falls where the angle does, α = 0 included.
+    angles = [torch.atan2(level.sigma, level.alpha) for level in levels]
+    for step, (here, there) in enumerate(itertools.pairwise(angles)):
+        if bool((there > here * (1 + 1e-6)).any()):  # levels may be float32
+            raise ValueError(f"noise must never rise along levels, but σ/α does from level {step} to {step + 1}")
+
+
+def _check_order(order: Sequence[int], steps: int) -> None:
+    whole = all(isinstance(step, Integral) and 0 <= step < steps for step in order)
+    if not whole or not order or order[0] != 0 or order[-1] != steps - 1:
+        raise ValueError(f"order must list outer steps from 0 to {steps - 1}, first and last, got {list(order)!r:.60}")
+    for before, after in itertools.pairwise(order):
+        if after > before + 1:
+            raise ValueError(f"order skips from outer step {before} to {after}; a state can only be diffused forward")

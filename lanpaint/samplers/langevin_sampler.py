@@ -1,0 +1,116 @@
+"""Samplers whose inner steps are those of a dynamics: LanPaint, and Langevin inpainting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+from lanpaint.drift import Drift
+from lanpaint.dynamics import Dynamics, State
+from lanpaint.noise import NoiseLevel
+from lanpaint.observation import Observation
+from lanpaint.plan import Visit, check_whole
+from lanpaint.randomness import NoiseSource
+from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.replace import Replace
+from lanpaint.samplers.sampler import Memory, without_x
+from lanpaint.score import Score
+
+
+def check_step_size(step_size: float) -> None:
+    """Raise unless η is a positive finite number."""
+    if isinstance(step_size, bool) or not isinstance(step_size, Real):
+        raise TypeError(f"step_size (η) must be a number, got {step_size!r}")
+    if not 0 < step_size < float("inf"):
+        raise ValueError(f"step_size (η) must be a positive finite number, got {step_size}")
+
+
+@dataclass(frozen=True)
+class LangevinMemory(Memory):
+    """What a sampler with a dynamics remembers.
+
+    Attributes:
+        solver: State of the solver, without x.
+        dynamics: State of the dynamics, without x; None before the first level with inner steps.
+        drift: What the inner steps of the present level follow; None outside of them.
+    """
+
+    dynamics: State | None = None
+    drift: Drift | None = None
+
+
+class LangevinSampler(Replace):
+    """Replace, and at each level some steps of a dynamics. Subclasses say what they follow: :meth:`drift`.
+
+    Args:
+        score: The model, as in :class:`Sampler`.
+        dynamics: The dynamics of the inner steps.
+        inner_steps: N ≥ 0, or one number for each level, or a function of the number of outer steps that gives them.
+        **options: Those of :class:`Sampler`.
+    """
+
+    def __init__(
+        self,
+        score: Score | Callable[[Tensor, NoiseLevel], Tensor],
+        *,
+        dynamics: Dynamics,
+        inner_steps: int | Sequence[int] | Callable[[int], Sequence[int]],
+        **options: Any,
+    ) -> None:
+        if not isinstance(dynamics, Dynamics):
+            raise TypeError(f"dynamics must be a Dynamics, an instance, got {dynamics!r:.60}")
+        super().__init__(score, **options)
+        self.dynamics = dynamics
+        numbers = inner_steps(self.steps) if callable(inner_steps) else inner_steps
+        plan = self.plan.with_inner_steps(numbers)
+        assert isinstance(plan.inner_steps, tuple)
+        self.plan = replace(plan, inner_evaluations=[dynamics.evaluations(number) for number in plan.inner_steps])
+
+    def drift(self, level: NoiseLevel, observation: Observation) -> Drift:
+        """The drift of the inner steps at a level."""
+        raise NotImplementedError(f"{type(self).__name__} has inner steps but no drift()")
+
+    def remember(self, x: Tensor) -> LangevinMemory:
+        """The memory at the start of a run, or after time travel."""
+        return LangevinMemory(super().remember(x).solver)
+
+    def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        """Known entries drawn from p_t(y | y_o). The dynamics begins, with what it has learnt at earlier levels."""
+        state = super().enter(state, visit, noise)
+        if not visit.inner_steps:
+            return state
+        drift, last = self.drift(visit.level, state.observation), state.memory.dynamics
+        begun = (
+            self.dynamics.init(state.x, drift, noise)
+            if last is None
+            else self.dynamics.warm_start(last, state.x, drift, noise)
+        )
+        return self._moved(state, begun, drift)
+
+    def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        """One step of the dynamics."""
+        drift = state.memory.drift
+        moved = self.dynamics.step(replace(state.memory.dynamics, x=state.x), drift, noise)
+        prediction, drift.prediction = drift.prediction, None  # the state holds it, and nobody else
+        return replace(self._moved(state, moved, drift), prediction=prediction)
+
+    def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        """The outer step of the solver; the drift of the level is forgotten."""
+        return super().advance(replace(state, memory=replace(state.memory, drift=None)), visit, noise)
+
+    def _moved(self, state: SamplerState, dynamics: State, drift: Drift) -> SamplerState:
+        if not isinstance(dynamics, State):
+            raise TypeError(
+                f"init and step of a dynamics must return a State, got {type(dynamics).__name__} "
+                f"from {type(self.dynamics).__name__}"
+            )
+        return replace(state, x=dynamics.x, memory=replace(state.memory, dynamics=without_x(dynamics), drift=drift))
+
+
+def check_inner_steps(inner_steps: object) -> None:
+    """Raise ValueError unless there are 0 or more inner steps."""
+    check_whole("inner_steps", inner_steps, least=0)

@@ -1,0 +1,89 @@
+"""The loop of every sampler: Algorithm 4 of LanPaint with its parts left open.
+
+    begin                                                   x at the first level
+    for each visit of the plan:
+        enter the level                                     known entries diffused to it (Eq. 8)
+        refine, as often as the plan says                   inner steps: Langevin dynamics on the joint state
+        advance to the next level                           outer step: the solver
+    finish                                                  known entries set to the observation
+
+The five verbs are methods of a :class:`~lanpaint.Sampler`, functions of one immutable
+:class:`~lanpaint.SamplerState`. The loop calls them in the order of the plan, calls the callbacks, and stops.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Generator
+from dataclasses import replace
+from typing import Protocol
+
+from torch import Tensor
+
+from lanpaint.callbacks import FiniteCheck, RunningSampler, Stop, call_hooks
+from lanpaint.plan import Visit
+from lanpaint.randomness import NoiseSource
+from lanpaint.sampler_state import SamplerState
+from lanpaint.score import Score
+
+
+class Method(RunningSampler, Protocol):
+    """What the loop asks of a sampler; :class:`~lanpaint.Sampler` says what each function does."""
+
+    @property
+    def score(self) -> Score: ...  # noqa: D102
+
+    def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState: ...  # noqa: D102
+
+    def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState: ...  # noqa: D102
+
+    def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState: ...  # noqa: D102
+
+    def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState: ...  # noqa: D102
+
+
+def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[SamplerState, None, Tensor]:
+    """Run a sampler from its first state; yields the state after each step, and returns the samples."""
+    plan = sampler.plan
+    try:
+        stop = call_hooks(sampler, "on_run_start", state)
+        for visit in plan.visits():
+            if stop is Stop.RUN:
+                break
+            state = sampler.enter(state, visit, noise).at("start", visit.step, 0)
+            stop = call_hooks(sampler, "on_level_start", state)
+            yield state
+            for inner in range(visit.inner_steps):
+                if stop is None:
+                    state = state.at("inner", visit.step, inner)
+                    stop = call_hooks(sampler, "on_inner_start", state)
+                if stop is not None:
+                    break
+                state = state.without_prediction()
+                state = sampler.refine(state, visit, noise).at("inner", visit.step, inner + 1)
+                stop = call_hooks(sampler, "on_inner_end", state)
+                yield state
+            if stop is Stop.RUN:
+                break
+            state = state.without_prediction()
+            state = sampler.advance(state, visit, noise).at("outer", visit.step, state.inner)
+            if visit.step == plan.steps - 1:
+                state = sampler.finish(state, noise)
+            stop = call_hooks(sampler, "on_level_end", state)
+            yield state
+        else:
+            stop = None
+        if stop is Stop.RUN:  # for one more evaluation: the model's best guess of the clean data
+            prediction = sampler.score.predict(state.x, state.level)
+            state = replace(state, x=prediction.denoised, prediction=prediction, level=plan.levels[-1], kind="outer")
+            state = sampler.finish(state, noise)
+            FiniteCheck().check(sampler, state)
+            yield state
+    except BaseException:
+        try:
+            call_hooks(sampler, "on_run_end", state)
+        except Exception as second:  # the first error is the one to report
+            warnings.warn(f"on_run_end failed as well: {second}", stacklevel=2)
+        raise
+    call_hooks(sampler, "on_run_end", state)
+    return state.x
