@@ -47,7 +47,7 @@ from lanpaint.samplers import (
     TwistedSMC,
 )
 from lanpaint.schedules import VE, VP, Flow, Schedule
-from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, as_score
+from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Karras, uniform_log_snr, uniform_time
 from lanpaint.verification import verify
@@ -105,6 +105,7 @@ __all__ = [
     "Sampler",
     "Schedule",
     "Score",
+    "ScoreWrapper",
     "SecantLangevin",
     "Solver",
     "SolverState",
