@@ -51,7 +51,7 @@ from lanpaint.samplers import (
     TwistedSMC,
 )
 from lanpaint.schedules import VE, VP, Flow, Schedule
-from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, as_score
+from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Karras, uniform_log_snr, uniform_time
 from lanpaint.verification import verify
@@ -113,6 +113,7 @@ __all__ = [
     "SamplerState",
     "Schedule",
     "Score",
+    "ScoreWrapper",
     "SecantLangevin",
     "Solver",
     "SolverState",

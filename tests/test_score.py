@@ -1,11 +1,17 @@
-"""Scores: networks of every prediction type, guidance, counting, and what counts as a score."""
+"""Scores: networks of every prediction type, guidance, counting, rewriting, modules, and what counts as a score."""
+
+import copy
+import functools
+import pickle
+from dataclasses import dataclass
 
 import pytest
 import torch
 
-from lanpaint.noise import VIEWS, NoiseLevel
+import lanpaint as lp
+from lanpaint.noise import VIEWS, NoiseLevel, Prediction
 from lanpaint.schedules import VE, VP, Flow
-from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, as_score
+from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from toy_models.gaussian import Gaussian, GaussianMixture
 
 DOUBLE = torch.float64
@@ -219,8 +225,6 @@ def test_unet_of_diffusers_is_a_score_in_any_coordinates_and_at_one_level_per_sa
 
 
 def test_unet_of_diffusers_in_bfloat16_stays_near_itself_in_float32(unet):
-    import copy
-
     x = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     level = VP.linear().level(500.0)
     half = NetworkScore(copy.deepcopy(unet).to(torch.bfloat16), "epsilon", VP.linear()).epsilon(x, level)
@@ -376,3 +380,310 @@ def test_subclass_that_overrides_neither_method_is_told_so():
     for method in ("score", "predict", "denoised"):
         with pytest.raises(TypeError, match=r"Empty must override score\(x, level\) or predict\(x, level\)"):
             getattr(Empty(), method)(torch.zeros(2, 3), NoiseLevel(1.0, 1.0))
+
+
+# --- ScoreWrapper
+
+COV = torch.tensor([[1.0, 0.6], [0.6, 2.0]], dtype=DOUBLE)
+MEAN = torch.tensor([1.5, -0.5], dtype=DOUBLE)
+CENTRED, MOVED = Gaussian([0.0, 0.0], COV), Gaussian(MEAN, COV)
+
+
+class Moved(ScoreWrapper):
+    """The score of N(m, C) from that of N(0, C): ε̂' = ε̂ − σ (α² C + σ²)⁻¹ α m."""
+
+    def rewrite(self, prediction):
+        alpha, sigma = prediction.level.alpha, prediction.level.sigma
+        pull = torch.linalg.solve(alpha**2 * COV + sigma**2 * torch.eye(2, dtype=DOUBLE), alpha * MEAN)
+        return Prediction(prediction.x, prediction.level, epsilon=prediction.epsilon - sigma * pull)
+
+
+class Momentum(ScoreWrapper):
+    """ε̂' = ε̂ + β (ε̂ − the ε̂ of the evaluation before)."""
+
+    def __init__(self, score):
+        super().__init__(score)
+        self.last = None
+
+    def reset(self):
+        super().reset()
+        self.last = None
+
+    def rewrite(self, prediction):
+        epsilon = prediction.epsilon
+        last, self.last = self.last, epsilon
+        new = epsilon if last is None else epsilon + 0.3 * (epsilon - last)
+        return Prediction(prediction.x, prediction.level, epsilon=new)
+
+
+class Shrunk(ScoreWrapper):
+    """x̂₀' = x̂₀/2."""
+
+    def rewrite(self, prediction):
+        return Prediction(prediction.x, prediction.level, denoised=prediction.denoised / 2)
+
+
+OBSERVATION = lp.Observation(torch.full((16, 2), 0.7, dtype=DOUBLE), torch.tensor([False, True]))
+SAMPLERS = {
+    "Euler": functools.partial(lp.Sampler, solver=lp.Euler()),
+    "DDIM": functools.partial(lp.Sampler, solver=lp.DDIM(0.5)),
+    "DDPM": functools.partial(lp.Sampler, solver=lp.DDPM()),
+    "Heun": functools.partial(lp.Sampler, solver=lp.Heun()),
+    "DPM-Solver++ 2M": functools.partial(lp.Sampler, solver=lp.DPMSolver(2)),
+    "DPM-Solver++ 3M": functools.partial(lp.Sampler, solver=lp.DPMSolver(3)),
+    "Langevin": functools.partial(lp.LanPaint, dynamics=lp.Langevin(), step_size=0.05),
+    "fast Langevin": functools.partial(lp.LanPaint, dynamics=lp.FastLangevin()),
+    "underdamped": functools.partial(lp.LanPaint, dynamics=lp.Underdamped()),
+    "secant": functools.partial(lp.LanPaint, dynamics=lp.SecantLangevin()),
+    "gradients": lp.MCG,
+}
+every_sampler = pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+
+
+def _draw(sampler):
+    return sampler(OBSERVATION, generator=torch.Generator().manual_seed(0))
+
+
+@every_sampler
+def test_rewritten_epsilon_gives_the_samples_of_the_law_it_belongs_to(make):
+    rewritten, exact, before = (_draw(make(score, steps=8)) for score in (Moved(CENTRED), MOVED, CENTRED))
+    torch.testing.assert_close(rewritten, exact, rtol=0, atol=1e-12)
+    assert float((exact - before).abs().max()) > 0.1
+
+
+@pytest.mark.parametrize("shape", [(), (5, 1)])
+def test_rewritten_prediction_has_all_views_at_its_x_and_level(shape):
+    level = NoiseLevel(torch.full(shape, 0.6, dtype=DOUBLE), torch.full(shape, 0.8, dtype=DOUBLE))
+    x = _states(level)
+    prediction = Shrunk(TARGET).predict(x, level)
+    assert prediction.x is x
+    assert prediction.level.shape == shape
+    _assert_same_prediction(prediction, Prediction(x, level, denoised=TARGET.denoised(x, level) / 2), 1e-12)
+
+
+def test_wrapper_takes_over_schedule_and_needs_signal_but_no_log_density():
+    for view, schedule in (("epsilon", VP.linear()), ("flow", Flow(3.0))):
+        network = NetworkScore(_exact_network(view, schedule), view, schedule)
+        wrapper = Shrunk(network)
+        assert wrapper.schedule is schedule
+        assert wrapper.needs_signal is network.needs_signal
+    assert not hasattr(Shrunk(TARGET), "log_prob")
+    assert CountedScore(TARGET).log_prob == TARGET.log_prob
+    assert not hasattr(CountedScore(Shrunk(TARGET)), "log_prob")
+
+
+def test_epsilon_alone_is_refused_at_pure_noise_and_clean_data_are_not():
+    clean = _draw(lp.Sampler(Shrunk(CENTRED), schedule=Flow(), steps=4))  # whose first level has α = 0
+    assert bool(torch.isfinite(clean).all())
+    with pytest.raises(ValueError, match=r"Moved.rewrite gave only epsilon at α = 0.*set needs_signal = True"):
+        _draw(lp.Sampler(Moved(CENTRED), schedule=Flow(), steps=4))
+
+    class Honest(Moved):
+        needs_signal = True
+
+    with pytest.raises(ValueError, match="the first level has α = 0"):
+        lp.Sampler(Honest(CENTRED), schedule=Flow(), steps=4)
+    level = NoiseLevel(0.0, 1.0)  # where ε̂ is known, whatever is not
+    x = torch.ones(2, 2, dtype=DOUBLE)
+    torch.testing.assert_close(Honest(CENTRED).epsilon(x, level), x, rtol=0, atol=1e-12)
+
+
+def test_wrapper_without_rewrite_and_rewrite_without_result_are_told_so():
+    class Empty(ScoreWrapper):
+        pass
+
+    class Forgetful(ScoreWrapper):
+        def rewrite(self, prediction):
+            prediction.epsilon * 2
+
+    level, x = NoiseLevel(0.6, 0.8), torch.zeros(2, 3, dtype=DOUBLE)
+    with pytest.raises(TypeError, match=r"Empty must override rewrite\(prediction\)"):
+        Empty(TARGET).predict(x, level)
+    with pytest.raises(TypeError, match=r"Forgetful.rewrite must return a Prediction, got NoneType"):
+        Forgetful(TARGET).predict(x, level)
+
+
+def test_rewrite_that_cuts_the_gradient_is_refused():
+    class Detached(ScoreWrapper):
+        def rewrite(self, prediction):
+            return Prediction(prediction.x, prediction.level, epsilon=prediction.epsilon.detach())
+
+    with pytest.raises(ValueError, match="the model gives no gradient"):
+        _draw(lp.MCG(Detached(CENTRED), steps=2))
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda score: score,
+        CountedScore,
+        lambda score: GuidedScore(score, CENTRED, 2.0),
+        lambda score: Shrunk(GuidedScore(CENTRED, CountedScore(score), 2.0)),
+    ],
+)
+def test_run_after_a_reset_is_the_first_run_again(around):
+    score = around(Momentum(CENTRED))
+    sampler = lp.LanPaint(score, steps=3, inner_steps=2)
+    first = _draw(sampler)
+    score.reset()
+    assert torch.equal(_draw(sampler), first)
+
+
+def test_reset_reaches_scores_in_lists_and_forgets_nothing_else():
+    class Mean(Score):
+        def __init__(self, scores):
+            self.scores = torch.nn.ModuleList(scores)
+
+        def predict(self, x, level):
+            return self.scores[0].predict(x, level)
+
+    momentum = Momentum(CENTRED)
+    counted = CountedScore(Mean([momentum, CENTRED]))
+    x, level = torch.ones(3, 2, dtype=DOUBLE), NoiseLevel(0.6, 0.8)
+    counted.predict(x, level)
+    assert momentum.last is not None
+    counted.reset()
+    assert momentum.last is None
+    assert (counted.evaluations, counted.rows) == (1, 3)
+
+
+def test_counts_around_and_inside_of_a_wrapper_agree():
+    inside = CountedScore(CENTRED)
+    around = CountedScore(Moved(inside))
+    _draw(lp.LanPaint(around, steps=3, inner_steps=2))
+    assert around.evaluations == inside.evaluations == 9
+    assert around.rows == inside.rows == 9 * 16
+
+
+# --- Scores are modules
+
+
+class Plain(Score):
+    """A score as a user would write it: with a network, and no super().__init__()."""
+
+    def __init__(self, network):
+        self.network = network
+
+    def score(self, x, level):
+        return self.network(x)
+
+
+@dataclass(eq=False)
+class Record(Score):
+    network: torch.nn.Module
+
+    def score(self, x, level):
+        return self.network(x)
+
+
+class Late(NetworkScore):
+    """Assigns a network before super().__init__()."""
+
+    def __init__(self, network):
+        self.encoder = network
+        super().__init__(self.predict_noise, "epsilon", VP.linear())
+
+    def predict_noise(self, x, time):
+        return self.encoder(x)
+
+
+class Timed(torch.nn.Linear):
+    """A network with the signature of one, and further conditioning."""
+
+    def __init__(self):
+        super().__init__(3, 3)
+        torch.nn.init.eye_(self.weight)
+
+    def forward(self, x, time, factor=1.0):
+        return factor * super().forward(x)
+
+
+HOLDERS = {
+    "NetworkScore": lambda: NetworkScore(Timed(), "epsilon", VP.linear()),
+    "partial": lambda: NetworkScore(functools.partial(Timed(), factor=2.0), "epsilon", VP.linear()),
+    "guided": lambda: GuidedScore(NetworkScore(Timed(), "v", VP.linear()), TARGET, 2.0),
+    "counted and rewritten": lambda: CountedScore(Shrunk(NetworkScore(Timed(), "flow", Flow()))),
+    "without super().__init__()": lambda: Plain(torch.nn.Linear(3, 3)),
+    "dataclass": lambda: Record(torch.nn.Linear(3, 3)),
+    "before super().__init__()": lambda: Late(torch.nn.Linear(3, 3)),
+}
+every_holder = pytest.mark.parametrize("make", HOLDERS.values(), ids=HOLDERS)
+LEVEL = VP.linear().level(300.0)
+
+
+@every_holder
+def test_network_in_a_score_is_seen_moved_saved_and_copied(make):
+    score, x = make(), torch.ones(2, 3)
+    assert sum(parameter.numel() for parameter in score.parameters()) == 12
+    assert len(score.state_dict()) == 2
+    before = score.score(x, LEVEL)
+    assert torch.equal(copy.deepcopy(score).score(x, LEVEL), before)
+    other = make()
+    for parameter in other.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert not torch.equal(other.score(x, LEVEL), before)
+    other.load_state_dict(score.state_dict())
+    assert torch.equal(other.score(x, LEVEL), before)
+    assert score.to(DOUBLE) is score
+    assert {parameter.dtype for parameter in score.parameters()} == {DOUBLE}
+    torch.testing.assert_close(score.score(x.double(), LEVEL).float(), before)
+    assert torch.equal(score(x.double(), LEVEL).score, score.score(x.double(), LEVEL))
+    assert len(repr(score)) < 80
+    assert "\n" not in repr(score)
+
+
+@pytest.mark.parametrize("bind", [lambda network: network, lambda network: functools.partial(network, factor=2.0)])
+def test_dtype_follows_the_network_unless_it_was_given(bind):
+    network = Timed()
+    score = NetworkScore(bind(network), "epsilon", VP.linear())
+    fixed = NetworkScore(bind(network), "epsilon", VP.linear(), dtype=torch.float32)
+    assert score.dtype == torch.float32
+    score.to(torch.bfloat16)
+    assert (score.dtype, fixed.dtype) == (torch.bfloat16, torch.float32)
+    assert score.score(torch.ones(2, 3), LEVEL).dtype == torch.float32
+    assert NetworkScore(lambda x, time: x, "epsilon", VP.linear()).dtype is None
+
+
+@pytest.mark.parametrize("make", [HOLDERS["NetworkScore"], HOLDERS["counted and rewritten"]])
+def test_lightning_places_and_saves_the_network_in_a_score(make, tmp_path):
+    lightning = pytest.importorskip("lightning")
+
+    class Painter(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.score = make()
+
+        def predict_step(self, batch):
+            return self.score(batch, LEVEL).denoised, {parameter.dtype for parameter in self.parameters()}
+
+    painter = Painter()
+    expected = copy.deepcopy(painter).double().score.denoised(torch.ones(2, 3, dtype=DOUBLE), LEVEL)
+    trainer = lightning.Trainer(
+        accelerator="cpu", precision="64-true", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, default_root_dir=tmp_path,
+    )  # fmt: skip
+    ((denoised, dtypes),) = trainer.predict(painter, torch.utils.data.DataLoader(torch.ones(2, 3, dtype=DOUBLE), 2))
+    assert dtypes == {DOUBLE}
+    torch.testing.assert_close(denoised, expected)
+    assert {name.split(".")[0] for name in painter.state_dict()} == {"score"}
+
+
+def test_formula_keeps_double_precision_and_has_no_parameters():
+    score, x = copy.deepcopy(TARGET), _states(LEVEL)
+    before = score.score(x, LEVEL)
+    score.half().to("meta")
+    assert torch.equal(score.score(x, LEVEL), before)
+    assert not list(score.parameters())
+    assert not score.state_dict()
+    assert torch.equal(pickle.loads(pickle.dumps(score)).score(x, LEVEL), before)
+    assert repr(CountedScore(score)) == "CountedScore(GaussianMixture())"
+    assert len({score, TARGET}) == 2
+
+
+def test_network_under_a_name_of_the_class_is_refused():
+    class Mine(Score):
+        def __init__(self, score):
+            self.score = score
+
+    with pytest.raises(AttributeError, match=r"Mine.score exists already.*choose another"):
+        Mine(TARGET)

@@ -68,7 +68,7 @@ class PixelModel(NetworkScore):
         size = config.sample_size or 0
         self.sample_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         self.multiple = 2 ** (len(config.block_out_channels) - 1)
-        super().__init__(self._mean, predicts, schedule, dtype=next(unet.parameters()).dtype)
+        super().__init__(self._mean, predicts, schedule)
         self.unet = unet
         self._ticks = scheduler.config.num_train_timesteps if predicts == "flow" else 1
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lanpaint.adapters.schedulers import view_of
 from lanpaint.schedules import VP, Flow, Schedule
@@ -23,6 +23,8 @@ from lanpaint.score import NetworkScore
 Part = Tensor | list[Tensor]  # one row per prompt; a list where they differ in length
 Conditioning = dict[str, Part]
 Clock = Callable[[Tensor], Tensor]
+# Where pipelines keep the networks that one evaluation may call.
+_NETWORKS = ("unet", "transformer", "transformer_2", "controlnet")
 
 
 @dataclass(frozen=True)
@@ -370,7 +372,8 @@ def network_score(
         **prompt: Arguments of the pipeline's ``encode_prompt``: ``prompt``, ``negative_prompt``, or embeddings.
 
     Returns:
-        A score. x has one row per prompt, or several for each, those of one prompt beside each other.
+        A score. x has one row per prompt, or several for each, those of one prompt beside each other. It holds the
+        pipeline's own networks: ``.to()`` moves them for the pipeline too.
 
     Raises:
         ValueError: For a family that is not known, an argument that ``encode_prompt`` does not take, a weight for the
@@ -416,10 +419,8 @@ def network_score(
     request = Request(pipe, prompt, height or 0, width or 0, scale, embedded, **control)
     view = view_of(pipe.scheduler)
     schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
-    network = getattr(pipe, "unet", None) or pipe.transformer
-    dtype = next(network.parameters()).dtype
-    guided = _guided(family, request, dtype, _clock(pipe.scheduler), known_guidance_scale, known)
-    return NetworkScore(guided, view, schedule, dtype)
+    guided = _Guided(family, request, _clock(pipe.scheduler), known_guidance_scale, known)
+    return NetworkScore(guided, view, schedule)
 
 
 def _clock(scheduler: Any) -> Clock:
@@ -432,15 +433,22 @@ def _clock(scheduler: Any) -> Clock:
     return lambda time: torch.floor(ticks * time + 1e-3)  # DPM-Solver and UniPC show times without their fraction
 
 
-def _guided(
-    family: Family, request: Request, dtype: torch.dtype, clock: Clock, known_scale: float | None, known: Tensor | None
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The network with its conditioning and guidance, of (x, time) alone."""
-    branches = [{name: _cast(part, dtype) for name, part in branch.items()} for branch in family.condition(request)]
+class _Guided(nn.Module):
+    """The network with its conditioning and guidance, of (x, time) alone; the pipeline's networks are submodules."""
 
-    def network(x: Tensor, time: Tensor) -> Tensor:
-        time = clock(time)
-        rows = [{name: _rows(part, len(x)) for name, part in branch.items()} for branch in branches]
+    def __init__(
+        self, family: Family, request: Request, clock: Clock, known_scale: float | None, known: Tensor | None
+    ) -> None:
+        super().__init__()
+        parts = {name: getattr(request.pipe, name, None) for name in _NETWORKS}
+        self.networks = nn.ModuleDict({name: part for name, part in parts.items() if isinstance(part, nn.Module)})
+        self.family, self.request, self.clock = family, request, clock
+        self.known_scale, self.known = known_scale, known
+        self.branches = family.condition(request)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        family, request, time = self.family, self.request, self.clock(time)
+        rows = [{name: _rows(_like(part, x), len(x)) for name, part in branch.items()} for branch in self.branches]
         if family.together and len(rows) == 2:
             both = {name: _joined(rows[0][name], rows[1][name]) for name in rows[0]}
             outputs = list(family.call(request, torch.cat([x, x]), torch.cat([time, time]), both).chunk(2))
@@ -452,17 +460,16 @@ def _guided(
             return outputs[0]
         unconditional, conditional = outputs
         guided = family.guide(unconditional, conditional, request.scale)
-        if known_scale is None or known is None:
+        if self.known_scale is None or self.known is None:
             return guided
-        return torch.where(known.to(x.device), family.guide(unconditional, conditional, known_scale), guided)
-
-    return network
+        return torch.where(self.known.to(x.device), family.guide(unconditional, conditional, self.known_scale), guided)
 
 
-def _cast(part: Part, dtype: torch.dtype) -> Part:
+def _like(part: Part, x: Tensor) -> Part:
+    """On the device of x, and in its dtype if floating point."""
     if isinstance(part, list):
-        return [row.to(dtype) for row in part]
-    return part.to(dtype) if part.is_floating_point() else part
+        return [row.to(x) for row in part]
+    return part.to(x) if part.is_floating_point() else part.to(x.device)
 
 
 def _joined(first: Part, second: Part) -> Part:

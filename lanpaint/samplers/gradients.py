@@ -15,23 +15,28 @@ from lanpaint.observation import Observation
 from lanpaint.score import Score
 
 
-def networks(score: Score) -> list[nn.Module]:
-    """The networks that a score holds, in its attributes or in those of the scores it is made of."""
+def networks(score: nn.Module) -> list[nn.Module]:
+    """The networks that a score or the scores in it hold: the outermost modules that have no score inside."""
     found: list[nn.Module] = []
-    for part in vars(score).values():
-        inside = [part] if isinstance(part, nn.Module) else networks(part) if isinstance(part, Score) else []
+    for part in score.children():
+        has_score = any(isinstance(module, Score) for module in part.modules())
+        inside = networks(part) if has_score else [part]
         found += [network for network in inside if all(network is not other for other in found)]
     return found
 
 
 def check_checkpoint(score: Score) -> None:
-    """Raise ValueError where there is no network to checkpoint."""
+    """Raise ValueError if the score holds no network."""
     if not networks(score):
         raise ValueError("checkpoint=True needs a score that holds its torch.nn.Module: NetworkScore(network, …)")
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
-    """The outermost parts of a network that compute something: lists are opened, and a part that is all there is."""
+    """The outermost modules of a network that can be checkpointed one by one.
+
+    ModuleList, ModuleDict and Sequential are replaced by what they contain. If only one module is left, its own modules
+    take its place.
+    """
     blocks: list[nn.Module] = []
     for child in network.children():
         blocks += _blocks(child) if isinstance(child, nn.ModuleList | nn.ModuleDict | nn.Sequential) else [child]
@@ -40,9 +45,10 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def checkpointed(score: Score) -> Iterator[None]:
-    """Within it the blocks of the score's networks forget their activations, which are computed anew for the gradient.
+    """Gradient checkpointing: in this context each block of the score's networks recomputes its activations backward.
 
-    One checkpoint around the whole network would save nothing: all of it would be there again in the backward pass.
+    Each block has a checkpoint of its own. With one checkpoint for the whole network, the backward pass would hold all
+    activations at once, and no memory would be saved.
     """
     blocks = {id(block): block for network in networks(score) for block in _blocks(network)}.values()
     own = [vars(block).get("forward") for block in blocks]

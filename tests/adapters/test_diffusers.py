@@ -36,6 +36,17 @@ def test_the_embedded_model_is_a_score_with_its_own_schedule():
         assert torch.allclose(model.epsilon(x, level), expected, atol=1e-5)
 
 
+def test_a_model_that_is_moved_to_another_dtype_runs_in_it():
+    model = load_pixel_model(FOLDER)
+    x, level = torch.zeros(1, 1, 8, 8), model.schedule.level(300.0)
+    before = model.epsilon(x, level)
+    assert model.dtype == torch.float32
+    assert model.to(torch.float64).dtype == torch.float64
+    assert model.epsilon(x, level).dtype == torch.float32
+    torch.testing.assert_close(model.epsilon(x, level), before, rtol=0, atol=1e-5)
+    assert sum(1 for _ in model.parameters()) == sum(1 for _ in model.unet.parameters())
+
+
 @pytest.mark.parametrize(
     "scheduler",
     ["ScoreSdeVeScheduler", "FlowMatchLCMScheduler", "EDMEulerScheduler", "KarrasVeScheduler", None],

@@ -78,6 +78,65 @@ def test_gradient_methods_run(name):
     assert scheduler is made.pipe.scheduler
 
 
+class Damped(lp.ScoreWrapper):
+    """ε̂' = 0.9 ε̂."""
+
+    def rewrite(self, prediction):
+        return lp.Prediction(prediction.x, prediction.level, epsilon=0.9 * prediction.epsilon)
+
+
+class DampedFlow(lp.ScoreWrapper):
+    """u' = 0.9 u, which a flow model knows at α = 0 too."""
+
+    def rewrite(self, prediction):
+        return lp.Prediction(prediction.x, prediction.level, flow=0.9 * prediction.flow)
+
+
+@pytest.mark.parametrize(("name", "wrapper"), [("Stable Diffusion", Damped), ("Flux", DampedFlow)])
+@pytest.mark.parametrize("inner_steps", [0, 2])
+def test_a_rewritten_prediction_gives_the_same_latents_through_bridge_and_adapter(name, wrapper, inner_steps):
+    def paint(score, **options):
+        return lp.LanPaint(wrapper(score), inner_steps=inner_steps, **options)
+
+    through_bridge, direct = both_ways(MADE[name](), paint)
+    assert (through_bridge - direct).abs().max() < 1e-4 * direct.abs().max()
+    plain, _ = both_ways(MADE[name](), functools.partial(lp.LanPaint, inner_steps=inner_steps))
+    assert (through_bridge - plain).abs().max() > 1e-2 * plain.abs().max()
+
+
+@pytest.mark.parametrize("name", ["Stable Diffusion + ControlNet", "Wan, two transformers", "Z-Image", "HiDream"])
+def test_the_pipeline_s_networks_are_moved_with_the_score(name):
+    made = MADE[name]()
+    score, networks = score_of(made), [getattr(made.pipe, part) for part in made.networks]
+    seen = {id(parameter) for parameter in score.parameters()}
+    assert seen == {id(parameter) for network in networks for parameter in network.parameters()}
+    assert score.dtype == torch.float32
+    score.to(torch.bfloat16)
+    assert score.dtype == torch.bfloat16
+    assert {network.dtype for network in networks} == {torch.bfloat16}
+
+
+def test_conditioning_follows_the_network_to_another_dtype():
+    made = MADE["Stable Diffusion"]()
+    score, x = score_of(made), torch.randn(1, 4, 8, 8, generator=_g(0))
+    level = lp.VP.scaled_linear().level(500.0)
+    whole = score.epsilon(x, level)
+    double = score.to(torch.float64).epsilon(x, level)
+    assert double.dtype == torch.float32
+    torch.testing.assert_close(double, whole, rtol=0, atol=1e-5)
+
+
+def test_the_pipeline_s_network_is_checkpointed():
+    made = MADE["Stable Diffusion"]()
+    known = torch.arange(8) < 4
+    observation = lp.Observation(torch.randn(1, 4, 8, 8, generator=_g(2)), known)
+    score, levels = score_of(made), lp.spacings.uniform_time(score_of(made).schedule, 3)
+    plain, saved = (
+        lp.MCG(score, levels=levels, checkpoint=save)(observation, generator=_g(0)) for save in (False, True)
+    )
+    torch.testing.assert_close(saved, plain, rtol=0, atol=1e-5)
+
+
 def test_a_batch_has_several_rows_for_each_prompt():
     two, one = tiny.sd(images=2), tiny.sd()
     x, level = torch.randn(4, 4, 8, 8, generator=_g(0)), lp.VP.scaled_linear().level(500.0)

@@ -10,7 +10,7 @@ import torch
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
-from lanpaint.samplers.gradients import differentiate, square_error
+from lanpaint.samplers.gradients import differentiate, networks, square_error
 from tests.samplers.affine import DOUBLE, denoiser
 from toy_models import Gaussian, GaussianMixture
 from toy_models.digits import FOLDER, load_digits
@@ -374,6 +374,25 @@ def test_the_blocks_of_a_unet_are_checkpointed():
 def test_a_checkpoint_without_a_network_is_refused(make):
     with pytest.raises(ValueError, match=r"checkpoint=True needs a score that holds its torch\.nn\.Module"):
         make(MIXTURE, checkpoint=True)
+
+
+def test_networks_are_found_in_scores_of_scores_each_once():
+    class Mean(lp.Score):
+        def __init__(self, scores):
+            self.scores = torch.nn.ModuleList(scores)
+
+    first, second = Clocked(), Clocked()
+    scores = [lp.NetworkScore(net, "epsilon", lp.VP.linear()) for net in (first, second)]
+    guided = lp.GuidedScore(lp.CountedScore(scores[0]), scores[1], 2.0)
+    for score, expected in (
+        (scores[0], [first]),
+        (guided, [first, second]),
+        (lp.GuidedScore(*scores[:1] * 2, 2.0), [first]),
+        (Mean([guided, scores[1], MIXTURE]), [first, second]),
+        (lp.NetworkScore(functools.partial(second), "epsilon", lp.VP.linear()), [second]),
+        (MIXTURE, []),
+    ):
+        assert [id(net) for net in networks(score)] == [id(net) for net in expected]
 
 
 def test_checkpointing_keeps_less_for_the_gradient():
