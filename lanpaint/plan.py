@@ -98,12 +98,6 @@ class Plan:
         """Number of outer steps S; each is made once, or more often with time travel."""
         return len(self.levels) - 1
 
-    @property
-    def visited(self) -> int:
-        """Number of visits."""
-        assert self.order is not None
-        return len(self.order)
-
     @cached_property
     def scale(self) -> float:
         """Largest √(α² + σ²) of the levels: the largest size that data of order 1 have in the run."""
@@ -150,7 +144,7 @@ def even(steps: int, inner_steps: int) -> list[int]:
 
 
 def ramped(steps: int, inner_steps: int) -> list[int]:
-    """As many in all as :func:`even` has, growing linearly from none at the noisiest level to twice as many at the last.
+    """As many in all as :func:`even` has, growing linearly from none at the first level to twice as many at the last.
 
     Example:
         >>> ramped(5, 4)

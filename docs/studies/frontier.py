@@ -33,7 +33,7 @@ from lanpaint import (
 )
 from lanpaint.fields import FieldDrift
 from lanpaint.randomness import NoiseSource
-from lanpaint.samplers.lanpaint import ramped
+from lanpaint.plan import ramped
 from toy_models.problems import PROBLEMS, Problem
 
 BUDGETS: dict[str, list[tuple[int, int]]] = {  # (steps, inner steps)

@@ -44,10 +44,11 @@ class Method(RunningSampler, Protocol):
 
 def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[SamplerState, None, Tensor]:
     """Run a sampler from its first state; yields the state after each step, and returns the samples."""
-    plan = sampler.plan
+    plan, visits = sampler.plan, list(sampler.plan.visits())
+    sampler.score.reset()
     try:
         stop = call_hooks(sampler, "on_run_start", state)
-        for visit in plan.visits():
+        for visit in visits:
             if stop is Stop.RUN:
                 break
             state = sampler.enter(state, visit, noise).at("start", visit.step, 0)
