@@ -68,7 +68,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
                 break
             state = state.without_prediction()
             state = sampler.advance(state, visit, noise).at("outer", visit.step, state.inner)
-            if visit.step == plan.steps - 1:
+            if visit is visits[-1]:
                 state = sampler.finish(state, noise)
             stop = call_hooks(sampler, "on_level_end", state)
             yield state
