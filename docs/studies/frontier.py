@@ -13,6 +13,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,18 +23,19 @@ from lanpaint import (
     DivergenceError,
     DPMSolver,
     FastLangevin,
+    LangevinMemory,
     LanPaint,
-    Moment,
     NoiseLevel,
     Observation,
     Prediction,
+    SamplerState,
     Score,
     SecantLangevin,
-    SolverState,
+    Visit,
 )
 from lanpaint.fields import FieldDrift
-from lanpaint.randomness import NoiseSource
 from lanpaint.plan import ramped
+from lanpaint.randomness import NoiseSource
 from toy_models.problems import PROBLEMS, Problem
 
 BUDGETS: dict[str, list[tuple[int, int]]] = {  # (steps, inner steps)
@@ -131,6 +133,13 @@ def choices() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
+@dataclass(frozen=True)
+class ReuseMemory(LangevinMemory):
+    """LanPaint's, and x̂₀ of the last inner evaluation."""
+
+    denoised: torch.Tensor | None = None
+
+
 class Scheduled(LanPaint):
     """The fast preset with settings that change from the noisiest level, u = 0, to the cleanest, u = 1.
 
@@ -163,11 +172,21 @@ class Scheduled(LanPaint):
         self.lam, self.step_size = plain
         return drift
 
-    def leave(self, state: SolverState, moment: Moment, next_level: NoiseLevel, noise: NoiseSource) -> SolverState:
+    def remember(self, x: torch.Tensor) -> ReuseMemory:
+        """The memory at the start of a run."""
+        return ReuseMemory(super().remember(x).solver)
+
+    def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        """An inner step, whose denoised state is kept for the outer one."""
+        state = super().refine(state, visit, noise)
+        return replace(state, memory=replace(state.memory, denoised=state.denoised))
+
+    def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The outer step, from the denoised state of the last inner evaluation if that is reused."""
-        if not self.reuse or moment.kind != "inner" or moment.prediction is None:
-            return super().leave(state, moment, next_level, noise)
-        return self.solver.step(state, _Held(moment.prediction.denoised), moment.level, next_level, noise)
+        if not self.reuse or not visit.inner_steps:
+            return super().advance(state, visit, noise)
+        begun, score = replace(state.memory.solver, x=state.x), _Held(state.memory.denoised)
+        return self.advanced(state, self.solver.step(begun, score, visit.level, visit.next_level, noise), visit)
 
 
 class _Held(Score):
