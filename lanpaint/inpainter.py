@@ -124,7 +124,6 @@ class Inpainter:
             raise ValueError("a mask or pad needs an image; leave them out to sample without one")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part) as self.bridge:
-            self._count_outer_steps(given, self.bridge)
             if known_guidance_scale is not None:
                 self._guide_known(given, self.bridge, known_guidance_scale)
             output = self.pipe(**given)
@@ -217,26 +216,6 @@ class Inpainter:
                 raise ValueError(f"{side}={given[side]} is not that of the image, {size}; leave it out")
         if "batch_size" in self._names and len(pictures) > 1:
             given.setdefault("batch_size", len(pictures))
-
-    # Callbacks
-
-    def _count_outer_steps(self, given: dict[str, Any], bridge: Bridge) -> None:
-        """Have the caller's callback called at the end of outer steps, not of every evaluation."""
-        callback = given.get("callback_on_step_end")
-        if callback is None:
-            return
-        if hasattr(callback, "tensor_inputs"):
-            given.setdefault("callback_on_step_end_tensor_inputs", callback.tensor_inputs)
-        made = 0
-
-        def at_outer_steps(pipe: Any, evaluation: int, time: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            nonlocal made
-            if bridge.outer_steps == made:
-                return {}
-            made = bridge.outer_steps
-            return callback(pipe, made - 1, time, tensors)
-
-        given["callback_on_step_end"] = at_outer_steps
 
 
 def _channels_first(video: Tensor) -> Tensor:

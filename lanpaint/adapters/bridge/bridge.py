@@ -1,0 +1,387 @@
+"""A pipeline for the length of a ``with`` block, in which a sampler runs."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import inspect
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from lanpaint.adapters.bridge.call import (
+    CALLED_BY,
+    OuterStepCallback,
+    Steps,
+    called_class,
+    check_all_times,
+    turn,
+)
+from lanpaint.adapters.bridge.conversation import greenlet_module
+from lanpaint.adapters.bridge.noise import apart_from
+from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory
+from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
+from lanpaint.adapters.guidance import RegionalScale
+from lanpaint.adapters.schedulers import DiffusersSolver
+from lanpaint.observation import Observation
+from lanpaint.randomness import Generators, NoiseSource, NormalNoise
+from lanpaint.samplers import Sampler
+from lanpaint.solvers import Solver
+
+
+class Bridge:
+    """What makes a run of a sampler of each call of a pipeline, for the length of a ``with`` block.
+
+    Attributes:
+        sampler: The sampler of the present call, or of the last one; None before the first.
+        planned: Evaluations that its plan declares; those of a pipeline with guidance count once.
+        evaluations: Evaluations made so far.
+        outer_steps: Outer steps made so far.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        factory: SamplerFactory,
+        known: KnownPart,
+        noise: NoiseSource | None,
+        solver: Solver | None = None,
+    ) -> None:
+        scheduler: Any = getattr(pipe, "scheduler", None)
+        if not callable(getattr(scheduler, "set_timesteps", None)):
+            raise TypeError(f"{type(pipe).__name__} has no scheduler to stand in for; give a pipeline of diffusers")
+        if not callable(factory) or isinstance(factory, Sampler):
+            raise TypeError(
+                f"give the sampler's class, or a function that makes one, got {factory!r:.60}; "
+                "with options: functools.partial(LanPaint, inner_steps=3)"
+            )
+        DiffusersSolver(scheduler)  # refuses what cannot be one
+        self._pipe, self._factory, self._known, self._noise, self._solver = pipe, factory, known, noise, solver
+        self._scheduler = scheduler
+        self._nothing_known = known is None or (isinstance(known, Observation) and not bool(known.known.any()))
+        self._thread = threading.get_ident()
+        self._run: Run | None = None
+        self._first: tuple[Tensor, Tensor, NoiseSource] | None = None
+        self._tick: Callable[[int], Any] | None = None
+        self._regional: RegionalScale | None = None
+        self._steps: Steps | None = None
+        self._in_call = False
+        self.stand_in = make_stand_in(scheduler, self)
+
+    @property
+    def sampler(self) -> Sampler | None:  # noqa: D102
+        return None if self._run is None else self._run.sampler
+
+    @property
+    def planned(self) -> int:  # noqa: D102
+        return 0 if self._run is None else self._run.declared
+
+    @property
+    def evaluations(self) -> int:  # noqa: D102
+        return 0 if self._run is None else self._run.evaluations
+
+    @property
+    def outer_steps(self) -> int:  # noqa: D102
+        return 0 if self._run is None else self._run.outer_steps
+
+    def guidance(self, scale: float, known_scale: float) -> RegionalScale:
+        """A weight of classifier-free guidance to call the pipeline with: ``known_scale`` on what is known.
+
+        Raises:
+            ValueError: For a weight that is no number; in the call, from a pipeline whose guidance it does not reach.
+        """
+        self._regional = RegionalScale(scale, known_scale)
+        return self._regional
+
+    # The call
+
+    def call(self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the pipeline with arguments that fit a sampler, and see to it that the sampler comes to its end."""
+        name = type(self._pipe).__name__
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"{name} paints in another thread; call it by Inpainter or within bridged, which wait for their turn, "
+                f"or take another pipeline object of the same parts: {name}(**pipe.components)"
+            )
+        if self._in_call:
+            raise RuntimeError(f"{name} is called within a call of its own, in which a sampler runs; finish that first")
+        args, kwargs = self._arguments(original, args, kwargs)
+        self._in_call = True
+        try:
+            output = original(self._pipe, *args, **kwargs)
+            self.check_end()
+            return output
+        finally:
+            self._in_call = False
+            self.close()
+
+    def _arguments(
+        self, original: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        try:
+            bound = inspect.signature(original).bind(self._pipe, *args, **kwargs)
+        except TypeError:  # the pipeline tells it better
+            return args, kwargs
+        given, parameters = bound.arguments, bound.signature.parameters
+        check_all_times(self._pipe, given)
+        self._steps = None
+        if "num_inference_steps" in parameters:
+            steps = given.get("num_inference_steps", parameters["num_inference_steps"].default)
+            if isinstance(steps, int) and not isinstance(steps, bool):
+                given["num_inference_steps"] = self._steps = Steps(steps)
+        callback = given.get("callback_on_step_end")
+        if callback is not None:
+            tensors = "callback_on_step_end_tensor_inputs"
+            if hasattr(callback, "tensor_inputs") and tensors in parameters:
+                given.setdefault(tensors, callback.tensor_inputs)
+            given["callback_on_step_end"] = OuterStepCallback(
+                callback, lambda: self.outer_steps, self._count_outer_steps, self._check_interrupt
+            )
+        return bound.args[1:], bound.kwargs
+
+    def _count_outer_steps(self) -> int:
+        assert self._run is not None
+        return sum(1 for _ in self._run.sampler.plan.visits())
+
+    def _check_interrupt(self) -> None:
+        """End an interrupted run with the model's best guess, before the pipeline reads its latents."""
+        run = self._run
+        if run is None or not run.is_waiting or not getattr(self._pipe, "interrupt", False):
+            return
+        made, declared = run.evaluations, run.declared
+        if run.give_best_guess():
+            warnings.warn(
+                f"{type(self._pipe).__name__} was interrupted after {made} of {declared} evaluations: the result is "
+                "the model's best guess at that point",
+                stacklevel=2,
+            )
+
+    def _goes_on(self, number: int) -> bool:
+        self._check_interrupt()
+        return self._run is None or self._run.sample is None
+
+    # What the pipeline calls
+
+    def plan_run(self, scheduler: Any) -> Run:
+        """A run of a scheduler that has been set to its times."""
+        sighting = not hasattr(self._pipe, "prepare_latents")  # the pipeline's first latents are seen in its first step
+        return Run(scheduler, self._factory, self._solver, sighting and not self._nothing_known)
+
+    def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
+        """Plan a run, and show the pipeline its times."""
+        self.close()
+        scheduler = copy.deepcopy(self._scheduler)
+        args = tuple(int(value) if isinstance(value, Steps) else value for value in args)
+        kwargs = {name: int(value) if isinstance(value, Steps) else value for name, value in kwargs.items()}
+        scheduler.set_timesteps(*args, **kwargs)
+        self._run = run = self.plan_run(scheduler)
+        if self._steps is not None:
+            self._steps.evaluations = run.declared
+        vars(self.stand_in).update(vars(copy.deepcopy(scheduler)))
+        run.show(self.stand_in, self._goes_on)
+        self._begin()
+
+    def prepare_latents(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Let the pipeline draw its first latents, and put the sampler's first evaluation in their place."""
+        if self._run is not None and self._run.is_waiting:  # latents of something else, in mid-run
+            return original(*args, **kwargs)
+        generator = inspect.signature(original).bind(*args, **kwargs).arguments.get("generator")
+        noise = self._noise or apart_from(generator, self._pipe)
+        result = original(*args, **kwargs)
+        several = isinstance(result, (tuple, list))
+        latents = result[0] if several else result
+        handed = (
+            latents.clone()
+        )  # is written to; the first latents are the sampler's start, and may be the caller's own
+        self._first = latents, handed, noise
+        self._begin()
+        return type(result)((handed, *result[1:])) if several else handed
+
+    def _begin(self) -> None:
+        """Start the sampler when times and latents are there; a pipeline may make them in either order."""
+        run = self._run
+        if run is None or run.has_begun or self._first is None:
+            return
+        (latents, handed, noise), self._first = self._first, None
+        handed.copy_(run.begin(latents, self._known, noise))
+        run.latents = handed
+        self._hold_known(run)
+
+    def _hold_known(self, run: Run) -> None:
+        if self._regional is not None and run.known is not None:
+            self._regional.hold(run.known)
+
+    def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Scale the network's input as the scheduler would at the level of the evaluation."""
+        assert self._run is not None
+        return self._run.scale(sample)
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the network's output to the sampler; returns what it wants to be evaluated next."""
+        run, name = self._run, type(self._pipe).__name__
+        if run is None:
+            raise RuntimeError(f"{name} steps its scheduler without set_timesteps")
+        given = StepArguments(self._scheduler, args, kwargs)
+        first = float(given.time) if run.evaluations == 0 else 0.0
+        if run.evaluations == 0 and abs(first - run.first_time) > 1e-3:
+            raise ValueError(
+                f"{name} begins at time {first:g}, not at the first of its scheduler, {run.first_time:g}; "
+                "a sampler needs all of them: use a text-to-image or text-to-video pipeline, without a strength or a "
+                "denoising_end"
+            )
+        run.evaluations += 1
+        if self._tick is not None:
+            self._tick(1)
+        run.step_options = given.options
+        if self._regional is not None and not self._regional.was_used():
+            raise ValueError(
+                f"{name} does not guide this evaluation where another weight can be given to the known part: it needs "
+                "classifier-free guidance that is on in all steps (a scale that is large enough, a negative prompt for "
+                "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
+            )
+        if not run.has_begun:
+            noise = self._noise or apart_from(given.options.get("generator"), self._pipe)
+            latents = run.sight(given.sample, given.output, self._known, noise)
+            self._hold_known(run)
+            return given.result(latents)
+        if run.sample is not None:
+            return given.result(run.sample)
+        if not run.expects(given.sample):
+            raise ValueError(
+                f"{name}, or a callback given to it, changed its latents between two evaluations; "
+                "only the sampler may, so leave that callback out"
+            )
+        return given.result(run.resume(given.output))
+
+    def copied(self, memo: dict[int, Any]) -> Any:
+        """A deep copy of the stand-in, which steps something else beside the latents."""
+
+        def is_outer(number: int) -> bool:
+            run = self._run
+            return run is None or run.is_outer(number)
+
+        scheduler = self._scheduler if self._run is None else self._run.scheduler
+        companion = Companion(scheduler, self.plan_run, is_outer)
+        if self._run is not None:
+            for name in ("timesteps", "sigmas"):
+                if hasattr(self.stand_in, name):
+                    setattr(companion.stand_in, name, copy.deepcopy(getattr(self.stand_in, name)))
+        return companion.stand_in
+
+    def progress_bar(self, original: Callable[..., Any], iterable: Any = None, total: Any = None) -> Any:
+        """The pipeline's own bar, which counts evaluations."""
+        if iterable is not None or self._run is None:
+            return original(iterable=iterable, total=total)
+        bar = original(total=self.planned)
+        self._tick, bar.update = bar.update, lambda *_: None  # the pipeline's own ticks leave out some
+        return bar
+
+    # The end
+
+    def check_end(self) -> None:
+        """Raise RuntimeError when the pipeline has come to its end and the sampler has not."""
+        run = self._run
+        if run is not None and run.is_waiting:
+            raise RuntimeError(
+                f"{type(self._pipe).__name__} ended after {run.evaluations} of {run.declared} evaluations, and the "
+                "sampler is not at its end; it must go through all times of its scheduler"
+            )
+
+    def close(self) -> None:
+        """End what runs."""
+        self._tick = self._first = None
+        if self._run is not None:
+            self._run.close()
+
+
+@contextlib.contextmanager
+def bridged(
+    pipe: Any,
+    sampler: SamplerFactory,
+    observation: KnownPart = None,
+    *,
+    solver: Solver | None = None,
+    generator: Generators = None,
+    noise: NoiseSource | None = None,
+) -> Iterator[Bridge]:
+    """Have a diffusers pipeline sample with a sampler of this library, in every call of it within the block.
+
+    The pipeline is the same object afterwards, whatever happens in the block. Another thread that wants a sampler in
+    the same pipeline waits until the block has ended. ``callback_on_step_end`` is called after each outer step, with
+    ``pipe.num_timesteps`` their number. :class:`~lanpaint.Inpainter` does all that goes with images and masks.
+
+    The known part takes another weight of classifier-free guidance when the pipeline is called with
+    ``guidance_scale=bridge.guidance(7.5, 0.0)``; see :mod:`lanpaint.adapters.guidance`.
+
+    Args:
+        pipe: Any text-to-image or text-to-video pipeline, or an unconditional one, that samples by its ``scheduler``.
+        sampler: The sampler's class, or a function that makes one: called as ``sampler(score, solver=…, steps=…)``, or
+            ``sampler(score, levels=…)`` for one that takes no solver. It must ask for no gradient, and for no more
+            evaluations than its plan declares. ``functools.partial(LanPaint, inner_steps=3)`` has options.
+        observation: What is known of the latents, in the pipeline's own layout, of batch 1 or one per prompt; or a
+            function that is given the pipeline's first latents and returns that. None when nothing is.
+        solver: Another outer step than that of the pipeline's scheduler, whose levels are kept.
+        generator: The sampler's own random numbers. By default they are determined by the generator that the pipeline
+            is called with, and take no number from it.
+        noise: Instead of a generator, any source of standard normal numbers.
+
+    Raises:
+        ImportError: Without greenlet.
+        RuntimeError: Within a block of the same pipeline in the same thread.
+        TypeError: For a pipeline without a scheduler, or a sampler that is no sampler.
+        ValueError: For a scheduler that is not understood; within the block, for arguments by which the pipeline leaves
+            out some of its times, a sampler that needs gradients or more evaluations than it declares, and an
+            observation of another shape than the latents.
+
+    Example:
+        >>> import torch, lanpaint as lp
+        >>> from diffusers import DDIMScheduler, DDPMPipeline, UNet2DModel
+        >>> from lanpaint.adapters.bridge import bridged
+        >>> unet = UNet2DModel(
+        ...     sample_size=8, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=4,
+        ...     block_out_channels=(8, 8), attention_head_dim=4,
+        ...     down_block_types=("DownBlock2D",) * 2, up_block_types=("UpBlock2D",) * 2,
+        ... )
+        >>> pipe = DDPMPipeline(unet, DDIMScheduler())
+        >>> pipe.set_progress_bar_config(disable=True)
+        >>> known = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+        >>> known[..., :4] = True
+        >>> with bridged(pipe, lp.LanPaint, lp.Observation(torch.zeros(1, 1, 8, 8), known)) as bridge:
+        ...     image = pipe(num_inference_steps=3, output_type="np").images[0]
+        >>> image.shape, float(abs(image[:, :4] - 0.5).max())
+        ((8, 8, 1), 0.0)
+        >>> bridge.evaluations  # 3 × (5 + 1), and one to see where the pipeline starts
+        19
+    """
+    if generator is not None and noise is not None:
+        raise ValueError("give generator or noise, not both")
+    greenlet_module()
+    source = noise or (None if generator is None else NormalNoise(generator))
+    with turn(pipe):
+        bridge = Bridge(pipe, sampler, observation, source, solver)
+        changed: dict[str, Any] = {"scheduler": bridge.stand_in, CALLED_BY: bridge}
+        for name in ("prepare_latents", "progress_bar"):
+            if callable(getattr(pipe, name, None)):
+                changed[name] = functools.wraps(getattr(pipe, name))(
+                    functools.partial(getattr(bridge, name), getattr(pipe, name))
+                )
+        kind, before = type(pipe), {name: vars(pipe)[name] for name in changed if name in vars(pipe)}
+        try:
+            for name, value in changed.items():
+                object.__setattr__(pipe, name, value)  # past the pipeline's own, which would write to its config
+            object.__setattr__(pipe, "__class__", called_class(kind))
+            yield bridge
+        finally:
+            object.__setattr__(pipe, "__class__", kind)
+            for name in changed:
+                if name in before:
+                    object.__setattr__(pipe, name, before[name])
+                else:
+                    vars(pipe).pop(name, None)
+            bridge.close()
+            vars(bridge.stand_in).clear()  # its methods lead back to the bridge
+            changed.clear()

@@ -1,0 +1,322 @@
+"""One call of a pipeline: the sampler that runs in it, and what passes between the two."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lanpaint.adapters.bridge.conversation import Conversation
+from lanpaint.adapters.bridge.solver import Evaluation, PipelineSolver
+from lanpaint.adapters.bridge.times import LiveTimes, Place, Places, norm
+from lanpaint.adapters.schedulers import is_inner, prediction_of, same_noise, view_of
+from lanpaint.callbacks import Callback, RunningSampler
+from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.observation import Observation
+from lanpaint.randomness import NoiseSource
+from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers import Sampler
+from lanpaint.score import Score
+from lanpaint.solvers import Solver
+
+SamplerFactory = Callable[..., Sampler]
+KnownPart = Observation | Callable[[Tensor], Observation] | None
+
+
+class PipelineScore(Score):
+    """The score that a pipeline computes between two steps of its scheduler: guidance and all else included.
+
+    It answers only while the pipeline runs, with one level for the whole batch, and has no gradient.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = weakref.proxy(run)
+        self._needs_signal = view_of(run.scheduler) == "epsilon"
+
+    @property
+    def needs_signal(self) -> bool:
+        """True for ε-prediction."""
+        return self._needs_signal
+
+    def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
+        """One evaluation, made by the pipeline."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise ValueError(
+                "a pipeline gives no gradient of its score; for samplers that need one use a network adapter "
+                "(lanpaint.adapters.networks), or a sampler that needs none, such as LanPaint"
+            )
+        prediction: Prediction = self._run.evaluate(x, level)
+        return prediction
+
+
+class _Counter(Callback):
+    """Counts the outer steps of a run."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = weakref.proxy(run)
+
+    def on_level_end(self, sampler: RunningSampler, state: SamplerState) -> None:
+        self._run.outer_steps += 1
+
+
+class Run:
+    """One call of the pipeline.
+
+    Args:
+        scheduler: A copy of the pipeline's scheduler, set to its times.
+        factory: What makes the sampler.
+        solver: Another solver than the pipeline's scheduler, or None.
+        sighting: Whether the pipeline makes one more evaluation, at its own first latents, which it does not show
+            before.
+
+    Attributes:
+        sampler: The sampler.
+        declared: Evaluations that the pipeline is shown.
+        evaluations: Evaluations made.
+        outer_steps: Outer steps made.
+        latents: The latents that the pipeline holds.
+        known: Where what is known lies in the latents, boolean; None before the start.
+        sample: The sampler's result, in the pipeline's dtype; None until then.
+    """
+
+    def __init__(
+        self, scheduler: Any, factory: SamplerFactory, solver: Solver | None = None, sighting: bool = False
+    ) -> None:
+        self.scheduler, self.sighting = scheduler, sighting
+        self.position: tuple[Any, int] = (scheduler, 0)
+        self.step_options: dict[str, Any] = {}
+        self.in_outer_step = False
+        self.evaluations = self.outer_steps = 0
+        self._outer: list[bool] = []
+        self.known: Tensor | None = None
+        self.latents: Tensor | None = None
+        self.sample: Tensor | None = None
+        self._conversation: Conversation | None = None
+        self._unmoved: tuple[Tensor, Tensor] | None = None
+        self._last: Prediction | None = None
+        self._asked = 0
+        self.places = Places(scheduler)
+        self.sampler = self._make(factory, solver)
+        stages = None
+        if isinstance(self.sampler.solver, PipelineSolver):
+            starts = [index for index in range(len(self.places.times)) if not is_inner(scheduler, index)]
+            ends = [*starts[1:], len(self.places.times)]
+            stages = [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
+        self._declared = self.places.declared(self.sampler.plan, stages)
+        if not self._declared:
+            raise ValueError(f"{type(self.sampler).__name__} declares no evaluations; there is nothing to do")
+        self._present = self._declared[0]
+        if sighting:
+            self._declared = [self._declared[0], *self._declared]
+        self.sampler.callbacks.append(_Counter(self))
+
+    @property
+    def declared(self) -> int:  # noqa: D102
+        return len(self._declared)
+
+    @property
+    def first_time(self) -> float:
+        """The time of the first evaluation that the pipeline was shown."""
+        return self._declared[0].time
+
+    def is_outer(self, number: int) -> bool:
+        """Whether the evaluation of this number, from 0, belongs to an outer step."""
+        number -= self.sighting
+        return 0 <= number < len(self._outer) and self._outer[number]
+
+    def _make(self, factory: SamplerFactory, solver: Solver | None) -> Sampler:
+        outer = PipelineSolver(self.scheduler, self)
+        levels = outer.levels(0)
+        score = PipelineScore(self)
+        if solver is not None:
+            sampler = factory(score, solver=solver, levels=levels)
+        else:
+            try:
+                sampler = factory(score, solver=outer, steps=len(levels) - 1)
+            except ValueError as error:  # perhaps one that makes its own outer steps; any other reason comes up again
+                try:
+                    sampler = factory(score, levels=levels)
+                except TypeError:
+                    raise error from None
+        if not isinstance(sampler, Sampler):
+            raise TypeError(
+                f"the sampler must be made as factory(score, solver=…, steps=…), such as LanPaint or "
+                f"functools.partial(LanPaint, inner_steps=3), and it made {sampler!r:.60}"
+            )
+        return sampler
+
+    # What the pipeline is shown
+
+    def show(self, stand_in: Any, goes_on: Callable[[int], bool]) -> None:
+        """Write the times of all evaluations into what the pipeline holds, and their σ where the scheduler has them.
+
+        ``goes_on`` is asked before each evaluation but the first whether there is one.
+        """
+        scheduler, nearest = self.scheduler, [place.nearest for place in self._declared]
+        own = scheduler.timesteps
+        if all(place.index is not None for place in self._declared):
+            self._times = own[nearest]
+        else:
+            dtype = own.dtype if own.is_floating_point() else torch.float32
+            self._times = torch.tensor([place.time for place in self._declared], dtype=dtype, device=own.device)
+        stand_in.timesteps = LiveTimes.made(self._times, goes_on)
+        sigmas = getattr(scheduler, "sigmas", None)
+        self._sigmas = None
+        if isinstance(sigmas, Tensor) and len(sigmas) > len(own):  # some pipelines read them
+            self._sigmas = stand_in.sigmas = torch.cat([sigmas[nearest], sigmas[-1:]])
+
+    def _announce(self, place: Place) -> None:
+        """Put the next evaluation's time where the pipeline is going to look for it."""
+        number = self.evaluations
+        declared = self._declared[number] if number < len(self._declared) else None
+        if declared is None or place is declared or place.time == declared.time:
+            return
+        self._times[number] = place.time
+        if self._sigmas is not None:
+            self._sigmas[number] = self.scheduler.sigmas[place.nearest]
+
+    # Running
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the sampler runs, or has run."""
+        return self._conversation is not None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the sampler waits for an evaluation."""
+        return self._conversation is not None and self._conversation.is_waiting
+
+    def begin(self, latents: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor:
+        """Start the sampler at the pipeline's first latents; returns those of its first evaluation."""
+        start = latents if latents.dtype == torch.float64 else latents.float()
+        observation = fit(known(latents) if callable(known) else known, start)
+        self.dtype, self.known = latents.dtype, observation.known.expand(observation.shape)
+        self.stepped(start, latents)
+        sampler, self._observation = self.sampler, observation
+        self._conversation = Conversation(lambda: sampler(observation, start=start, noise=noise))
+        return self._hand_over(self._conversation.begin())
+
+    def sight(self, latents: Tensor, output: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor:
+        """The same for a pipeline that has evaluated its first latents already.
+
+        Where the sampler begins with just that evaluation, ``output`` is its answer.
+        """
+        first = self._present
+        asked = self.begin(latents, known, noise)
+        if self.is_waiting and self._present is first and torch.equal(asked, latents):
+            return self.resume(output)
+        return asked
+
+    def resume(self, output: Tensor) -> Tensor:
+        """Give the sampler what the network says of the latents; returns the next ones for the pipeline."""
+        assert self._conversation is not None
+        return self._hand_over(self._conversation.answer(output))
+
+    def _hand_over(self, asked: Tensor | None) -> Tensor:
+        if asked is None:
+            assert self._conversation is not None
+            self.sample = asked = self._conversation.result.to(self.dtype)
+        self.latents = asked
+        return asked
+
+    def evaluate(self, x: Tensor, level: NoiseLevel) -> Prediction:
+        """The sampler's side: give x to the pipeline, wait for what its network says."""
+        conversation = self._conversation
+        if conversation is None:
+            raise RuntimeError("this score answers only to the sampler that runs inside the pipeline")
+        self._last = None  # its memory is free for the next one
+        self._asked += 1
+        plan = self.sampler.plan
+        if self._asked > plan.evaluations:
+            raise ValueError(
+                f"{type(self.sampler).__name__} asks for evaluation {self._asked} of its score and declares "
+                f"{plan.evaluations}: evaluations() of its dynamics or solver, or its plan, must tell how many there are"
+            )
+        self._present = place = self.places.of(level)
+        self._outer.append(self.in_outer_step)
+        self._announce(place)
+        latents = self._unmoved[1] if self._is_kept(x) else None
+        if latents is None or place.factor != 1:
+            latents = (x if place.factor == 1 else x * place.factor).to(self.dtype)
+        output = conversation.ask(latents)
+        mean = output[:, : x.shape[1]] if output.shape[1] == 2 * x.shape[1] else output  # without a learned variance
+        evaluation = Evaluation(prediction_of(self.scheduler, mean.to(x.dtype), x, level), output, latents)
+        self._last = evaluation
+        return evaluation
+
+    def stepped(self, x: Tensor, latents: Tensor) -> None:
+        """Note that x is the sampler's copy of these latents, which no one has moved."""
+        self._unmoved = (x, latents) if x.dtype != latents.dtype else None
+
+    def _is_kept(self, x: Tensor) -> bool:
+        return self._unmoved is not None and self._unmoved[0] is x
+
+    def is_unmoved(self, x: Tensor, latents: Tensor) -> bool:
+        """Whether x is what the latents of an evaluation were, before they were cast."""
+        return self._unmoved is not None and self._unmoved[0] is x and self._unmoved[1] is latents
+
+    def scale(self, sample: Tensor) -> Tensor:
+        """What the scheduler does to the network's input, at the level of the present evaluation."""
+        place, (scheduler, index) = self._present, self.position
+        levels = self.places.levels
+        if place.index is not None and index < len(levels) and same_noise(levels[index], place.level):
+            scaled: Tensor = scheduler.scale_model_input(sample, scheduler.timesteps[index])
+            return scaled
+        if float(place.level.alpha) != 1:  # only variance-exploding coordinates are not those of the network
+            return sample
+        return sample / norm(place.level)
+
+    def expects(self, sample: Tensor) -> bool:
+        """Whether the pipeline's latents are those that it was given; usually the very tensor."""
+        latents = self.latents
+        assert latents is not None
+        return sample is latents or (
+            sample.shape == latents.shape and torch.equal(sample.to(latents.dtype), latents.to(sample.device))
+        )
+
+    def give_best_guess(self) -> bool:
+        """End the run with x̂₀ of the last evaluation in the latents that the pipeline holds; False before the first."""
+        if self._last is None or self.latents is None or self._conversation is None:
+            return False
+        guess = self._observation.finish(self._last.denoised)
+        self._conversation.close()
+        self.latents.copy_(guess)
+        self.sample = self.latents
+        return True
+
+    def close(self) -> None:
+        """End the sampler where it stands, if it has not come to its end."""
+        if self._conversation is not None:
+            self._conversation.close()
+        self._last = self._unmoved = None
+
+
+def fit(observation: Observation | None, latents: Tensor) -> Observation:
+    """The observation for the batch of the pipeline, in its place: ``latents`` has the shape, dtype and device."""
+    if observation is None:
+        return Observation.none(latents.shape, latents.dtype, str(latents.device))
+    if observation.shape[1:] != latents.shape[1:] or len(latents) % len(observation.values):
+        raise ValueError(
+            f"the observation has shape {tuple(observation.shape)} and the pipeline's latents {tuple(latents.shape)}; "
+            "give one, or one per prompt, in the layout of the pipeline's latents and for the same height and width"
+        )
+    repeats = len(latents) // len(observation.values)
+    values = observation.values.to(latents).repeat_interleave(repeats, 0)
+    known = observation.known.expand_as(observation.values).repeat_interleave(repeats, 0)
+    return Observation(values, _compact(known).to(latents.device), observation.noise)
+
+
+def _compact(mask: Tensor) -> Tensor:
+    """A mask with one entry in place of a dimension along which it does not vary: channels, above all.
+
+    What a dynamics computes for known and unknown part takes the shape of the mask.
+    """
+    for dimension in range(mask.ndim):
+        one = mask.narrow(dimension, 0, 1)
+        if torch.equal(one.expand_as(mask), mask):
+            mask = one
+    return mask
