@@ -206,6 +206,9 @@ def test_samples_are_those_of_the_same_sampler_on_the_model_itself(name):
 class Midpoint(lp.Solver):
     """A user's own: evaluates halfway between two levels, where the pipeline has no time of its own."""
 
+    def evaluations(self, levels):
+        return [2] * (len(levels) - 1)
+
     def step(self, state, score, level, next_level, noise):
         first = score.predict(state.x, level)
         middle = lp.NoiseLevel((level.alpha + next_level.alpha) / 2, (level.sigma + next_level.sigma) / 2)
@@ -247,40 +250,45 @@ def test_a_sampler_that_needs_a_gradient_is_told_before_the_pipeline_runs(sd):
     assert counted.calls == 0
 
 
-class Alternating(lp.LanPaint):
-    """A user's own, whose evaluations depend on the data."""
-
-    def inner_step(self, state, noise):
-        if float(state.x.sum()) > 0:
-            state = super().inner_step(state, noise)
-        return super().inner_step(state, noise)
-
-
-class Hesitant(lp.Langevin):
-    """The same of a user's own dynamics."""
+class Twice(lp.Langevin):
+    """A user's own dynamics, of two evaluations a step."""
 
     def step(self, state, drift, noise):
-        if float(state.x.sum()) > 0:
-            drift(state.x)
+        drift(state.x)
         return super().step(state, drift, noise)
 
 
-def test_a_number_of_evaluations_that_depends_on_data_is_told_beforehand(sd):
-    with (
-        bridged(sd.pipe, functools.partial(lp.LanPaint, dynamics=Hesitant())),
-        pytest.raises(ValueError, match="LanPaint evaluates its model depends on the data"),
-    ):
+class Declared(Twice):
+    """The same, which says so."""
+
+    def evaluations(self, inner_steps):
+        return 2 * inner_steps
+
+
+class Hesitant(Declared):
+    """The same, whose evaluations depend on the data: two at most."""
+
+    def step(self, state, drift, noise):
+        return (super() if float(state.x.sum()) > 0 else lp.Langevin()).step(state, drift, noise)
+
+
+def test_more_evaluations_than_declared_are_told_with_what_declares_them(sd):
+    paint = functools.partial(lp.LanPaint, inner_steps=2, dynamics=Twice())
+    told = r"LanPaint asks for evaluation 13 of its score and declares 12; evaluations\(\) of its dynamics"
+    with bridged(sd.pipe, paint), pytest.raises(ValueError, match=told):
         _call(sd)
-    with (
-        bridged(sd.pipe, Alternating),
-        Counted(sd.pipe.unet) as counted,
-        pytest.raises(ValueError, match="Alternating evaluates its model depends on the data"),
-    ):
-        _call(sd)
-    assert counted.calls == 0
-    early = functools.partial(lp.LanPaint, callbacks=[lp.EarlyStop()])
-    with bridged(sd.pipe, early), pytest.raises(ValueError, match="EarlyStop ends a level"):
-        _call(sd)
+
+
+def test_declared_evaluations_may_be_made_or_not(sd):
+    observation = _left_known((1, 4, 8, 8))
+    for dynamics in (Declared(), Hesitant()):
+        paint = functools.partial(lp.LanPaint, inner_steps=2, dynamics=dynamics)
+        with bridged(sd.pipe, paint, observation) as bridge, Counted(sd.pipe.unet) as counted:
+            got = _call(sd)
+        assert torch.equal(got[observation.known], observation.values[observation.known])
+        assert bridge.planned == 4 * (2 * 2 + 1)
+        assert counted.calls == bridge.evaluations <= bridge.planned
+    assert bridge.evaluations < bridge.planned
 
 
 class StopAt(lp.Callback):
@@ -294,18 +302,30 @@ class StopAt(lp.Callback):
         self.ended += 1
 
 
-def test_a_callback_that_ends_a_level_early_is_an_error_and_one_that_ends_the_run_ends_it(sd):
-    level = StopAt(lp.Stop.LEVEL)
-    paint = functools.partial(lp.LanPaint, inner_steps=3, callbacks=[level])
-    with bridged(sd.pipe, paint, _left_known((1, 4, 8, 8))), pytest.raises(ValueError, match="planned beforehand"):
-        _call(sd)
-    assert level.ended == 1
-
-    paint = functools.partial(lp.LanPaint, inner_steps=3, callbacks=[StopAt(lp.Stop.RUN)])
-    observation = _left_known((1, 4, 8, 8))
-    with bridged(sd.pipe, paint, observation):
+@pytest.mark.parametrize(("stop", "made"), [(lp.Stop.LEVEL, 4 + 2 + 4 + 4), (lp.Stop.RUN, 4 + 1 + 1)])
+def test_a_callback_may_end_a_level_or_the_run_early(sd, stop, made):
+    """No evaluation is made that is not asked for, and the sample is that of the sampler alone."""
+    observation, stopped = _left_known((1, 4, 8, 8)), StopAt(stop)
+    paint = functools.partial(lp.LanPaint, inner_steps=3, callbacks=[stopped])
+    with bridged(sd.pipe, paint, observation) as bridge, Counted(sd.pipe.unet) as counted:
         got = _call(sd)
     assert torch.equal(got[observation.known], observation.values[observation.known])
+    assert counted.calls == bridge.evaluations == made
+    assert (bridge.planned, stopped.ended) == (16, 1)
+
+
+def test_early_stop_runs_in_a_pipeline_and_gives_what_it_gives_outside_of_one():
+    scheduler, target = _scheduler("DDIM"), Gaussian(mean=MEAN, cov=COV)
+    observation = lp.Observation(torch.full((6, 4), 0.7), torch.tensor([True, False, False, False]))
+    stops = [lp.EarlyStop(threshold=0.5), lp.EarlyStop(threshold=0.5)]
+    paints = [functools.partial(lp.LanPaint, inner_steps=6, callbacks=[stop]) for stop in stops]
+    with bridged(PlainPipeline(target, scheduler), paints[0], observation, generator=_g(1)) as bridge:
+        got = bridge._pipe((6, 4), 8, _g(0))
+    direct = paints[1](target, steps=8, solver=lp.DiffusersSolver(scheduler))
+    expected = direct(observation, start=_start(scheduler, 8), generator=_g(1))
+    assert stops[0].inner_steps == stops[1].inner_steps
+    assert bridge.evaluations == sum(stops[0].inner_steps) + 8 < bridge.planned
+    assert (got - expected).abs().max() < 2e-4 * expected.abs().max()
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -350,7 +370,7 @@ def test_the_stand_in_is_of_the_scheduler_s_class_with_its_signatures(sd):
         stand_in = sd.pipe.scheduler
         assert stand_in is not own
         assert isinstance(stand_in, type(own))
-        assert type(stand_in).__name__ == type(own).__name__
+        assert type(stand_in) is type(own)
         for name in ("step", "set_timesteps"):
             assert inspect.signature(getattr(stand_in, name)) == inspect.signature(getattr(own, name))
         assert stand_in.config == own.config
@@ -515,10 +535,26 @@ def test_bad_input_is_told_in_one_line(sd):
         assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_pipeline_that_leaves_out_times_is_told():
+def test_a_pipeline_that_leaves_out_times_is_told_by_the_argument_s_name_before_it_runs():
     made = tiny.sdxl()
-    with pytest.raises(RuntimeError, match="ended after 12 of 30 evaluations"), bridged(made.pipe, lp.LanPaint):
+    told = "StableDiffusionXLPipeline leaves out some of its times with denoising_end=0.4; .* leave denoising_end out"
+    with Counted(made.pipe.unet) as counted, pytest.raises(ValueError, match=told), bridged(made.pipe, lp.LanPaint):
         _call(made, steps=5, denoising_end=0.4)
+    assert counted.calls == 0
+
+
+def test_a_pipeline_that_ends_early_without_a_word_is_told():
+    class Short(PlainPipeline):
+        def __call__(self, steps):
+            self.scheduler.set_timesteps(steps)
+            x = self.prepare_latents((6, 4))
+            for time in list(self.scheduler.timesteps)[:5]:
+                x = self.scheduler.step(self.network(x, time), time, x, return_dict=False)[0]
+            return x
+
+    pipe = Short(Gaussian(mean=MEAN, cov=COV), _scheduler("DDIM"))
+    with pytest.raises(RuntimeError, match="Short ended after 5 of 18 evaluations"), bridged(pipe, lp.LanPaint):
+        pipe(3)
 
 
 def test_a_missing_greenlet_is_named_with_what_installs_it(sd, monkeypatch):

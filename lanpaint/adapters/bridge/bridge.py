@@ -51,17 +51,14 @@ class Bridge:
         noise: NoiseSource | None,
         solver: Solver | None = None,
     ) -> None:
-        scheduler: Any = getattr(pipe, "scheduler", None)
-        if not callable(getattr(scheduler, "set_timesteps", None)):
-            raise TypeError(f"{type(pipe).__name__} has no scheduler to stand in for; give a pipeline of diffusers")
         if not callable(factory) or isinstance(factory, Sampler):
             raise TypeError(
                 f"give the sampler's class, or a function that makes one, got {factory!r:.60}; "
                 "with options: functools.partial(LanPaint, inner_steps=3)"
             )
-        DiffusersSolver(scheduler)  # refuses what cannot be one
+        DiffusersSolver(pipe.scheduler)  # refuses what cannot be one
         self._pipe, self._factory, self._known, self._noise, self._solver = pipe, factory, known, noise, solver
-        self._scheduler = scheduler
+        self._scheduler: Any = pipe.scheduler
         self._nothing_known = known is None or (isinstance(known, Observation) and not bool(known.known.any()))
         self._thread = threading.get_ident()
         self._run: Run | None = None
@@ -70,7 +67,7 @@ class Bridge:
         self._regional: RegionalScale | None = None
         self._steps: Steps | None = None
         self._in_call = False
-        self.stand_in = make_stand_in(scheduler, self)
+        self.stand_in = make_stand_in(self._scheduler, self)
 
     @property
     def sampler(self) -> Sampler | None:  # noqa: D102
@@ -116,7 +113,7 @@ class Bridge:
             self.check_end()
             return output
         finally:
-            self._in_call = False
+            self._in_call, self._first = False, None
             self.close()
 
     def _arguments(
@@ -194,9 +191,7 @@ class Bridge:
         result = original(*args, **kwargs)
         several = isinstance(result, (tuple, list))
         latents = result[0] if several else result
-        handed = (
-            latents.clone()
-        )  # is written to; the first latents are the sampler's start, and may be the caller's own
+        handed = latents.clone()  # is written to; ``latents`` are the sampler's start, and may be the caller's own
         self._first = latents, handed, noise
         self._begin()
         return type(result)((handed, *result[1:])) if several else handed
@@ -293,7 +288,7 @@ class Bridge:
 
     def close(self) -> None:
         """End what runs."""
-        self._tick = self._first = None
+        self._tick = None
         if self._run is not None:
             self._run.close()
 
@@ -359,6 +354,8 @@ def bridged(
     """
     if generator is not None and noise is not None:
         raise ValueError("give generator or noise, not both")
+    if not callable(getattr(getattr(pipe, "scheduler", None), "set_timesteps", None)):
+        raise TypeError(f"{type(pipe).__name__} has no scheduler to stand in for; give a pipeline of diffusers")
     greenlet_module()
     source = noise or (None if generator is None else NormalNoise(generator))
     with turn(pipe):
@@ -369,7 +366,8 @@ def bridged(
                 changed[name] = functools.wraps(getattr(pipe, name))(
                     functools.partial(getattr(bridge, name), getattr(pipe, name))
                 )
-        kind, before = type(pipe), {name: vars(pipe)[name] for name in changed if name in vars(pipe)}
+        kind: Any = type(pipe)
+        before = {name: vars(pipe)[name] for name in changed if name in vars(pipe)}
         try:
             for name, value in changed.items():
                 object.__setattr__(pipe, name, value)  # past the pipeline's own, which would write to its config

@@ -92,12 +92,12 @@ class OuterStepCallback:
 def called_class(kind: type) -> type:
     """A class like ``kind``, whose calls go to the bridge that the object holds."""
 
-    @functools.wraps(kind.__call__)  # type: ignore[operator]
+    @functools.wraps(kind.__call__)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         bridge = vars(self).get(CALLED_BY)
         if bridge is None:
-            return kind.__call__(self, *args, **kwargs)  # type: ignore[operator]
-        return bridge.call(kind.__call__, args, kwargs)  # type: ignore[operator]
+            return kind.__call__(self, *args, **kwargs)
+        return bridge.call(kind.__call__, args, kwargs)
 
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
     return type(kind.__name__, (kind,), {**names, "__call__": call})

@@ -100,6 +100,7 @@ class Run:
         self._asked = 0
         self.places = Places(scheduler)
         self.sampler = self._make(factory, solver)
+        self.position = (scheduler, 0)  # the check of the scheduler has moved it
         stages = None
         if isinstance(self.sampler.solver, PipelineSolver):
             starts = [index for index in range(len(self.places.times)) if not is_inner(scheduler, index)]
@@ -192,13 +193,17 @@ class Run:
 
     def begin(self, latents: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor:
         """Start the sampler at the pipeline's first latents; returns those of its first evaluation."""
+        return self._hand_over(self._begin(latents, known, noise))
+
+    def _begin(self, latents: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor | None:
         start = latents if latents.dtype == torch.float64 else latents.float()
         observation = fit(known(latents) if callable(known) else known, start)
         self.dtype, self.known = latents.dtype, observation.known.expand(observation.shape)
         self.stepped(start, latents)
         sampler, self._observation = self.sampler, observation
         self._conversation = Conversation(lambda: sampler(observation, start=start, noise=noise))
-        return self._hand_over(self._conversation.begin())
+        asked: Tensor | None = self._conversation.begin()
+        return asked
 
     def sight(self, latents: Tensor, output: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor:
         """The same for a pipeline that has evaluated its first latents already.
@@ -206,10 +211,10 @@ class Run:
         Where the sampler begins with just that evaluation, ``output`` is its answer.
         """
         first = self._present
-        asked = self.begin(latents, known, noise)
-        if self.is_waiting and self._present is first and torch.equal(asked, latents):
+        asked = self._begin(latents, known, noise)
+        if asked is not None and self._present is first and torch.equal(asked, latents):
             return self.resume(output)
-        return asked
+        return self._hand_over(asked)
 
     def resume(self, output: Tensor) -> Tensor:
         """Give the sampler what the network says of the latents; returns the next ones for the pipeline."""
@@ -220,6 +225,8 @@ class Run:
         if asked is None:
             assert self._conversation is not None
             self.sample = asked = self._conversation.result.to(self.dtype)
+        else:
+            self._announce(self._present)
         self.latents = asked
         return asked
 
@@ -234,13 +241,13 @@ class Run:
         if self._asked > plan.evaluations:
             raise ValueError(
                 f"{type(self.sampler).__name__} asks for evaluation {self._asked} of its score and declares "
-                f"{plan.evaluations}: evaluations() of its dynamics or solver, or its plan, must tell how many there are"
+                f"{plan.evaluations}; evaluations() of its dynamics or solver, or its plan, must tell how many it makes"
             )
         self._present = place = self.places.of(level)
         self._outer.append(self.in_outer_step)
-        self._announce(place)
-        latents = self._unmoved[1] if self._is_kept(x) else None
-        if latents is None or place.factor != 1:
+        if self._unmoved is not None and self._unmoved[0] is x and place.factor == 1:
+            latents = self._unmoved[1]
+        else:
             latents = (x if place.factor == 1 else x * place.factor).to(self.dtype)
         output = conversation.ask(latents)
         mean = output[:, : x.shape[1]] if output.shape[1] == 2 * x.shape[1] else output  # without a learned variance
@@ -251,9 +258,6 @@ class Run:
     def stepped(self, x: Tensor, latents: Tensor) -> None:
         """Note that x is the sampler's copy of these latents, which no one has moved."""
         self._unmoved = (x, latents) if x.dtype != latents.dtype else None
-
-    def _is_kept(self, x: Tensor) -> bool:
-        return self._unmoved is not None and self._unmoved[0] is x
 
     def is_unmoved(self, x: Tensor, latents: Tensor) -> bool:
         """Whether x is what the latents of an evaluation were, before they were cast."""

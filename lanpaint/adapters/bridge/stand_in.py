@@ -1,4 +1,4 @@
-"""What a pipeline holds in place of its scheduler: an object of the scheduler's very class, whose calls go elsewhere."""
+"""What a pipeline holds in place of its scheduler: an object of the same class, whose calls go elsewhere."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class StepArguments:
     """
 
     def __init__(self, scheduler: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        given = _signature(type(scheduler)).bind(scheduler, *args, **kwargs).arguments
+        given = _signature(scheduler.__class__).bind(scheduler, *args, **kwargs).arguments
         _, self.output, self.time, self.sample = (given.pop(name) for name in list(given)[:4])
         self._return_dict = given.pop("return_dict", True)
         self.options: dict[str, Any] = given

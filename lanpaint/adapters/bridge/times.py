@@ -106,13 +106,13 @@ class LiveTimes(Tensor):
     that is computed from it is a plain tensor.
     """
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     goes_on: Callable[[int], bool]
 
     @staticmethod
     def made(times: Tensor, goes_on: Callable[[int], bool]) -> LiveTimes:
         """The list of these times. ``goes_on`` is asked before each of them but the first, with its number."""
-        live: LiveTimes = times.as_subclass(LiveTimes)  # type: ignore[assignment]
+        live: LiveTimes = times.as_subclass(LiveTimes)
         live.goes_on = goes_on
         return live
 
