@@ -133,6 +133,9 @@ class Sampler(nn.Module):
         """The noise levels of the plan, S + 1 of them."""
         return list(self.plan.levels)
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.score!r}, steps={self.steps})"
+
     # The five functions that the loop calls
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
