@@ -93,7 +93,7 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
     assert row.settings.target == "mine:problem"
     with pytest.raises(ValueError, match=r"must return a toy_models.Problem, got dict"):
         make_target("mine:other")
-    with pytest.raises(ValueError, match="cannot be made: AttributeError"):
+    with pytest.raises(ValueError, match=r"mine\.py has no 'nothing'; there is problem"):
         make_target("mine:nothing")
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[:2] = 255
