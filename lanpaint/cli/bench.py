@@ -46,8 +46,8 @@ def bench(
     method: Annotated[
         str | None,
         _several(
-            f"{', '.join(METHODS)} (langevin is TFG, fld lanpaint with λ = 0, big lanpaint with Langevin steps, tds "
-            f"twisted SMC), {OWN}, or all",
+            f"{', '.join(METHODS)}, {OWN}, or all; langevin is TFG, fld lanpaint with λ = 0, big lanpaint with "
+            "Langevin steps, tds twisted SMC",
             "lanpaint",
         ),
     ] = None,

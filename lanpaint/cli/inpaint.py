@@ -120,15 +120,15 @@ def inpaint(
     parts = pipeline_parts(model)
     pixels = is_pixel_model(parts)
     chosen = find_method(method)
-    texts = given_texts({"inner_steps": inner_steps, **flags}, option)
-    chosen.refuse(texts, dynamics)
-    options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
     prompts = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
     own = {**prompts, "known_guidance_scale": known_guidance_scale, "scheduler": scheduler}
     if pixels:
         _refuse({**own, "control_image": control_image, "set": settings or None, "offload": offload or None})
     else:
         check_sampling(chosen, solver, levels)
+    texts = given_texts({"inner_steps": inner_steps, **flags}, option)
+    chosen.refuse(texts, dynamics)
+    options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
     make = chosen.factory(dynamics=dynamics, **options)  # its mistakes are told before a large model is loaded
     media = read_media(image, mask, still=pixels)
     if media.known is None and not any(padding):
