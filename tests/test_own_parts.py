@@ -75,6 +75,12 @@ class MySolver(lp.Euler):
     pass
 
 
+def scheduled():
+    from diffusers import EulerDiscreteScheduler
+
+    return lp.DiffusersSolver(EulerDiscreteScheduler())
+
+
 held = lp.FastLangevin(3.0)
 number = 3
 
@@ -179,6 +185,12 @@ def test_a_dynamics_may_be_a_class_an_instance_or_a_function_and_has_its_options
     assert held["figures"] == rows[1]["figures"]
     cold = _rows(lanpaint, "gaussian", "--dynamics", "parts:MyLangevin", "--option", "temperature=0.1,1", "--lam", 1)
     assert cold[0]["figures"] != cold[1]["figures"]
+
+
+def test_a_solver_may_bring_levels_of_its_own(lanpaint):
+    (row,) = _rows(lanpaint, "gaussian", "--solver", "parts:scheduled", "--inner-steps", 1)
+    assert "levels" not in row["settings"]
+    assert row["nfe"] == 3 * 2
 
 
 def test_a_file_of_grids_names_them_and_its_results_are_read_again(lanpaint, tmp_path):

@@ -20,6 +20,7 @@ from lanpaint.bench.targets import Target, make_target
 from lanpaint.callbacks import DivergenceError
 from lanpaint.memory import PeakMemory
 from lanpaint.methods import METHODS, find_method, make_sampler
+from lanpaint.names import make_solver
 from lanpaint.observation import Observation
 from lanpaint.options import arguments_of
 from lanpaint.samplers import Sampler
@@ -121,9 +122,11 @@ class Settings:
             inner_steps=self.inner_steps if "inner_steps" in method.arguments else None,
         )
         if self.method in METHODS:  # the defaults of a method of the user's are its own
+            has_levels = self.solver is not None and make_solver(self.solver).levels(self.steps) is not None
+            spacing = None if has_levels else "logsnr" if self.preset == "fast" else "paper"
             full = replace(
                 full,
-                levels=self.levels or ("logsnr" if self.preset == "fast" else "paper"),
+                levels=self.levels or spacing,
                 inner_steps=5 if self.inner_steps is None and "inner_steps" in method.arguments else full.inner_steps,
                 solver=self.solver or ("euler" if "solver" in method.arguments else None),
             )
