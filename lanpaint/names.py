@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, SecantLangevin, Underdamped
+from lanpaint.options import Option, arguments_of
+from lanpaint.own import find_own, is_own, make_own, unknown
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver
 
 DYNAMICS: dict[str, Callable[..., Dynamics]] = {
@@ -23,6 +25,8 @@ DYNAMICS: dict[str, Callable[..., Dynamics]] = {
 }
 """Name → dynamics. Metropolis correction needs a density and a preconditioner a matrix: those are Python's alone."""
 
+_DYNAMICS = ("dynamics", Dynamics, "a lanpaint.Dynamics")
+
 SOLVERS: dict[str, Callable[[], Solver]] = {
     "euler": Euler,
     "ddim": partial(DDIM, 1.0),
@@ -34,29 +38,55 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
 """Name → solver; ``ddim`` has η = 1, since η = 0 is ``euler``."""
 
 
-def make_dynamics(name: str, friction: float | None = None) -> Dynamics:
-    """A dynamics by its name, with its own friction where it has one and ``friction`` is None.
+def make_dynamics(name: str, friction: float | None = None, **options: Any) -> Dynamics:
+    """A dynamics by its name, or one of your own as ``module:name``: its class, an instance, or a function.
+
+    Args:
+        name: One of :data:`DYNAMICS`, or ``module:name``.
+        friction: Its friction; its own by default.
+        **options: Its other options.
 
     Raises:
-        ValueError: For an unknown name, or a friction where there is none to choose.
+        ValueError: For an unknown name, an option that it does not have, and what cannot be made.
     """
-    if name not in DYNAMICS:
-        raise ValueError(f"unknown dynamics {name!r}; expected one of {', '.join(DYNAMICS)}")
-    options: dict[str, Any] = {} if friction is None else {"friction": friction}
-    if options and name in ("langevin", "ou", "secant"):
-        raise ValueError(f"{name} has no friction to choose; leave it out, or take fld, hfhr, baoab, obabo or ubu")
-    return DYNAMICS[name](**options)
+    options |= {} if friction is None else {"friction": friction}
+    lacking = sorted(set(options) - set(dynamics_options(name)))
+    if lacking:
+        raise ValueError(f"{name} has no {' or '.join(lacking)} to choose; leave it out, or take another dynamics")
+    return DYNAMICS[name](**options) if name in DYNAMICS else make_own(name, *_DYNAMICS, **options)
 
 
-def make_solver(name: str) -> Solver:
-    """A solver by its name.
+def dynamics_options(name: str) -> dict[str, Option]:
+    """Name → option of a dynamics.
 
     Raises:
         ValueError: For an unknown name.
     """
-    if name not in SOLVERS:
-        raise ValueError(f"unknown solver {name!r}; expected one of {', '.join(SOLVERS)}")
-    return SOLVERS[name]()
+    if name not in DYNAMICS and not is_own(name):
+        raise unknown("dynamics", name, list(DYNAMICS))
+    make = DYNAMICS[name] if name in DYNAMICS else find_own(name, *_DYNAMICS)
+    if isinstance(make, Dynamics) or not callable(make):
+        return {}
+    found = {name: argument.option for name, argument in arguments_of(make).items()}
+    return {name: option for name, option in found.items() if option is not None}
+
+
+def all_dynamics_options() -> dict[str, Option]:
+    """Name → option of all named dynamics."""
+    return {name: option for dynamics in DYNAMICS for name, option in dynamics_options(dynamics).items()}
+
+
+def make_solver(name: str) -> Solver:
+    """A solver by its name, or one of your own as ``module:name``: its class, an instance, or a function.
+
+    Raises:
+        ValueError: For an unknown name, and what cannot be made.
+    """
+    if name in SOLVERS:
+        return SOLVERS[name]()
+    if not is_own(name):
+        raise unknown("solver", name, list(SOLVERS))
+    return make_own(name, "solver", Solver, "a lanpaint.Solver")
 
 
 SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lanpaint.cli import main
+from lanpaint.methods import METHODS
 from toy_models.digits import load_digits
 
 
@@ -92,6 +93,46 @@ def test_inpaint_takes_a_folder_and_every_option(files):
     assert "11 NFE" in run.stdout
 
 
+@pytest.mark.parametrize(
+    ("method", "options", "evaluations"),
+    [
+        ("ddrm", ("--eta", 0.3, "--eta-b", 0.9), 3),
+        ("dps", ("--step-size", 0.5, "--checkpoint", "true", "--solver", "ddim"), 3),
+        ("copaint", ("--travels", 1, "--travel", 2, "--regularization", 0.1, "--inner-steps", 1), 3 * 2 * 2),
+        ("tds", ("--particles", 4, "--threshold", 1, "--data-variance", 0.5), 3),
+        ("big", ("--lam", 2, "--dynamics", "hfhr", "--option", "psi=3"), 3 * 6),
+        ("repaint", (), 2 * 6 + 1),
+    ],
+)
+def test_inpaint_takes_every_method_with_its_own_options(files, method, options, evaluations, monkeypatch, capsys):
+    monkeypatch.chdir(files)
+    given = ("digit.png", "mask.png", "-o", f"{method}.png", "--method", method, "--steps", 3, "-q", *options)
+    monkeypatch.setattr(sys, "argv", ["lanpaint", "inpaint", *map(str, given)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr()
+    assert not stop.value.code, printed.err
+    assert f"25.0% repainted, {evaluations} NFE" in printed.out
+    before, after = (np.array(Image.open(files / n)) for n in ("digit.png", f"{method}.png"))
+    hole = np.array(Image.open(files / "mask.png")) == 255
+    assert np.array_equal(before[~hole], after[~hole])
+
+
+@pytest.mark.parametrize("command", ["inpaint", "bench"])
+def test_the_help_names_every_method_and_every_option_that_one_has(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["lanpaint", command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    text = " ".join(capsys.readouterr().out.split())
+    for method in METHODS.values():
+        assert f" {method.name}," in text
+        for option in method.options():
+            assert f"--{option.replace('_', '-')} " in text
+    assert "[lanpaint, big: 8]" in text
+    assert "η in [0, 1]: share of the unknown part's noise that is drawn anew [ddrm: 0.7]." in text
+    assert text.index("Sampling:") < text.index("--method") < text.index("Options of methods:") < text.index("--lam N")
+
+
 @pytest.mark.parametrize("model", ["emoji-pixel", "emoji-flow", "emoji-latent"])
 def test_inpaint_takes_the_models_that_are_shipped_by_name(model, tmp_path):
     side = 64 if model == "emoji-latent" else 32
@@ -151,6 +192,19 @@ MISTAKES = {
         "step_size (η) must be a positive",
     ),
     "no friction": (["inpaint", "digit.png", "mask.png", "-o", "x.png", "--friction", 0], "friction (γ) must be"),
+    "inner steps of a method without": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--method", "replace", "--inner-steps", 3],
+        "replace has no inner_steps; it takes solver",
+    ),
+    "a number that is none": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--lam", "high"],
+        "--lam takes a number, got 'high'",
+    ),
+    "a method that is none": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--method", "magic"],
+        "unknown method 'magic'; expected one of replace, repaint, langevin, fld, big, lanpaint, ddrm, mcg, dps, "
+        "copaint, tds, or module:name for one of your own",
+    ),
     "unknown target": (["bench", "moon"], "unknown target 'moon'; expected one of gaussian, star"),
     "unknown method": (["bench", "gaussian", "--method", "magic"], "unknown method 'magic'"),
     "an option the method lacks": (["bench", "gaussian", "--method", "replace", "--friction", 3], "has no friction"),

@@ -121,6 +121,38 @@ def test_a_controlnet_takes_its_picture_and_an_unconditional_pipeline_its_size(f
     assert np.array_equal(painted[:9, :9], np.array(grey))
 
 
+def test_a_pipeline_paints_with_any_method_that_takes_no_gradient(files, lanpaint, monkeypatch):
+    (files / "my_pipeline_parts.py").write_text(
+        "import lanpaint as lp\n\n\n"
+        "class Mine(lp.LanPaint):\n"
+        "    def __init__(self, score, *, strength=0.5, **options):\n"
+        "        super().__init__(score, lam=8 * strength, **options)\n\n\n"
+        "def dynamics():\n    return lp.FastLangevin(4.0)\n"
+    )
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != ""])
+    given = ("photo.png", "mask.png", "--model", "sd", "--prompt", "a cat", "-q", "--steps", 3)
+    photo, pictures = _array(files / "photo.png"), {}
+    for name, options, evaluations in (
+        ("replace", ("--method", "replace"), 3),
+        ("repaint", ("--method", "repaint", "--inner-steps", 1), 5),
+        ("ddrm", ("--method", "ddrm", "--eta", 0.2), 3),
+        ("langevin", ("--method", "langevin", "--inner-steps", 1), 6),
+        ("fld", ("--method", "fld", "--inner-steps", 1), 6),
+        ("mine", ("--method", "my_pipeline_parts:Mine", "--inner-steps", 1, "--option", "strength=0.25"), 6),
+        ("lam", ("--lam", 2, "--inner-steps", 1), 6),
+        ("dynamics", ("--dynamics", "my_pipeline_parts:dynamics", "--inner-steps", 1), 6),
+        ("friction", ("--friction", 4, "--inner-steps", 1), 6),
+    ):
+        status, out, err = lanpaint("inpaint", *given, "-o", f"{name}.png", *options)
+        assert status == 0, err
+        assert f"{evaluations} NFE" in out, name
+        pictures[name] = _array(files / f"{name}.png")
+        assert np.array_equal(pictures[name][:, :8], photo[:, :8])
+    assert np.array_equal(pictures["mine"], pictures["lam"])
+    assert np.array_equal(pictures["dynamics"], pictures["friction"])
+    assert not np.array_equal(pictures["replace"], pictures["fld"])
+
+
 def test_videos_keep_their_known_frames(files, lanpaint):
     given = ("film.png", "last.gif", "--model", "wan", "--prompt", "a cat")
     out = _inpaint(lanpaint, *given, "-o", "painted.png")
@@ -172,6 +204,25 @@ MISTAKES = {
     "levels for a pipeline": (
         ["photo.png", "mask.png", "--model", "sd", "--levels", "karras"],
         "--levels: for a pixel-space model; a pipeline's levels are its --scheduler's",
+    ),
+    "a solver for a pipeline": (
+        ["photo.png", "mask.png", "--model", "sd", "--solver", "heun"],
+        "--solver: for a pixel-space model; a pipeline's levels are its --scheduler's",
+    ),
+    **{
+        f"the gradient of {method}": (
+            ["photo.png", "mask.png", "--model", "sd", "--method", method],
+            f"{method} needs the gradient of the score, and a pipeline gives none; take another --method",
+        )
+        for method in ("mcg", "dps", "copaint", "tds")
+    },
+    "an option that the method lacks": (
+        ["photo.png", "mask.png", "--model", "sd", "--method", "langevin", "--lam", 3],
+        "langevin has no lam; it takes dynamics, inner_steps, solver, step_size",
+    ),
+    "a value that the method refuses": (
+        ["photo.png", "mask.png", "--model", "sd", "--lam", -2],
+        "lam (λ) must exceed −1",
     ),
     "a prompt for a pipeline without": (
         ["photo.png", "mask.png", "--model", "ldm", "--prompt", "a cat"],

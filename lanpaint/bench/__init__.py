@@ -1,20 +1,22 @@
 """Methods against exact answers and held-out images: runs, grids of them, and reports."""
 
 from lanpaint.bench.grid import Results, Section, expand, read_grid, run_sections
-from lanpaint.bench.methods import METHODS, make_sampler
 from lanpaint.bench.runs import Result, Settings, run
 from lanpaint.bench.targets import AnalyticTarget, ImageTarget, Target, make_target
+from lanpaint.methods import METHODS, Method, find_method, make_sampler
 
 __all__ = [
     "METHODS",
     "AnalyticTarget",
     "ImageTarget",
+    "Method",
     "Result",
     "Results",
     "Section",
     "Settings",
     "Target",
     "expand",
+    "find_method",
     "make_sampler",
     "make_target",
     "read_grid",

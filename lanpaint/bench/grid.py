@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from lanpaint.bench.methods import METHODS, options_of
-from lanpaint.bench.runs import Result, Settings, run
+from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
+from lanpaint.methods import all_options, find_method
+from lanpaint.names import all_dynamics_options
+from lanpaint.options import Option
 
-_NAMES = [item.name for item in fields(Settings)]
-_DIFFER = set.union(*(own for _, own in METHODS.values())) | {"solver"}
 KEPT = 2_000
 """Samples of a planar target that are kept for pictures, beside the results."""
 
@@ -42,26 +42,46 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     Raises:
         ValueError: For an unknown setting or a value that does not fit.
     """
-    unknown = sorted(set(grid) - set(_NAMES), key=str)
-    if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(_NAMES)}")
-    if "target" not in grid:
-        raise ValueError(f"target is missing; the settings are {', '.join(map(str, grid))}")
-    values = [value if isinstance(value, list) else [value] for value in grid.values()]
-    empty = [name for name, value in zip(grid, values, strict=True) if not value]
+    lists = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
+    empty = [name for name, value in lists.items() if not value]
     if empty:
         raise ValueError(f"{empty[0]} is an empty list")
-    several = isinstance(grid.get("method"), list) and len(grid["method"]) > 1
+    options = options_of(lists)
+    known = dict.fromkeys([*NAMES, *options, *all_options(), *all_dynamics_options()])
+    unknown = [name for name in grid if name not in known]
+    if unknown:
+        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(known)}")
+    if "target" not in grid:
+        raise ValueError(f"target is missing; the settings are {', '.join(map(str, grid))}")
+    several = len(lists.get("method", [])) > 1
     runs: dict[Settings, None] = {}
-    for combination in itertools.product(*values):
-        given = dict(zip(grid, combination, strict=True))
-        settings = Settings(**given)
+    left_out, taken = set(), set()
+    for combination in itertools.product(*lists.values()):
+        settings = Settings.of(dict(zip(lists, combination, strict=True)))
         if several:
-            lacking = _DIFFER - options_of(settings.method)
-            nothing: dict[str, Any] = dict.fromkeys(lacking & set(given))
-            settings = replace(settings, **nothing)
+            given = settings.given()
+            has = OF_EVERY_METHOD | find_method(settings.method).takes(settings.dynamics)
+            left_out |= set(given) - has
+            taken |= has
+            settings = Settings.of({name: value for name, value in given.items() if name in has})
         runs[settings.complete()] = None
+    nowhere = sorted(left_out - taken - {"inner_steps"})
+    if nowhere:
+        raise ValueError(f"none of {', '.join(lists['method'])} has {' or '.join(nowhere)}; leave it out")
     return list(runs)
+
+
+def options_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Option]:
+    """Name → option of all methods and dynamics of a grid of lists.
+
+    Raises:
+        ValueError: For an unknown method or dynamics.
+    """
+    options: dict[str, Option] = {}
+    for method in grid.get("method", ["lanpaint"]):
+        for dynamics in [None, *(name for name in grid.get("dynamics", []) if isinstance(name, str))]:
+            options = find_method(str(method)).options(dynamics) | options
+    return options
 
 
 def read_grid(path: str | Path, images: str | None = None) -> list[Section]:

@@ -15,13 +15,10 @@ import numpy as np
 import torch
 
 from lanpaint.bench.grid import Results
-from lanpaint.bench.runs import Result, Settings
+from lanpaint.bench.runs import Result, Settings, names_of
 from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target, make_target
 from lanpaint.images import replacing
 from lanpaint.plotting import Curve, clouds, curves_along
-
-ALONG = ("steps", "inner_steps", "step_size", "lam", "expected_noise", "friction", "particles")
-"""Settings that may be the axis of a table or a picture."""
 
 SYMBOLS = {
     "inner_steps": "N",
@@ -58,8 +55,8 @@ Group = dict[Settings, list[Result]]  # settings with seed 0 → the runs of all
 
 def varying(runs: Sequence[Settings]) -> list[str]:
     """Names of the settings, but the seed and the number of samples, that are not the same in all runs."""
-    names = [name for name in Settings.__dataclass_fields__ if name not in ("seed", "samples", "images")]
-    return [name for name in names if len({getattr(settings, name) for settings in runs}) > 1]
+    names = [name for name in names_of(runs) if name not in ("seed", "samples", "images")]
+    return [name for name in names if len({settings.get(name) for settings in runs}) > 1]
 
 
 def cell(name: str, value: Any) -> str:
@@ -134,9 +131,14 @@ def _section(title: str, rows: list[Result], results: Results, folder: Path, fur
 
 
 def _axis(names: list[str], rows: list[Result]) -> str | None:
-    values = {name: {getattr(row.settings, name) for row in rows} - {None} for name in names if name in ALONG}
-    values = {name: found for name, found in values.items() if len(found) > 1}
+    """The setting of numbers with the most values; None where there is none of several."""
+    values = {name: {row.settings.get(name) for row in rows} - {None} for name in names}
+    values = {name: found for name, found in values.items() if len(found) > 1 and all(map(_is_number, found))}
     return max(values, key=lambda name: len(values[name])) if values else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _slug(title: str) -> str:
@@ -182,7 +184,7 @@ def _telling(runs: Sequence[Settings], names: Sequence[str]) -> list[str]:
     """The fewest of these settings, the method first, that tell the runs apart as all of them do."""
 
     def kinds(chosen: Sequence[str]) -> int:
-        return len({tuple(getattr(settings, name) for name in chosen) for settings in runs})
+        return len({tuple(settings.get(name) for name in chosen) for settings in runs})
 
     chosen: list[str] = []
     for name in sorted(names, key=lambda name: {"method": 0, "preset": 1}.get(name, 2)):
@@ -194,7 +196,7 @@ def _telling(runs: Sequence[Settings], names: Sequence[str]) -> list[str]:
 def _label(settings: Settings, names: Sequence[str]) -> str:
     parts = []
     for name in names:
-        value = getattr(settings, name)
+        value = settings.get(name)
         own = name in ("preset", "dynamics") and "method" not in names  # what None stands for is worth a word
         if value is not None or own:
             parts.append((f"{SYMBOLS[name]} = " if name in SYMBOLS else "") + cell(name, value))
@@ -203,7 +205,7 @@ def _label(settings: Settings, names: Sequence[str]) -> str:
 
 def _common(runs: list[Settings]) -> str:
     """The settings that all runs share which have them."""
-    values = {name: {getattr(settings, name) for settings in runs} - {None} for name in Settings.__dataclass_fields__}
+    values = {name: {settings.get(name) for settings in runs} - {None} for name in names_of(runs)}
     parts = [
         f"{name.replace('_', ' ')} {cell(name, *found)}"
         for name, found in values.items()
@@ -237,29 +239,29 @@ def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _values(group: Group, column: str) -> list[Any]:
-    values = {getattr(settings, column) for settings in group}
-    ordered = sorted(values - {None}) if column in ALONG else list(dict.fromkeys(s.target for s in group))
+    values = {settings.get(column) for settings in group}
+    ordered = sorted(values - {None}) if column != "target" else list(dict.fromkeys(s.target for s in group))
     return ordered + [None] * (None in values)
 
 
 def _pivot(group: Group, labels: dict[Settings, str], column: str, figure: str) -> str:
     """A line for each label, a column for each value."""
     values = _values(group, column)
-    cells = {(labels[s], getattr(s, column)): _number(*mean(rows, figure)) for s, rows in group.items()}
+    cells = {(labels[s], s.get(column)): _number(*mean(rows, figure)) for s, rows in group.items()}
     lines = [[label, *(cells.get((label, value), "") for value in values)] for label in dict.fromkeys(labels.values())]
     floors = []
     for value in values:
         found = [
             row.floors[figure]
             for s, rows in group.items()
-            if getattr(s, column) == value
+            if s.get(column) == value
             for row in rows
             if figure in row.floors
         ]
         floors.append(f"{statistics.fmean(found):.2g}" if found else "")
     if any(floors):
         lines.append(["exact samples", *floors])
-    prefix = f"{column.replace('_', ' ')} " if column in ALONG else ""
+    prefix = f"{column.replace('_', ' ')} " if column != "target" else ""
     return _table(["", *("none" if v is None else prefix + cell(column, v) for v in values)], lines)
 
 
@@ -271,7 +273,7 @@ def _overview(group: Group, labels: dict[Settings, str], figures: Sequence[str])
 def _cost(group: Group, labels: dict[Settings, str], along: str) -> str:
     """Cost at the largest value of the axis."""
     largest = max(v for v in _values(group, along) if v is not None)
-    lines = [[labels[s], *_costs(rows)] for s, rows in group.items() if getattr(s, along) in (largest, None)]
+    lines = [[labels[s], *_costs(rows)] for s, rows in group.items() if s.get(along) in (largest, None)]
     return _table([f"at {along.replace('_', ' ')} {cell(along, largest)}", "NFE", "ms a sample", "KiB a sample"], lines)
 
 
@@ -283,10 +285,10 @@ def _costs(rows: Sequence[Result]) -> list[str]:
 def _draw_curves(group: Group, labels: dict[Settings, str], along: str, figure: str, path: Path) -> None:
     """The figure along the axis, and along the evaluations where the axis changes their number."""
     curves: dict[str, Curve] = {label: Curve([], [], [], []) for label in dict.fromkeys(labels.values())}
-    for settings, rows in sorted(group.items(), key=lambda item: getattr(item[0], along) or 0):
+    for settings, rows in sorted(group.items(), key=lambda item: item[0].get(along) or 0):
         value, error = mean(rows, figure)
         curve = curves[labels[settings]]
-        curve.x.append(getattr(settings, along))
+        curve.x.append(settings.get(along))
         curve.y.append(value)
         curve.error.append(0.0 if math.isnan(error) else error)
         curve.nfe.append(rows[0].nfe)
@@ -315,7 +317,7 @@ def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, 
     for settings, rows in group.items():
         kept = results.kept(rows[0].settings)
         if kept is not None:
-            value = getattr(settings, column) if column else None
+            value = settings.get(column) if column else None
             head = labels[settings]
             if column and value is not None:
                 head += f", {SYMBOLS.get(column, column)} = {cell(column, value)}"
@@ -364,7 +366,7 @@ def _stray(settings: Settings, x: np.ndarray) -> np.ndarray:
 
 def _csv(rows: list[Result]) -> str:
     figures = list(dict.fromkeys(name for row in rows for name in row.figures))
-    names = list(Settings.__dataclass_fields__)
+    names = names_of([row.settings for row in rows])
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(

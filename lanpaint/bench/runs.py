@@ -6,9 +6,9 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -16,16 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.bench.methods import make_sampler, options_of
 from lanpaint.bench.targets import Target, make_target
 from lanpaint.callbacks import DivergenceError
 from lanpaint.memory import PeakMemory
+from lanpaint.methods import METHODS, find_method, make_sampler
+from lanpaint.names import make_solver
 from lanpaint.observation import Observation
+from lanpaint.options import arguments_of
 from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore
 
-_WHOLE = {"steps", "inner_steps", "particles", "samples", "seed"}
-_WORDS = {"target", "method", "levels", "dynamics", "solver", "preset", "images"}
+OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "seed"}
+"""Settings that a run has whatever its method is; the others are options and parts of some methods."""
+# Settings that results of older versions name otherwise.
+_RENAMED = {"guidance": "lam"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,12 @@ class Settings:
 
     Attributes:
         target: See :func:`lanpaint.bench.make_target`.
-        method: One of :data:`lanpaint.bench.METHODS`.
+        method: One of :data:`lanpaint.bench.METHODS`, or ``module:name`` for one of your own.
         steps: Outer steps.
         inner_steps: Inner steps at each level.
         levels: Spacing of the levels: paper, logsnr or karras.
-        dynamics: Name of the dynamics.
-        solver: Name of the solver.
+        dynamics: Name of the dynamics, or ``module:name``.
+        solver: Name of the solver, or ``module:name``.
         preset: paper or fast.
         lam: λ.
         step_size: η.
@@ -49,6 +53,8 @@ class Settings:
         images: Folder or zip of images, for a model that brings none.
         samples: How many.
         seed: Of all random numbers.
+        options: Further options of the method or the dynamics, (name, value) pairs in the order of their names; see
+            :meth:`of`.
 
     Raises:
         ValueError: For a value of another kind.
@@ -70,20 +76,24 @@ class Settings:
     images: str | None = None
     samples: int | None = None
     seed: int = 0
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Settings:
+        """Settings of name → value; what is no field here is an option of the method."""
+        options = {name: value for name, value in given.items() if name not in NAMES and value is not None}
+        return cls(
+            **{name: value for name, value in given.items() if name in NAMES}, options=tuple(sorted(options.items()))
+        )
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if value is None and item.default is None:
-                continue
-            if item.name in _WORDS:
-                expected, good = "a name", isinstance(value, str)
-            elif item.name in _WHOLE:
-                expected, good = "a whole number", isinstance(value, int) and not isinstance(value, bool)
-            else:
-                expected, good = "a number", isinstance(value, int | float) and not isinstance(value, bool)
-            if not good:
-                raise ValueError(f"{item.name} must be {expected}, got {value!r}")
+        for name, option in FIELDS.items():
+            value = getattr(self, name)
+            if value is not None or option.default is not None:
+                option.check(value)
+        for name, value in self.options:
+            if not isinstance(value, (str, int, float)):
+                raise ValueError(f"{name} must be a number, a name, or true or false, got {value!r}")
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if self.inner_steps is not None and self.inner_steps < 0:
@@ -97,23 +107,29 @@ class Settings:
         Raises:
             ValueError: For an unknown name, an option that the method does not have, or too many samples.
         """
-        target, own = make_target(self.target, self.images), options_of(self.method)
+        target, method = make_target(self.target, self.images), find_method(self.method)
         samples = target.samples if self.samples is None else self.samples
         if target.most < 10:
             raise ValueError(f"{target.name} has {target.most} images to be judged on; give 10 or more")
         if not 10 <= samples <= target.most:
             most = f" and at most {target.most}, which are all there are" if target.most < math.inf else ""
             raise ValueError(f"samples must be at least 10{most}, got {samples}")
-        preset = None if self.preset == "paper" else self.preset
         full = replace(
             self,
             target=target.name,
             samples=samples,
-            preset=preset,
-            levels=self.levels or ("logsnr" if preset == "fast" else "paper"),
-            inner_steps=(5 if self.inner_steps is None else self.inner_steps) if "inner_steps" in own else None,
-            solver=(self.solver or "euler") if "solver" in own else self.solver,
+            preset=None if self.preset == "paper" else self.preset,
+            inner_steps=self.inner_steps if "inner_steps" in method.arguments else None,
         )
+        if self.method in METHODS:  # the defaults of a method of the user's are its own
+            has_levels = self.solver is not None and make_solver(self.solver).levels(self.steps) is not None
+            spacing = None if has_levels else "logsnr" if self.preset == "fast" else "paper"
+            full = replace(
+                full,
+                levels=self.levels or spacing,
+                inner_steps=5 if self.inner_steps is None and "inner_steps" in method.arguments else full.inner_steps,
+                solver=self.solver or ("euler" if "solver" in method.arguments else None),
+            )
         full.sampler(target)
         return full
 
@@ -123,22 +139,29 @@ class Settings:
             self.method,
             CountedScore(target.score),
             steps=steps or self.steps,
-            inner_steps=5 if self.inner_steps is None else self.inner_steps,
             spacing=self.levels,
-            dynamics=self.dynamics,
-            solver=None if self.solver == "euler" else self.solver,
-            preset=self.preset,
-            lam=self.lam,
-            step_size=self.step_size,
-            friction=self.friction,
-            expected_noise=self.expected_noise,
-            particles=self.particles,
             progress=progress,
+            **{name: value for name, value in self.given().items() if name not in OF_EVERY_METHOD},
         )
 
+    def get(self, name: str) -> Any:
+        """A setting or an option by its name; None for one that is not given."""
+        return getattr(self, name) if name in NAMES else dict(self.options).get(name)
+
     def given(self) -> dict[str, Any]:
-        """Name → value of all that are not None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """Name → value of all settings and options that are not None."""
+        fixed = {name: getattr(self, name) for name in NAMES}
+        return {name: value for name, value in fixed.items() if value is not None} | dict(self.options)
+
+
+FIELDS = {name: argument.option for name, argument in arguments_of(Settings).items() if argument.option is not None}
+NAMES = list(FIELDS)
+"""Names of the settings that are fields; all others are options of a method."""
+
+
+def names_of(runs: Iterable[Settings]) -> list[str]:
+    """Names of the settings and options of some runs, those that every run has first."""
+    return [*NAMES, *dict.fromkeys(name for settings in runs for name, _ in settings.options)]
 
 
 @dataclass(frozen=True)
@@ -193,7 +216,8 @@ class Result:
         """
         try:
             values = json.loads(line)
-            settings = Settings(**_restored(values.pop("settings")))
+            given = _restored(values.pop("settings"))
+            settings = Settings.of({_RENAMED.get(name, name): value for name, value in given.items()})
             return cls(settings=settings, **{**_restored(values), "merits": tuple(values["merits"])})
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"no line of results: {error}") from error

@@ -7,7 +7,6 @@ exact: all two-sample figures rest on that (:mod:`lanpaint.metrics`).
 
 from __future__ import annotations
 
-import importlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from lanpaint.images import read_mask
 from lanpaint.masks import MASKS
 from lanpaint.metrics import energy_distance, image_figures, mmd, perceptual_figures, sliced_wasserstein
 from lanpaint.names import model_folder
+from lanpaint.own import is_own, make_own
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
 from toy_models import features
@@ -213,27 +213,13 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
     first, _, last = name.rpartition(":")
     if first and (last in MASKS or Path(last).suffix):
         return _image_target(name, first, last, images, device)
-    if first and all(part.isidentifier() for part in (*first.split("."), last)):
-        return AnalyticTarget(name, _own_problem(first, last))
+    if is_own(name):
+        hint = f"for images write MODEL:MASK with a mask of {', '.join(MASKS)} or a file"
+        return AnalyticTarget(name, make_own(name, "target", Problem, "a toy_models.Problem", hint))
     raise ValueError(
         f"unknown target {name!r}; expected one of {', '.join(PROBLEMS)}, MODEL:MASK such as digits:box, "
         "or module:function"
     )
-
-
-def _own_problem(module: str, function: str) -> Problem:
-    try:
-        problem = getattr(importlib.import_module(module), function)()
-    except ModuleNotFoundError as error:
-        raise ValueError(
-            f"target {module}:{function}: there is no module {error.name!r}; for images write MODEL:MASK with "
-            f"a mask of {', '.join(MASKS)} or a file"
-        ) from error
-    except Exception as error:
-        raise ValueError(f"target {module}:{function} cannot be made: {type(error).__name__}: {error}") from error
-    if not isinstance(problem, Problem):
-        raise ValueError(f"target {module}:{function} must return a toy_models.Problem, got {type(problem).__name__}")
-    return problem
 
 
 def _image_target(name: str, model: str, mask: str, images: str | None, device: str) -> ImageTarget:

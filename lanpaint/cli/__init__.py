@@ -13,6 +13,7 @@ from lanpaint.cli.bench import bench, report
 from lanpaint.cli.demo import demo
 from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
+from lanpaint.cli.options import GroupedCommand
 
 app = typer.Typer(
     help="Training-free conditional sampling with diffusion and flow models.",
@@ -22,7 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (demo, inpaint, models, bench, report):
-    app.command()(command)
+    app.command(cls=GroupedCommand)(command)
 
 
 def main() -> None:

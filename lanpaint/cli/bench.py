@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lanpaint.cli.options import Quiet, find_device, quiet_libraries
-from lanpaint.names import DYNAMICS, SOLVERS
+from lanpaint.cli.options import (
+    OWN,
+    SAMPLING,
+    Pairs,
+    Quiet,
+    find_device,
+    given_texts,
+    quiet_libraries,
+    with_method_flags,
+)
+from lanpaint.methods import METHODS, all_options
+from lanpaint.names import DYNAMICS, SOLVERS, all_dynamics_options
+from lanpaint.options import Option
 from toy_models.problems import PROBLEMS
 
 if TYPE_CHECKING:
@@ -19,10 +30,11 @@ if TYPE_CHECKING:
 
 
 def _several(what: str, default: str) -> Any:
-    """An option that takes several values, separated by commas."""
-    return typer.Option(help=f"{what} [{default}].", show_default=False)
+    """A flag of what samples, which takes several values, separated by commas."""
+    return typer.Option(help=f"{what} [{default}].", show_default=False, rich_help_panel=SAMPLING)
 
 
+@with_method_flags
 def bench(
     target: Annotated[
         str,
@@ -34,28 +46,21 @@ def bench(
     method: Annotated[
         str | None,
         _several(
-            "replace, repaint, langevin (TFG), fld (lanpaint with λ = 0), big (lanpaint with Langevin steps), "
-            "lanpaint, ddrm, mcg, dps, copaint or tds (twisted SMC); several, or all",
+            f"{', '.join(METHODS)}, {OWN}, or all; langevin is TFG, fld lanpaint with λ = 0, big lanpaint with "
+            "Langevin steps, tds twisted SMC",
             "lanpaint",
         ),
     ] = None,
-    steps: Annotated[str | None, _several("Outer steps S; several as 5,10,20", "20")] = None,
-    inner_steps: Annotated[str | None, _several("Inner steps N at each level; several as 2,5,10", "5")] = None,
-    preset: Annotated[str | None, _several("Settings of lanpaint: paper, fast or both", "paper")] = None,
+    steps: Annotated[str | None, _several("Outer steps S", "20")] = None,
+    inner_steps: Annotated[str | None, _several("Inner steps N at each level", "5; one of your own: its own")] = None,
     levels: Annotated[
         str | None, _several("Spacing of the noise levels: paper, logsnr or karras", "paper; fast: logsnr")
     ] = None,
     dynamics: Annotated[
-        str | None, _several(f"Inner steps: {', '.join(DYNAMICS)}; several, or all", "lanpaint: fld")
+        str | None, _several(f"Inner steps: {', '.join(DYNAMICS)}, {OWN}, or all", "the method's")
     ] = None,
-    solver: Annotated[str | None, _several(f"Outer step: {', '.join(SOLVERS)}; several, or all", "euler")] = None,
-    lam: Annotated[str | None, _several("Weight λ > −1 of BiG on the known part; several as 0,8", "8")] = None,
-    step_size: Annotated[
-        str | None, _several("Step η of the inner steps; several as 0.1,0.2", "0.15; fast 2; langevin 0.04")
-    ] = None,
-    friction: Annotated[str | None, _several("Friction γ; inf for the overdamped limit; several as 1,15", "15")] = None,
-    expected_noise: Annotated[str | None, _several("Expected noise a of the data; several as 0,1", "0")] = None,
-    particles: Annotated[str | None, _several("Particles of tds; several as 4,16", "its own")] = None,
+    solver: Annotated[str | None, _several(f"Outer step: {', '.join(SOLVERS)}, {OWN}, or all", "euler")] = None,
+    option: Pairs = None,
     images: Annotated[
         str | None, typer.Option(help="Folder or zip of images, for a MODEL that is a folder.", show_default=False)
     ] = None,
@@ -82,33 +87,24 @@ def bench(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each run.")] = False,
     quiet: Quiet = False,
+    **flags: str | None,
 ) -> None:
     """Measure methods against exact answers or held-out images.
 
-    Where an option has several values every combination is run: a row each, and a picture with -o.
+    Everything about sampling takes several values, separated by commas, as in --lam 0,8. Every combination is run: a
+    row each, and a picture with -o. In brackets are the methods that have an option, and their defaults.
     """
-    from lanpaint.bench import METHODS, Results, expand, read_grid, run_sections
+    from lanpaint.bench import Results, expand, read_grid, run_sections
     from lanpaint.bench.grid import Section
     from lanpaint.callbacks import DivergenceError
     from lanpaint.images import check_output
 
     quiet_libraries()
-    given: dict[str, Any] = {
-        "method": _words(method, METHODS),
-        "steps": _numbers("steps", steps, int),
-        "inner_steps": _numbers("inner-steps", inner_steps, int),
-        "preset": _words(preset),
-        "levels": _words(levels),
-        "dynamics": _words(dynamics, DYNAMICS),
-        "solver": _words(solver, SOLVERS),
-        "lam": _numbers("lam", lam, float),
-        "step_size": _numbers("step-size", step_size, float),
-        "friction": _numbers("friction", friction, float),
-        "expected_noise": _numbers("expected-noise", expected_noise, float),
-        "particles": _numbers("particles", particles, int),
-        "samples": None if samples is None else [samples],
-    }
-    grid = {name: values for name, values in given.items() if values is not None}
+    grid: dict[str, list[Any]] = _parts(
+        {"method": (method, METHODS), "dynamics": (dynamics, DYNAMICS), "solver": (solver, SOLVERS)}
+    )
+    grid |= _values(given_texts({"steps": steps, "inner_steps": inner_steps, "levels": levels, **flags}, option), grid)
+    grid |= {} if samples is None else {"samples": [samples]}
     if target.endswith((".yaml", ".yml")):
         if grid or seed != "0":
             raise ValueError(f"{target} says what to run; leave {next(iter(grid), 'seed')} out, or write it there")
@@ -119,7 +115,7 @@ def bench(
             grid.setdefault("steps", [5, 10, 20, 50])
         if len(grid.get("dynamics", "")) > 1:
             grid.setdefault("inner_steps", [1, 2, 5, 10, 20])
-        grid |= {"target": target.split(","), "seed": _numbers("seed", seed, int)}
+        grid |= {"target": target.split(","), "seed": Option("seed", int).parse_several(seed)}
         grid |= {} if images is None else {"images": [images]}
         sections = [Section("", tuple(expand(grid)))]
     count = sum(len(section.runs) for section in sections)
@@ -196,20 +192,23 @@ class _Bar:
         self._bar.refresh()
 
 
-def _words(given: str | None, known: Mapping[str, Any] | None = None) -> list[str] | None:
-    if given is None:
-        return None
-    return list(known) if given == "all" and known else [name.strip() for name in given.split(",")]
+def _parts(given: Mapping[str, tuple[str | None, Mapping[str, Any]]]) -> dict[str, list[Any]]:
+    """Kind of part → the names that are given, "all" being all there are."""
+    return {
+        kind: [one for name in text.split(",") for one in (known if name.strip() == "all" else [name.strip()])]
+        for kind, (text, known) in given.items()
+        if text is not None
+    }
 
 
-def _numbers(option: str, text: str | None, kind: Callable[[str], Any]) -> list[Any] | None:
-    if text is None:
-        return None
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise ValueError(f"--{option} takes {what} separated by commas, got {text!r}") from None
+def _values(texts: Mapping[str, str], parts: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Name → values, read as the methods and dynamics that are given declare them."""
+    from lanpaint.bench.grid import options_of
+    from lanpaint.bench.runs import FIELDS
+
+    named = {name: next(iter(methods.values())) for name, methods in all_options().items()}
+    known = {**FIELDS, **all_dynamics_options(), **named, **options_of(parts)}
+    return {name: known.get(name, Option(name)).parse_several(text) for name, text in texts.items()}
 
 
 def _json_line(row: Result) -> str:
@@ -220,7 +219,8 @@ def _describe(row: Result) -> str:
     s = row.settings
     inner = "" if s.inner_steps is None else f" × {s.inner_steps}"
     method = s.method + (f" {s.preset}" if s.preset else "")
-    lines = [f"{s.target}, {method}, {s.steps}{inner}, {s.levels} levels, {s.samples} samples"]
+    levels = "" if s.levels is None else f" {s.levels} levels,"
+    lines = [f"{s.target}, {method}, {s.steps}{inner},{levels} {s.samples} samples"]
     if "kl" in row.figures:
         first = f"kl {row.kl:.4g} nats   floor {row.floors['kl']:.2g}"
     else:
@@ -247,7 +247,7 @@ def _table(sections: Sequence[Section]) -> Callable[[Result], str]:
     def write(row: Result) -> str:
         merit = row.merits[0]
         value = "diverged" if row.diverged else f"{row.figures[merit]:.4g}"
-        cells = [cell(name, getattr(row.settings, name)) for name in names]
+        cells = [cell(name, row.settings.get(name)) for name in names]
         floor = f"{row.floors[merit]:.2g}" if merit in row.floors else "–"
         cells += [str(row.nfe), value, floor, f"{row.seconds * (row.settings.samples or 1):.1f}"]
         head = "" if begun else "| " + " | ".join([*names, "NFE", merit, "floor", "seconds"]) + " |\n"
@@ -267,9 +267,10 @@ def _draw_comparison(rows: list[Result], path: Path) -> None:
     names = [name for name in varying([row.settings for row in rows]) if name not in along] or ["method"]
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
-        label = ", ".join(cell(name, getattr(row.settings, name)) for name in names)
+        label = ", ".join(cell(name, row.settings.get(name)) for name in names)
         curves.setdefault(label, []).append((row.nfe, row.kl))
     first = rows[0].settings
     floors = [row.floors.get("kl", math.nan) for row in rows]
-    title = f"{first.target}, {first.method}, {first.levels} levels, {first.samples} samples"
+    levels = "" if first.levels is None else f" {first.levels} levels,"
+    title = f"{first.target}, {first.method},{levels} {first.samples} samples"
     kl_against_evaluations(curves, sum(floors) / len(floors), title, path)

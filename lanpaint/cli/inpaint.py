@@ -10,25 +10,28 @@ import torch
 import typer
 
 from lanpaint.cli.options import (
-    Dynamics,
-    ExpectedNoise,
-    Friction,
-    InnerSteps,
-    Lam,
-    Levels,
-    Preset,
+    OWN,
+    SAMPLING,
+    Pairs,
     Quiet,
     Seed,
-    Solver,
-    Steps,
-    StepSize,
     find_device,
     find_dtype,
+    given_texts,
+    had_by,
     quiet_libraries,
+    with_method_flags,
 )
-from lanpaint.names import SHIPPED, model_folder
+from lanpaint.methods import METHODS, find_method
+from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
 
 
+def _sampling(text: str) -> Any:
+    """A flag of what samples, without a default of its own."""
+    return typer.Option(help=text, show_default=False, rich_help_panel=SAMPLING)
+
+
+@with_method_flags
 def inpaint(
     image: Annotated[Path, typer.Argument(help="Image, 8 bits per channel; GIF or mp4 for a model of videos.")],
     mask: Annotated[
@@ -73,16 +76,22 @@ def inpaint(
     feather: Annotated[int, typer.Option(min=0, help="Width of a soft seam on the known side, in pixels.")] = 0,
     count: Annotated[int, typer.Option(min=1, help="Results: out-1.png, … with seeds that count up.")] = 1,
     resize: Annotated[bool, typer.Option("--resize", help="Resize to the nearest size that the model takes.")] = False,
-    steps: Steps = 20,
-    inner_steps: InnerSteps = 5,
-    lam: Lam = None,
-    step_size: StepSize = None,
-    friction: Friction = None,
-    expected_noise: ExpectedNoise = None,
-    preset: Preset = None,
-    levels: Levels = None,
-    dynamics: Dynamics = None,
-    solver: Solver = None,
+    method: Annotated[
+        str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
+    ] = "lanpaint",
+    steps: Annotated[int, typer.Option(help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
+    inner_steps: Annotated[str | None, _sampling(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
+    levels: Annotated[
+        str | None, _sampling("Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].")
+    ] = None,
+    dynamics: Annotated[
+        str | None,
+        _sampling(f"Inner steps: {', '.join(DYNAMICS)} (ou is fld at infinite friction), or {OWN} [the method's]."),
+    ] = None,
+    solver: Annotated[
+        str | None, _sampling(f"Outer step of a pixel model: {', '.join(SOLVERS)}, or {OWN} [euler].")
+    ] = None,
+    option: Pairs = None,
     seed: Seed = 0,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
@@ -92,6 +101,7 @@ def inpaint(
     ] = "float32",
     offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
     quiet: Quiet = False,
+    **flags: str | None,
 ) -> None:
     """Repaint the masked part of an image or video; the rest stays bit for bit.
 
@@ -99,7 +109,7 @@ def inpaint(
     `lanpaint models` lists those that are tested.
     """
     from lanpaint.cli.media import check_media_output, read_media, write_media
-    from lanpaint.cli.pipelines import is_pixel_model, parse_settings, pipeline_parts
+    from lanpaint.cli.pipelines import check_sampling, is_pixel_model, parse_settings, pipeline_parts
 
     quiet_libraries()
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
@@ -109,19 +119,17 @@ def inpaint(
     model = model_folder(model)
     parts = pipeline_parts(model)
     pixels = is_pixel_model(parts)
-    sampler: dict[str, Any] = {
-        "inner_steps": inner_steps,
-        "lam": lam,
-        "step_size": step_size,
-        "friction": friction,
-        "expected_noise": expected_noise,
-        "preset": preset,
-        "dynamics": dynamics,
-    }
+    chosen = find_method(method)
     prompts = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
     own = {**prompts, "known_guidance_scale": known_guidance_scale, "scheduler": scheduler}
-    given = {**own, "control_image": control_image, "set": settings or None, "offload": offload or None}
-    _refuse(given if pixels else {"levels": levels, "solver": solver}, pixels)
+    if pixels:
+        _refuse({**own, "control_image": control_image, "set": settings or None, "offload": offload or None})
+    else:
+        check_sampling(chosen, solver, levels)
+    texts = given_texts({"inner_steps": inner_steps, **flags}, option)
+    chosen.refuse(texts, dynamics)
+    options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
+    make = chosen.factory(dynamics=dynamics, **options)  # its mistakes are told before a large model is loaded
     media = read_media(image, mask, still=pixels)
     if media.known is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
@@ -130,16 +138,15 @@ def inpaint(
     if pixels:
         from lanpaint.cli.pixel_models import PixelPainter
 
-        painter = PixelPainter(
-            model, where, kind, padding, resize, quiet, steps=steps, spacing=levels, solver=solver, **sampler
-        )
+        options |= {"steps": steps, "spacing": levels, "dynamics": dynamics, "solver": solver}
+        painter = PixelPainter(model, where, kind, padding, resize, quiet, chosen, **options)
     else:
         from lanpaint.cli.pipelines import PipelinePainter, load_pipeline
 
         call = {"num_inference_steps": steps, **prompts, **parse_settings(settings or ())}
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
-            scheduler=scheduler, control_image=control_image, pad=padding, resize=resize, quiet=quiet, **sampler,
+            scheduler=scheduler, control_image=control_image, pad=padding, resize=resize, quiet=quiet, sampler=make,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)
@@ -172,13 +179,10 @@ def _padding(text: str) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _refuse(options: dict[str, Any], pixels: bool) -> None:
-    """Raise ValueError for options that this kind of model does not have."""
+def _refuse(options: dict[str, Any]) -> None:
+    """Raise ValueError for options of a pipeline that are given to a pixel-space model."""
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
-    if not given:
-        return
-    if pixels:
+    if given:
         raise ValueError(
             f"{' and '.join(given)}: for a pipeline, and this is a pixel-space model; leave it out, or give --model"
         )
-    raise ValueError(f"{' and '.join(given)}: for a pixel-space model; a pipeline's levels are its --scheduler's")

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
-from typing import Annotated, Any
+from collections.abc import Callable, Sequence
+from inspect import Parameter
+from typing import Annotated, Any, TypeVar
 
 import torch
 import typer
+from typer.core import TyperCommand
+
+from lanpaint.methods import all_options
+from lanpaint.options import Option, short, split_pairs
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 DTYPES = {
     **{"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16},
     **{"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16},
 }
 
-Steps = Annotated[int, typer.Option(help="Outer steps S.")]
-InnerSteps = Annotated[int, typer.Option(help="Inner steps N at each level.")]
-Levels = Annotated[
-    str | None,
+SAMPLING, OF_METHODS = "Sampling", "Options of methods"
+OWN = "module:name for one of your own"
+
+Pairs = Annotated[
+    list[str] | None,
     typer.Option(
-        help="Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].", show_default=False
+        "--option",
+        metavar="NAME=VALUE",
+        help="Any other option of the dynamics, or of a method of your own; may be repeated.",
+        rich_help_panel=SAMPLING,
     ),
-]
-Lam = Annotated[
-    float | None, typer.Option(help="Weight λ > −1 of BiG on the known part [paper: 8].", show_default=False)
-]
-Preset = Annotated[str | None, typer.Option(help="Settings of lanpaint: paper, or fast [paper].", show_default=False)]
-StepSize = Annotated[
-    float | None,
-    typer.Option(help="Step η of the inner steps [paper: 0.15; fast 2; langevin 0.04].", show_default=False),
-]
-Friction = Annotated[
-    float | None, typer.Option(help="Friction γ; inf for the overdamped limit [paper: 15].", show_default=False)
-]
-ExpectedNoise = Annotated[
-    float | None, typer.Option(help="Expected noise a of the data; 0 for images [paper: 0].", show_default=False)
-]
-Dynamics = Annotated[
-    str | None,
-    typer.Option(
-        help="Inner steps: langevin, fld, ou (fld at infinite friction), hfhr, baoab, obabo, ubu or secant [fld].",
-        show_default=False,
-    ),
-]
-Solver = Annotated[
-    str | None,
-    typer.Option(help="Outer step of a pixel model: euler, ddim (η = 1), ddpm, heun, 2m or 3m [euler]."),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of all random numbers.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
@@ -86,17 +74,63 @@ def find_dtype(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
-def sampler_options(given: dict[str, Any]) -> dict[str, Any]:
-    """Options of :class:`~lanpaint.LanPaint` of those on the command line: parts by name, None for its default.
+class GroupedCommand(TyperCommand):
+    """A command whose help shows its flags in groups."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            plain = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if record is not None:
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or plain, []).append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+def with_method_flags(command: Command) -> Command:
+    """A command with a flag for every option of the methods, all of them texts, which reach it as ``**flags``.
+
+    Flags that the command has itself stay as they are.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not Parameter.VAR_KEYWORD]
+    flags = [
+        Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, _flag(name, methods)])
+        for name, methods in all_options().items()
+        if name not in signature.parameters
+    ]
+    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    return command
+
+
+def _flag(name: str, methods: dict[str, Option]) -> Any:
+    """The flag of an option, described as the first method that has it does."""
+    first = next(iter(methods.values()))
+    help_text = f"{short(first.help)} [{had_by(name)}]."
+    return typer.Option(help=help_text, metavar=first.metavar, show_default=False, rich_help_panel=OF_METHODS)
+
+
+def had_by(name: str) -> str:
+    """The methods that have an option, and their defaults, in words: ``lanpaint, repaint: 5; copaint: 2``."""
+    defaults: dict[str, list[str]] = {}
+    for method, option in all_options()[name].items():
+        value = "" if option.default is None else f": {option.default}".lower().removesuffix(".0")
+        defaults.setdefault(value, []).append(method)
+    return "; ".join(f"{', '.join(names)}{value}" for value, names in defaults.items())
+
+
+def given_texts(flags: dict[str, str | None], pairs: Sequence[str] | None) -> dict[str, str]:
+    """Name → text of the options that are given, as flags or as ``--option NAME=VALUE``.
 
     Raises:
-        ValueError: For an unknown name, or a friction where there is none to choose.
+        ValueError: For one that is given both ways.
     """
-    from lanpaint.names import make_dynamics, make_solver
-
-    options = {name: value for name, value in given.items() if value is not None}
-    if "dynamics" in options:
-        options["dynamics"] = make_dynamics(options["dynamics"], options.pop("friction", None))
-    if "solver" in options:
-        options["solver"] = make_solver(options["solver"])
-    return options
+    texts = {name: text for name, text in flags.items() if text is not None}
+    further = split_pairs(pairs or (), "--option", "strength=0.3")
+    for name in further:
+        if name in texts:
+            raise ValueError(f"{name} is given by --{name.replace('_', '-')} and by --option; give it once")
+    return texts | further

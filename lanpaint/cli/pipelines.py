@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from lanpaint.cli.media import Media
-from lanpaint.cli.options import sampler_options
 from lanpaint.images import read_picture
+from lanpaint.methods import Method
+from lanpaint.options import read_value, split_pairs
+from lanpaint.samplers import LanPaint, Sampler
 
 # All there is in a pipeline of pixels without a prompt; such a network is run without its pipeline.
 _PIXEL_PARTS = {"unet", "scheduler"}
@@ -90,16 +92,19 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: For one without ``=``.
     """
-    settings = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals or not name.isidentifier():
-            raise ValueError(f"--set takes NAME=VALUE, got {one!r}; for example --set true_cfg_scale=4")
-        try:
-            settings[name] = json.loads(value)
-        except ValueError:
-            settings[name] = value
-    return settings
+    return {name: read_value(text) for name, text in split_pairs(given, "--set", "true_cfg_scale=4").items()}
+
+
+def check_sampling(method: Method, solver: str | None, levels: str | None) -> None:
+    """Raise ValueError for what no pipeline can do: a method that needs a gradient, a solver or levels of ours."""
+    if method.needs_gradient:
+        raise ValueError(
+            f"{method.name} needs the gradient of the score, and a pipeline gives none; take another --method, or a "
+            "network adapter (lanpaint.adapters.networks)"
+        )
+    given = [flag for flag, value in (("--levels", levels), ("--solver", solver)) if value is not None]
+    if given:  # the bridge hands the sampler a solver of its own, which steps by the pipeline's scheduler
+        raise ValueError(f"{' and '.join(given)}: for a pixel-space model; a pipeline's levels are its --scheduler's")
 
 
 class PipelinePainter:
@@ -114,7 +119,7 @@ class PipelinePainter:
         quiet: Without a progress bar.
         control_image: File of a ControlNet's picture.
         known_guidance_scale: As in :class:`~lanpaint.Inpainter`.
-        **options: The sampler's; None for its own default.
+        sampler: The sampler's class, or a function that makes one of a score.
 
     Attributes:
         evaluations: Evaluations so far, those of a pipeline with guidance counted once.
@@ -135,7 +140,7 @@ class PipelinePainter:
         quiet: bool,
         control_image: Path | None,
         known_guidance_scale: float | None,
-        **options: Any,
+        sampler: Callable[..., Sampler] = LanPaint,
     ) -> None:
         from lanpaint.inpainter import Inpainter
 
@@ -146,7 +151,7 @@ class PipelinePainter:
             pipe.scheduler = named_scheduler(scheduler, pipe.scheduler)
         if quiet:
             pipe.set_progress_bar_config(disable=True)
-        self.inpainter = Inpainter(pipe, **sampler_options(options))
+        self.inpainter = Inpainter(pipe, sampler)
         self.layout, self.is_video = self.inpainter.layout, self.inpainter.layout.is_video
         self.pad, self.resize, self._other_scheduler = pad, resize, scheduler is not None
         self.call = self._checked(call, inspect.signature(pipe.__call__).parameters)

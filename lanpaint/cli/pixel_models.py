@@ -10,8 +10,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.cli.media import Media
-from lanpaint.cli.options import sampler_options
 from lanpaint.images import Picture, to_pixels
+from lanpaint.methods import Method
 from lanpaint.observation import Observation
 
 
@@ -25,7 +25,8 @@ class PixelPainter:
         pad: Pixels to add and paint at the left, top, right and bottom.
         resize: Whether pictures of a size that the model cannot take are resized; else they are an error.
         quiet: Without a progress bar.
-        **options: Those of :class:`~lanpaint.LanPaint`, parts by name; None for its own default.
+        method: What samples.
+        **options: As in :meth:`lanpaint.methods.Method.sampler`.
 
     Attributes:
         evaluations: Evaluations of the model so far.
@@ -42,17 +43,17 @@ class PixelPainter:
         pad: tuple[int, int, int, int],
         resize: bool,
         quiet: bool,
+        method: Method,
         **options: Any,
     ) -> None:
         from lanpaint.adapters.diffusers import load_pixel_model
-        from lanpaint.samplers import LanPaint
         from lanpaint.score import CountedScore
 
         self.network, self.device = load_pixel_model(model, device=device, dtype=dtype), device
         self.pad, self.resize = pad, resize
         self._score = CountedScore(self.network)
         progress = not quiet and sys.stderr is not None
-        self.sampler = LanPaint(self._score, progress=progress, **sampler_options(options))
+        self.sampler = method.sampler(self._score, progress=progress, **options)
 
     @property
     def evaluations(self) -> int:  # noqa: D102

@@ -28,7 +28,7 @@ def test_every_method_runs_on_the_gaussian_and_beats_independence(method):
     ("method", "options", "told"),
     [
         ("replace", {"step_size": 0.1}, "replace has no step_size; it takes solver"),
-        ("ddrm", {"solver": "heun"}, "ddrm has no solver; it takes none"),
+        ("ddrm", {"solver": "heun"}, "ddrm has no solver; it takes eta, eta_b"),
         ("fld", {"lam": 3.0}, "fld has no lam"),
         ("big", {"friction": 3.0}, "big has no friction without dynamics"),
         ("magic", {}, "unknown method 'magic'; expected one of replace, repaint"),

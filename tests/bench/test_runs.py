@@ -57,6 +57,19 @@ def test_a_row_survives_json_with_infinite_values_and_a_divergence():
     assert keys.index("figures") < keys.index("versions") < keys.index("seconds") < keys.index("device")
 
 
+def test_rows_of_older_versions_and_rows_with_further_options_are_read():
+    row = run(Settings.of({"target": "gaussian", "method": "ddrm", "eta": 0.3, **QUICK}))[0]
+    line = row.as_json()
+    assert json.loads(line)["settings"]["eta"] == 0.3
+    assert Result.from_json(line) == row
+    assert row.settings.options == (("eta", 0.3),)
+    assert row.settings != Settings.of({**row.settings.given(), "eta": 0.4})
+    assert Settings.of(row.settings.given()) == row.settings
+    older = json.loads(run(Settings("gaussian", lam=4.0, **QUICK))[0].as_json())
+    older["settings"]["guidance"] = older["settings"].pop("lam")
+    assert Result.from_json(json.dumps(older)).settings.lam == 4.0
+
+
 def test_images_are_compared_with_the_truth_under_the_mask():
     row, x = run(Settings("digits:half", "replace", steps=3, samples=12))
     truth = make_target("digits:half").images[:12]
@@ -93,7 +106,7 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
     assert row.settings.target == "mine:problem"
     with pytest.raises(ValueError, match=r"must return a toy_models.Problem, got dict"):
         make_target("mine:other")
-    with pytest.raises(ValueError, match="cannot be made: AttributeError"):
+    with pytest.raises(ValueError, match=r"mine\.py has no 'nothing'; there is problem"):
         make_target("mine:nothing")
     mask = np.zeros((8, 8), dtype=np.uint8)
     mask[:2] = 255
