@@ -41,6 +41,10 @@ class Dynamics(ABC):
         """
         return self.init(x, drift, noise)
 
+    def evaluations(self, inner_steps: int) -> int:
+        """Evaluations of the drift that ``inner_steps`` steps at one level make, from :meth:`init` on."""
+        return inner_steps
+
     @abstractmethod
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> State:
         """One step of length ``drift.time_step``; a new state, the old one unchanged."""

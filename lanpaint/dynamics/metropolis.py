@@ -76,6 +76,10 @@ class Metropolis(Dynamics):
             )
         return MetropolisState(x)
 
+    def evaluations(self, inner_steps: int) -> int:
+        """One a step, and one more where the first step starts; none without steps."""
+        return inner_steps + 1 if inner_steps else 0
+
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> MetropolisState:
         """Propose, and accept or stay."""
         assert isinstance(state, MetropolisState)

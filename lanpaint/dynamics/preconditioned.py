@@ -88,6 +88,10 @@ class Preconditioned(Dynamics):
             start = x
         return PreconditionedState(x, self.dynamics.init(start, self._inner(x, drift), noise), x)
 
+    def evaluations(self, inner_steps: int) -> int:
+        """Those of the wrapped dynamics."""
+        return self.dynamics.evaluations(inner_steps)
+
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> PreconditionedState:
         """One step of the wrapped dynamics."""
         assert isinstance(state, PreconditionedState)

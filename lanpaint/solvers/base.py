@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -35,6 +36,10 @@ class Solver(ABC):
     def init(self, x: Tensor, steps: int) -> SolverState:
         """The state at the first level of a run of ``steps`` steps."""
         return SolverState(x)
+
+    def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
+        """Evaluations of the score in each of the ``len(levels) - 1`` outer steps between these levels."""
+        return [1] * (len(levels) - 1)
 
     @abstractmethod
     def step(
