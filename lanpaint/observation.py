@@ -34,6 +34,9 @@ class Observation:
             p_t(y | y_o) instead would leave x behind a y that never comes to rest.) The observation alone speaks of y
             here; this is not Bayes' p(x, y) N(y_o; y, s²).
 
+    Attributes:
+        is_empty: Whether nothing is known.
+
     Raises:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
         ValueError: When the shapes do not broadcast, a known value is not finite, or ``noise`` is negative.
@@ -68,6 +71,7 @@ class Observation:
             bad = int((~torch.isfinite(values)).sum())
             raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
         self.values, self.known, self.noise = values, known, float(noise)
+        self.is_empty = not bool(known.any())  # read here, where the values are read as well, and never in a run
 
     @classmethod
     def none(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Observation:
