@@ -23,14 +23,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift
-from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.drift import Coefficient, Drift, add_terms, coefficients
+from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.score import Score, as_score
+
+
+@dataclass(frozen=True)
+class FieldTerms:
+    """The BiG field of one level as a sum: constant + position · x + score · s, or with epsilon · ε̂ for the last.
+
+    Attributes:
+        constant: (1+λ) α y_o/v on the known part, 0 on the unknown one, shape of the state; v = σ² + α² s².
+        position: −(1+λ)/v on the known part, 0 on the unknown one.
+        score: −λ on the known part, 1 on the unknown one.
+        epsilon: −1/σ times that.
+    """
+
+    constant: Tensor
+    position: Coefficient
+    score: Coefficient
+    epsilon: Coefficient
 
 
 class BiG:
@@ -63,17 +81,33 @@ class BiG:
         self.score, self.observation = as_score(score), observation
         self.lam, self.expected_noise = lam, expected_noise
 
-    def combine(self, prediction: Prediction) -> Tensor:
-        """The field at an evaluated state: shape of x, in units of 1/x."""
-        score = prediction.score
-        guided = self.observation.score(prediction.x, prediction.level)
-        if self.lam:
-            guided = torch.lerp(score, guided, 1 + self.lam)
-        return self.observation.replace_known(score, guided)
+    def terms(self, level: NoiseLevel, x: Tensor) -> FieldTerms | None:
+        """What the field at ``level`` is made of, for states shaped as x; None where it is the model's score."""
+        if self.lam == -1 or self.observation.is_empty:
+            return None
+        inverse = reciprocal(self.observation.variance(level))
+        pull = (1 + self.lam) * inverse
+        weight = torch.stack([torch.ones_like(pull), torch.full_like(pull, -self.lam)])
+        position = torch.stack([torch.zeros_like(pull), -pull])
+        compacts = position, weight, weight * level.score_of_epsilon
+        constant = cast_like(level.alpha * pull, x) * self.observation.values.to(x)
+        return FieldTerms(constant, *coefficients(compacts, self.observation.known, x))
+
+    def combine(self, prediction: Prediction, terms: FieldTerms | None) -> Tensor:
+        """The field at an evaluated state, with the :meth:`terms` of its level: shape of x, in units of 1/x."""
+        if terms is None:
+            return prediction.score
+        if not self.lam:  # the known part does not look at the model's score, which may be infinite there
+            return self.observation.replace_known(
+                prediction.score, add_terms(terms.constant, (terms.position, prediction.x))
+            )
+        answer, is_score = prediction.score_or_epsilon
+        weight = terms.score if is_score else terms.epsilon
+        return add_terms(terms.constant, (terms.position, prediction.x), (weight, answer))
 
     def __call__(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """The field at x and ``level``, one evaluation of the score."""
-        return self.combine(self.score.predict(x, level))
+        return self.combine(self.score.predict(x, level), self.terms(level, x))
 
     def damping(self, level: NoiseLevel) -> Tensor:
         """A of the unknown and the known part, shape ``(2, *level)``: LanPaint, Eq. 121 and 122."""
@@ -92,9 +126,9 @@ class BiG:
         variances = torch.stack([unknown, self.observation.variance(level)])
         return torch.where(level.sigma > 0, variances, 1.0)
 
-    def drift(self, level: NoiseLevel, step: Tensor) -> FieldDrift:
-        """The drift at ``level`` with the compact ``step`` dτ, shape ``(2, *level)``."""
-        return FieldDrift(self, level, step)
+    def drift(self, level: NoiseLevel, time_step: Tensor) -> FieldDrift:
+        """The drift at ``level`` with the compact time dτ of a step, shape ``(2, *level)``."""
+        return FieldDrift(self, level, time_step)
 
 
 class Decoupled(BiG):
@@ -116,18 +150,28 @@ class Decoupled(BiG):
 
 
 class FieldDrift(Drift):
-    """A conditional field held at one level.
+    """A conditional field held at one level, its coefficients computed once. One region where nothing is known.
+
+    Args:
+        field: The field.
+        level: The level.
+        time_step: dτ of the unknown and the known part, shape ``(2, *level)``.
 
     Attributes:
         level: The level.
     """
 
-    def __init__(self, field: BiG, level: NoiseLevel, step: Tensor) -> None:
-        super().__init__(lambda x: field(x, level), field.damping(level), step, field.observation.known)
+    def __init__(self, field: BiG, level: NoiseLevel, time_step: Tensor) -> None:
+        damping, observation = field.damping(level), field.observation
+        if observation.is_empty:
+            super().__init__(lambda x: field(x, level), damping[0], time_step[0])
+        else:
+            super().__init__(lambda x: field(x, level), damping, time_step, observation.known)
         self.field, self.level = field, level
+        self._terms, self._dtype = field.terms(level, observation.values), observation.values.dtype
         log_prob = getattr(field.score, "log_prob", None)
-        if log_prob is not None and (  # else, or where BiG moves the known part, the field is no gradient
-            field.lam == -1 or not bool(self.time_step[1].any()) or not bool(field.observation.known.any())
+        if log_prob is not None and (  # where BiG moves the known part, the field is no gradient
+            observation.is_empty or field.lam == -1 or not bool(time_step[1].any())
         ):
             self.log_density = lambda x: log_prob(x, level)
 
@@ -135,4 +179,6 @@ class FieldDrift(Drift):
         """The field at x, one evaluation of the score, which is kept as ``prediction``."""
         self.prediction = None  # the one before need not live as long as this one takes
         self.prediction = self.field.score.predict(x, self.level)
-        return self.field.combine(self.prediction)
+        if x.dtype != self._dtype:
+            self._terms, self._dtype = self.field.terms(self.level, x), x.dtype
+        return self.field.combine(self.prediction, self._terms)

@@ -30,10 +30,14 @@ class PreconditionedState(State):
         x: Position, shape (B, …).
         inner: State of the wrapped dynamics, in its own coordinates: those of x, of the eigenbasis, or P^(−1/2) x.
         origin: Position at :meth:`Preconditioned.init`, the zero of the last of these.
+        drift: The drift of the level.
+        inner_drift: The same in the coordinates of the wrapped dynamics.
     """
 
     inner: State
     origin: Tensor
+    drift: Drift
+    inner_drift: Drift
 
     @property
     def momentum(self) -> Tensor | None:
@@ -70,7 +74,7 @@ class Preconditioned(Dynamics):
         if sum(given is not None for given in (diagonal, matrix, operator)) != 1:
             raise ValueError("give exactly one of diagonal, matrix and operator")
         self.dynamics, self.operator = dynamics, operator
-        self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64)
+        self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64).cpu()
         self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
         if self.diagonal is not None and not bool((torch.isfinite(self.diagonal) & (self.diagonal > 0)).all()):
             raise ValueError(f"every factor of a diagonal P must be positive, got {float(self.diagonal.min()):g}")
@@ -86,7 +90,8 @@ class Preconditioned(Dynamics):
             start = x.flatten(1) @ self._eigenbasis(x, drift)[0].to(x)
         else:
             start = x
-        return PreconditionedState(x, self.dynamics.init(start, self._inner(x, drift), noise), x)
+        inner_drift = self._inner(x, drift)
+        return PreconditionedState(x, self.dynamics.init(start, inner_drift, noise), x, drift, inner_drift)
 
     def evaluations(self, inner_steps: int) -> int:
         """Those of the wrapped dynamics."""
@@ -95,14 +100,15 @@ class Preconditioned(Dynamics):
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> PreconditionedState:
         """One step of the wrapped dynamics."""
         assert isinstance(state, PreconditionedState)
-        inner = self.dynamics.step(state.inner, self._inner(state.origin, drift), noise)
+        inner_drift = state.inner_drift if drift is state.drift else self._inner(state.origin, drift)
+        inner = self.dynamics.step(state.inner, inner_drift, noise)
         if self.operator is not None:
             x = state.origin + self.operator[1](inner.x)
         elif self.matrix is not None:
             x = (inner.x @ self._eigenbasis(state.x, drift)[0].to(inner.x).mT).view(-1, *state.x.shape[1:])
         else:
             x = inner.x
-        return PreconditionedState(x, inner, state.origin)
+        return PreconditionedState(x, inner, state.origin, drift, inner_drift)
 
     def _inner(self, origin: Tensor, drift: Drift) -> Drift:
         """The drift in the coordinates of the wrapped dynamics; ``origin`` has the state's shape."""

@@ -26,15 +26,50 @@ one: where a distribution is flat and then steep, a curvature that was measured 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.device import move_like
+from lanpaint.drift import Coefficient, Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
-from lanpaint.noise import reciprocal
 from lanpaint.randomness import NoiseSource
+
+
+@dataclass(frozen=True)
+class SecantCoefficients:
+    """Coefficients of a level, each compact or broadcast against a state. The length of a step is length + growing e.
+
+    Attributes:
+        length: h without an excess, (1 − e^(−η))/A₀.
+        growing: ∂h/∂e: 1 − e^(−η) on the unknown part, 0 on the known one.
+        scatter: √(h/2) without an excess.
+        first: √(3 − 2 h A₀), the standard deviation of the noise that comes before the first.
+    """
+
+    length: Coefficient
+    growing: Coefficient
+    scatter: Coefficient
+    first: Coefficient
+
+
+@dataclass(frozen=True)
+class ExcessBounds:
+    """Bounds on e at a level, each one number for the batch or a tensor with one for each sample, in units of x².
+
+    Attributes:
+        safe: 1/A₀ of the unknown part, what e is counted from.
+        grown: (g − 1)/A₀: the bound is g times the last e and this.
+        most: (L − 1)/A₀.
+        first: The bound for the first estimate of a run: 1/A₀, which doubles the step, but at most (L − 1)/A₀. At the
+            noisiest level nothing is steep.
+    """
+
+    safe: Coefficient
+    grown: Coefficient
+    most: Coefficient
+    first: Coefficient
 
 
 @dataclass(frozen=True)
@@ -43,12 +78,16 @@ class SecantState(State):
 
     Attributes:
         x: Position, shape (B, …).
+        coefficients: Those of the level.
+        bounds: Bounds on the excess at the level.
         point: Where the score was evaluated last, shape of x; None before the first evaluation at a level.
         score: s there.
         noise: ξ of the next step, shape of x; None before the first step at a level.
         excess: e of each sample, shape (B, 1, …), in units of x²; None before the first estimate of a run.
     """
 
+    coefficients: SecantCoefficients
+    bounds: ExcessBounds
     point: Tensor | None = None
     score: Tensor | None = None
     noise: Tensor | None = None
@@ -77,58 +116,57 @@ class SecantLangevin(Dynamics):
         self.growth, self.longest = float(growth), float(longest)
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
-        """At x, with nothing known."""
-        return SecantState(x)
+        """At x, with nothing measured yet, coefficients computed once for the level."""
+        share = -torch.expm1(-drift.damping * drift.time_step)  # h A₀
+        length = share / drift.damping
+        growing = share if drift.known is None else torch.stack([share[0], torch.zeros_like(share[1])])
+        compact = SecantCoefficients(length, growing, (length / 2).sqrt(), (3 - 2 * share).sqrt())
+        return SecantState(x, drift.record(compact, x), self._bounds(drift, x))
 
     def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
         """At x on a new level, with the excess that the last one left."""
         assert isinstance(state, SecantState)
-        excess = state.excess
-        if excess is not None:
-            excess = torch.minimum(excess, (self.longest - 1) / _safe(drift, x))
-        return SecantState(x, excess=excess)
+        new = self.init(x, drift, noise)
+        return new if state.excess is None else replace(new, excess=state.excess.clamp(max=new.bounds.most))
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> SecantState:
         """From x to x + h s(x) + √(h/2) (ξ + ξ')."""
         assert isinstance(state, SecantState)
-        x, score = state.x, drift(state.x)
-        excess = self._measure(state, drift, x, score)
-        damping = drift.broadcast(drift.damping, x)
-        share = drift.broadcast(-torch.expm1(-drift.damping * drift.time_step), x)  # h A
+        x, score, by = state.x, drift(state.x), state.coefficients
+        excess = self._measure(state, drift, score)
+        length, scatter = by.length, by.scatter
         if excess is not None:
-            wide = damping / (1 + damping * excess)
-            damping = wide if drift.known is None else torch.where(drift.known, damping, wide)
-        length = share / damping
-        behind = (3 - 2 * share).sqrt() * noise(x) if state.noise is None else state.noise
+            length = excess * by.growing + by.length
+            scatter = (length / 2).sqrt_()
+        behind = noise(x) * by.first if state.noise is None else state.noise
         ahead = noise(x)
-        scatter = (length / 2).sqrt()
         moved = add_terms(x, (length, score), (scatter, behind), (scatter, ahead))
-        return SecantState(moved, x, score, ahead, excess)
+        return replace(state, x=moved, point=x, score=score, noise=ahead, excess=excess)
 
-    def _measure(self, state: SecantState, drift: Drift, point: Tensor, score: Tensor) -> Tensor | None:
+    def _measure(self, state: SecantState, drift: Drift, score: Tensor) -> Tensor | None:
         """The new e."""
         if state.point is None or state.score is None:
             return state.excess
-        moved, turned = point - state.point, score - state.score
+        moved, turned, bounds = state.x - state.point, score - state.score, state.bounds
         if drift.known is not None:
-            moved = torch.where(drift.known, 0, moved)
-        axes = tuple(range(1, point.ndim))
-        bent, size = (moved * turned), moved.square()
-        if axes:
-            bent, size = (t.sum(axes, keepdim=True) for t in (bent, size))
-        safe = _safe(drift, point)
-        curvature = torch.minimum(bent.abs() * reciprocal(size), safe)
-        last, growth = state.excess, self.growth
-        # The first may double the step: at the noisiest level nothing is steep.
-        bound = 1 / safe if last is None else growth * last + (growth - 1) / safe
-        bound = torch.minimum(bound, (self.longest - 1) / safe)
-        found = (reciprocal(curvature) - 1 / safe).clamp(min=0)
-        return torch.minimum(torch.where(curvature > 0, found, bound), bound)
+            moved.masked_fill_(drift.known, 0.0)
+        axes = tuple(range(1, moved.ndim))
+        turned.mul_(moved)
+        bent, size = (turned.sum(axes, keepdim=True) if axes else turned), moved.square_()
+        size = size.sum(axes, keepdim=True) if axes else size
+        found = (size / bent).abs_().sub_(bounds.safe).clamp_(min=0)  # NaN where nothing has moved
+        last = state.excess
+        if last is None:
+            return torch.fmin(found, torch.full_like(found, 1.0) * bounds.first)
+        return torch.fmin(found, (last * self.growth + bounds.grown).clamp_(max=bounds.most))
 
-
-def _safe(drift: Drift, x: Tensor) -> Tensor:
-    """A₀ of the unknown part, one number for the batch or each sample."""
-    compact = drift.damping if drift.known is None else drift.damping[0]
-    compact = compact.to(x)
-    per_sample = compact.ndim == x.ndim and compact.ndim > 0
-    return compact.amax(tuple(range(1, x.ndim)), keepdim=True) if per_sample and x.ndim > 1 else compact.amax()
+    def _bounds(self, drift: Drift, x: Tensor) -> ExcessBounds:
+        """From A₀ of the unknown part, the largest of each sample."""
+        damping = drift.damping if drift.known is None else drift.damping[0]
+        per_sample = damping.ndim == x.ndim and x.ndim > 1
+        safe = 1 / (damping.amax(tuple(range(1, x.ndim)), keepdim=True) if per_sample else damping.amax())
+        most = (self.longest - 1) * safe
+        bounds = safe, (self.growth - 1) * safe, most, torch.minimum(safe, most)
+        if not safe.shape and safe.device.type == "cpu":
+            return ExcessBounds(*(float(bound) for bound in bounds))
+        return ExcessBounds(*move_like(torch.stack(bounds), x).unbind())

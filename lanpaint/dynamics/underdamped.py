@@ -32,12 +32,29 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.drift import Coefficient, Drift, add_terms, sum_of
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.oscillator import Oscillator
 from lanpaint.randomness import NoiseSource
 
 Scheme = Literal["BAOAB", "OBABO", "UBU"]
+
+
+@dataclass(frozen=True)
+class UnderdampedCoefficients:
+    """Coefficients of the parts of a step, each compact or broadcast against a state.
+
+    Attributes:
+        kick: t of B, or t/2 where it stands twice.
+        move: t/m of A, or t/(2m) where it stands twice.
+        keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
+        scatter: The standard deviation of O's noise.
+    """
+
+    kick: Coefficient
+    move: Coefficient
+    keep: Coefficient
+    scatter: Coefficient
 
 
 @dataclass(frozen=True)
@@ -48,19 +65,13 @@ class UnderdampedState(State):
         x: Position, shape (B, …).
         momentum: v, shape of x.
         score: s where B was applied last, shape of x, for schemes that begin a step with it; None before that.
-        half_kick: t/2 of B.
-        half_move: t/(2m) of A.
-        keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
-        scatter: The standard deviation of O's noise.
-        free: U over t/2, or None.
+        coefficients: Those of A, B and O.
+        free: U over t/2 for UBU, else None.
     """
 
     momentum: Tensor
     score: Tensor | None
-    half_kick: Tensor
-    half_move: Tensor
-    keep: Tensor
-    scatter: Tensor
+    coefficients: UnderdampedCoefficients
     free: Oscillator | None
 
 
@@ -103,44 +114,47 @@ class Underdamped(Dynamics):
                 momentum_shared_noise=plain.momentum_shared_noise / unit,
                 momentum_noise=plain.momentum_noise / unit,
             ).broadcast(drift, x)
+        coefficients = UnderdampedCoefficients(
+            kick=time if self.scheme == "UBU" else time / 2,
+            move=(time / 2 if self.scheme == "BAOAB" else time) / mass,
+            keep=torch.exp(-decay),
+            scatter=(mass * -torch.expm1(-2 * decay)).sqrt(),
+        )
         return UnderdampedState(
             x=x,
-            momentum=drift.broadcast(mass.sqrt(), x) * noise(x),
+            momentum=noise(x) * drift.coefficients([mass.sqrt()], x)[0],
             score=None,
-            half_kick=drift.broadcast(time / 2, x),
-            half_move=drift.broadcast(time / 2 / mass, x),
-            keep=drift.broadcast(torch.exp(-decay), x),
-            scatter=drift.broadcast((mass * -torch.expm1(-2 * decay)).sqrt(), x),
+            coefficients=drift.record(coefficients, x),
             free=free,
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """One step of the scheme, its letters from left to right."""
         assert isinstance(state, UnderdampedState)
-        x, v, score = state.x, state.momentum, state.score
+        x, v, score, by = state.x, state.momentum, state.score, state.coefficients
 
         def kick(v: Tensor, score: Tensor | None) -> Tensor:
-            return v if score is None else add_terms(v, (state.half_kick, score))
+            return v if score is None else add_terms(v, (by.kick, score))
 
         def bath(v: Tensor) -> Tensor:
-            return add_terms(state.keep * v, (state.scatter, noise(v)))
+            return sum_of((by.keep, v), (by.scatter, noise(v)))
 
         if self.scheme == "UBU":
             assert state.free is not None
             x, v = state.free.advance(x, v, None, noise)
-            v = add_terms(v, (2 * state.half_kick, drift(x)))
+            v = kick(v, drift(x))
             x, v = state.free.advance(x, v, None, noise)
             return replace(state, x=x, momentum=v)
         if self.scheme == "BAOAB":
             v = kick(v, score)
-            x = add_terms(x, (state.half_move, v))
+            x = add_terms(x, (by.move, v))
             v = bath(v)
-            x = add_terms(x, (state.half_move, v))
+            x = add_terms(x, (by.move, v))
             score = drift(x)
             v = kick(v, score)
         else:
             v = kick(bath(v), score)
-            x = add_terms(x, (2 * state.half_move, v))
+            x = add_terms(x, (by.move, v))
             score = drift(x)
             v = bath(kick(v, score))
         return replace(state, x=x, momentum=v, score=score)
