@@ -95,11 +95,13 @@ class Drift:
         filled: Kept = _filled(compact, iter(self.coefficients(_compacts(compact), x)))
         return filled
 
-    def once(self, key: Hashable, make: Callable[[], Kept]) -> Kept:
-        """What ``make`` returned when it was called first for ``key``; it lives as long as the drift, for one level.
+    def once(self, owner: object, x: Tensor, make: Callable[[], Kept]) -> Kept:
+        """What ``make`` returned when ``owner`` first asked with a state like x, for as long as the drift lives.
 
-        A dynamics keeps the coefficients of a level here, under a key that holds the dynamics itself and the dtype.
+        A drift lives for one level, so a dynamics keeps the coefficients of the level here. It is the owner itself, or
+        a pair of itself and a name where it keeps several things.
         """
+        key = owner, x.dtype, x.device, x.ndim
         if key not in self._kept:
             self._kept[key] = make()
         kept: Kept = self._kept[key]

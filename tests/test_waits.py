@@ -80,11 +80,11 @@ def _level(kind, sigma=0.6):
 
 
 def _run(sampler, observation, levels, steps=4):
-    """Operators of every inner step on these levels, without those of the network; and what waited."""
+    """Operators of every inner step on these levels, without those of the network. None of all may wait."""
     network, noise, x, state, made = sampler.score, ReadyNoise(), observation.values, None, []
     for level in levels:
         with OperatorCount() as entered:
-            x = sampler.enter(x, level, observation, noise)
+            x = observation.replace_known(x, observation.diffused(level, noise(x)))
             drift = sampler.drift(level, observation)
             dynamics = sampler.dynamics
             state = dynamics.init(x, drift, noise) if state is None else dynamics.warm_start(state, x, drift, noise)

@@ -42,7 +42,7 @@ class Dynamics(ABC):
         return self.init(x, drift, noise)
 
     def evaluations(self, inner_steps: int) -> int:
-        """Evaluations of the drift that ``inner_steps`` steps at one level make, from :meth:`init` on."""
+        """Evaluations of the drift that so many inner steps at one level make, from :meth:`init` on."""
         return inner_steps
 
     @abstractmethod

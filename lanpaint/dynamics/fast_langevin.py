@@ -94,8 +94,7 @@ class FastLangevin(Dynamics):
 
     def _strang(self, drift: Drift, x: Tensor) -> Strang:
         """Coefficients of a step of Alg. 3. The drift keeps them, so they are gone when the next level is entered."""
-        key = self, x.dtype
-        return drift.once(key, lambda: self.solve_strang(drift.damping, drift.time_step).broadcast(drift, x))
+        return drift.once(self, x, lambda: self.solve_strang(drift.damping, drift.time_step).broadcast(drift, x))
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> FastLangevinState:
         """Momentum drawn from its stationary law (Alg. 1), coefficients solved once for the level."""

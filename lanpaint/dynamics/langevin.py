@@ -33,5 +33,5 @@ class Langevin(Dynamics):
         def solve() -> list[Coefficient]:
             return drift.coefficients([drift.time_step, (2 * drift.time_step).sqrt()], x)
 
-        move, scatter = drift.once((self, x.dtype), solve)
+        move, scatter = drift.once(self, x, solve)
         return move, scatter

@@ -7,7 +7,7 @@ leaves the correction out for its cost, and here it is the yardstick without bia
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -33,19 +33,11 @@ class MetropolisState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        move: What s(x) is multiplied by in a proposal.
-        scatter: What ξ is multiplied by in a proposal.
-        pull: move/scatter, 0 on entries that are held.
-        moving: 1 on entries that move, 0 on those that are held.
         score: s at x, shape of x; None before the first step.
         log_density: log p at x up to a constant, shape (B,); None before the first step.
         accepted: Which samples took the last proposal, boolean (B,); None before the first.
     """
 
-    move: Coefficient
-    scatter: Coefficient
-    pull: Coefficient
-    moving: Coefficient
     score: Tensor | None = None
     log_density: Tensor | None = None
     accepted: Tensor | None = None
@@ -75,6 +67,10 @@ class Metropolis(Dynamics):
         dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # its own refusal, now rather than in a run
         self.dynamics = dynamics
 
+    def evaluations(self, inner_steps: int) -> int:
+        """One for each proposal, and one for the first state."""
+        return inner_steps + 1 if inner_steps else 0
+
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> MetropolisState:
         """At x, with nothing evaluated yet, coefficients computed once for the level."""
         if drift.log_density is None:
@@ -82,14 +78,19 @@ class Metropolis(Dynamics):
                 "this law has no log density for the Metropolis correction: it takes a score with log_prob "
                 "(toy_models) and a sampler whose known part is held, LangevinPaint or Sampler"
             )
-        move, scatter = self.dynamics.proposal(drift, x)
-        if isinstance(scatter, Tensor):
-            return MetropolisState(x, move, scatter, reciprocal(scatter) * move, (scatter > 0).to(x.dtype))
-        return MetropolisState(x, move, scatter, move / scatter if scatter else 0.0, float(scatter > 0))
+        self._proposal(drift, x)
+        return MetropolisState(x)
 
-    def evaluations(self, inner_steps: int) -> int:
-        """One a step, and one more where the first step starts; none without steps."""
-        return inner_steps + 1 if inner_steps else 0
+    def _proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
+        """Move and scatter of the proposal, their ratio (0 on entries that are held), and 1 on entries that move."""
+
+        def solve() -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
+            move, scatter = self.dynamics.proposal(drift, x)
+            if isinstance(scatter, Tensor):
+                return move, scatter, reciprocal(scatter) * move, (scatter > 0).to(x.dtype)
+            return move, scatter, move / scatter if scatter else 0.0, float(scatter > 0)
+
+        return drift.once(self, x, solve)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> MetropolisState:
         """Propose, and accept or stay."""
@@ -98,22 +99,22 @@ class Metropolis(Dynamics):
         x, score, log_density = state.x, state.score, state.log_density
         if score is None or log_density is None:
             score, log_density = drift(x), drift.log_density(x)
+        move, scatter, pull, moving = self._proposal(drift, x)
         xi = noise(x)
-        proposed = add_terms(x, (state.move, score), (state.scatter, xi))
+        proposed = add_terms(x, (move, score), (scatter, xi))
         new_score, new_log_density = drift(proposed), drift.log_density(proposed)
         # The noise that would lead back: x = x' + move s(x') + scatter ξ'; −ξ where nothing moves.
-        back = -xi - state.pull * (score + new_score)
-        backward, forward = (_per_sample(state.moving * z**2) for z in (back, xi))
+        back = -xi - pull * (score + new_score)
+        backward, forward = (_per_sample(moving * z**2) for z in (back, xi))
         log_ratio = new_log_density - log_density + 0.5 * (forward - backward).to(log_density)
         log_ratio = log_ratio.to(torch.promote_types(log_ratio.dtype, torch.float32))
         accepted = torch.special.log_ndtr(noise(torch.empty_like(log_ratio))) < log_ratio  # log of a uniform number
         rows = accepted.view(accepted.shape + (1,) * (x.ndim - accepted.ndim))
-        return replace(
-            state,
-            x=torch.where(rows, proposed, x),
-            score=torch.where(rows, new_score, score),
-            log_density=torch.where(accepted, new_log_density, log_density),
-            accepted=accepted,
+        return MetropolisState(
+            torch.where(rows, proposed, x),
+            torch.where(rows, new_score, score),
+            torch.where(accepted, new_log_density, log_density),
+            accepted,
         )
 
 

@@ -82,6 +82,10 @@ class Preconditioned(Dynamics):
             _check_matrix(self.matrix)
         self._basis: tuple[Tensor, Tensor, Tensor] | None = None
 
+    def evaluations(self, inner_steps: int) -> int:
+        """Those of the wrapped dynamics."""
+        return self.dynamics.evaluations(inner_steps)
+
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> PreconditionedState:
         """The wrapped dynamics' state, in its coordinates."""
         if self.operator is not None:
@@ -92,10 +96,6 @@ class Preconditioned(Dynamics):
             start = x
         inner_drift = self._inner(x, drift)
         return PreconditionedState(x, self.dynamics.init(start, inner_drift, noise), x, drift, inner_drift)
-
-    def evaluations(self, inner_steps: int) -> int:
-        """Those of the wrapped dynamics."""
-        return self.dynamics.evaluations(inner_steps)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> PreconditionedState:
         """One step of the wrapped dynamics."""

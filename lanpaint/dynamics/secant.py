@@ -78,16 +78,12 @@ class SecantState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        coefficients: Those of the level.
-        bounds: Bounds on the excess at the level.
         point: Where the score was evaluated last, shape of x; None before the first evaluation at a level.
         score: s there.
         noise: ξ of the next step, shape of x; None before the first step at a level.
         excess: e of each sample, shape (B, 1, …), in units of x²; None before the first estimate of a run.
     """
 
-    coefficients: SecantCoefficients
-    bounds: ExcessBounds
     point: Tensor | None = None
     score: Tensor | None = None
     noise: Tensor | None = None
@@ -117,22 +113,20 @@ class SecantLangevin(Dynamics):
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
         """At x, with nothing measured yet, coefficients computed once for the level."""
-        share = -torch.expm1(-drift.damping * drift.time_step)  # h A₀
-        length = share / drift.damping
-        growing = share if drift.known is None else torch.stack([share[0], torch.zeros_like(share[1])])
-        compact = SecantCoefficients(length, growing, (length / 2).sqrt(), (3 - 2 * share).sqrt())
-        return SecantState(x, drift.record(compact, x), self._bounds(drift, x))
+        self._coefficients(drift, x)
+        self._bounds(drift, x)
+        return SecantState(x)
 
     def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
         """At x on a new level, with the excess that the last one left."""
         assert isinstance(state, SecantState)
-        new = self.init(x, drift, noise)
-        return new if state.excess is None else replace(new, excess=state.excess.clamp(max=new.bounds.most))
+        new, excess = self.init(x, drift, noise), state.excess
+        return new if excess is None else replace(new, excess=excess.clamp(max=self._bounds(drift, x).most))
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> SecantState:
         """From x to x + h s(x) + √(h/2) (ξ + ξ')."""
         assert isinstance(state, SecantState)
-        x, score, by = state.x, drift(state.x), state.coefficients
+        x, score, by = state.x, drift(state.x), self._coefficients(drift, state.x)
         excess = self._measure(state, drift, score)
         length, scatter = by.length, by.scatter
         if excess is not None:
@@ -141,13 +135,13 @@ class SecantLangevin(Dynamics):
         behind = noise(x) * by.first if state.noise is None else state.noise
         ahead = noise(x)
         moved = add_terms(x, (length, score), (scatter, behind), (scatter, ahead))
-        return replace(state, x=moved, point=x, score=score, noise=ahead, excess=excess)
+        return SecantState(moved, x, score, ahead, excess)
 
     def _measure(self, state: SecantState, drift: Drift, score: Tensor) -> Tensor | None:
         """The new e."""
         if state.point is None or state.score is None:
             return state.excess
-        moved, turned, bounds = state.x - state.point, score - state.score, state.bounds
+        moved, turned, bounds = state.x - state.point, score - state.score, self._bounds(drift, state.x)
         if drift.known is not None:
             moved.masked_fill_(drift.known, 0.0)
         axes = tuple(range(1, moved.ndim))
@@ -160,13 +154,27 @@ class SecantLangevin(Dynamics):
             return torch.fmin(found, torch.full_like(found, 1.0) * bounds.first)
         return torch.fmin(found, (last * self.growth + bounds.grown).clamp_(max=bounds.most))
 
+    def _coefficients(self, drift: Drift, x: Tensor) -> SecantCoefficients:
+        def solve() -> SecantCoefficients:
+            share = -torch.expm1(-drift.damping * drift.time_step)  # h A₀
+            length = share / drift.damping
+            growing = share if drift.known is None else torch.stack([share[0], torch.zeros_like(share[1])])
+            compact = SecantCoefficients(length, growing, (length / 2).sqrt(), (3 - 2 * share).sqrt())
+            return drift.record(compact, x)
+
+        return drift.once((self, "coefficients"), x, solve)
+
     def _bounds(self, drift: Drift, x: Tensor) -> ExcessBounds:
         """From A₀ of the unknown part, the largest of each sample."""
-        damping = drift.damping if drift.known is None else drift.damping[0]
-        per_sample = damping.ndim == x.ndim and x.ndim > 1
-        safe = 1 / (damping.amax(tuple(range(1, x.ndim)), keepdim=True) if per_sample else damping.amax())
-        most = (self.longest - 1) * safe
-        bounds = safe, (self.growth - 1) * safe, most, torch.minimum(safe, most)
-        if not safe.shape and safe.device.type == "cpu":
-            return ExcessBounds(*(float(bound) for bound in bounds))
-        return ExcessBounds(*move_like(torch.stack(bounds), x).unbind())
+
+        def solve() -> ExcessBounds:
+            damping = drift.damping if drift.known is None else drift.damping[0]
+            per_sample = damping.ndim == x.ndim and x.ndim > 1
+            safe = 1 / (damping.amax(tuple(range(1, x.ndim)), keepdim=True) if per_sample else damping.amax())
+            most = (self.longest - 1) * safe
+            bounds = safe, (self.growth - 1) * safe, most, torch.minimum(safe, most)
+            if not safe.shape and safe.device.type == "cpu":
+                return ExcessBounds(*(float(bound) for bound in bounds))
+            return ExcessBounds(*move_like(torch.stack(bounds), x).unbind())
+
+        return drift.once((self, "bounds"), x, solve)

@@ -49,12 +49,14 @@ class UnderdampedCoefficients:
         move: t/m of A, or t/(2m) where it stands twice.
         keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
         scatter: The standard deviation of O's noise.
+        free: U over t/2 for UBU, else None.
     """
 
     kick: Coefficient
     move: Coefficient
     keep: Coefficient
     scatter: Coefficient
+    free: Oscillator | None
 
 
 @dataclass(frozen=True)
@@ -65,14 +67,10 @@ class UnderdampedState(State):
         x: Position, shape (B, …).
         momentum: v, shape of x.
         score: s where B was applied last, shape of x, for schemes that begin a step with it; None before that.
-        coefficients: Those of A, B and O.
-        free: U over t/2 for UBU, else None.
     """
 
     momentum: Tensor
     score: Tensor | None
-    coefficients: UnderdampedCoefficients
-    free: Oscillator | None
 
 
 class Underdamped(Dynamics):
@@ -101,6 +99,15 @@ class Underdamped(Dynamics):
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """Momentum drawn from N(0, m), coefficients computed once for the level."""
+        self._coefficients(drift, x)
+        deviation = (self.mass / drift.damping).sqrt()
+        return UnderdampedState(x, momentum=noise(x) * drift.coefficients([deviation], x)[0], score=None)
+
+    def _coefficients(self, drift: Drift, x: Tensor) -> UnderdampedCoefficients:
+        return drift.once(self, x, lambda: drift.record(self._solve(drift), x))
+
+    def _solve(self, drift: Drift) -> UnderdampedCoefficients:
+        """Compact coefficients of a step."""
         mass, time = self.mass / drift.damping, self.friction * drift.time_step
         bath = time if self.scheme == "BAOAB" else time / 2
         decay = self.friction * bath / mass
@@ -113,25 +120,19 @@ class Underdamped(Dynamics):
                 position_momentum=plain.position_momentum * unit,
                 momentum_shared_noise=plain.momentum_shared_noise / unit,
                 momentum_noise=plain.momentum_noise / unit,
-            ).broadcast(drift, x)
-        coefficients = UnderdampedCoefficients(
+            )
+        return UnderdampedCoefficients(
             kick=time if self.scheme == "UBU" else time / 2,
             move=(time / 2 if self.scheme == "BAOAB" else time) / mass,
             keep=torch.exp(-decay),
             scatter=(mass * -torch.expm1(-2 * decay)).sqrt(),
-        )
-        return UnderdampedState(
-            x=x,
-            momentum=noise(x) * drift.coefficients([mass.sqrt()], x)[0],
-            score=None,
-            coefficients=drift.record(coefficients, x),
             free=free,
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """One step of the scheme, its letters from left to right."""
         assert isinstance(state, UnderdampedState)
-        x, v, score, by = state.x, state.momentum, state.score, state.coefficients
+        x, v, score, by = state.x, state.momentum, state.score, self._coefficients(drift, state.x)
 
         def kick(v: Tensor, score: Tensor | None) -> Tensor:
             return v if score is None else add_terms(v, (by.kick, score))
@@ -140,10 +141,10 @@ class Underdamped(Dynamics):
             return sum_of((by.keep, v), (by.scatter, noise(v)))
 
         if self.scheme == "UBU":
-            assert state.free is not None
-            x, v = state.free.advance(x, v, None, noise)
+            assert by.free is not None
+            x, v = by.free.advance(x, v, None, noise)
             v = kick(v, drift(x))
-            x, v = state.free.advance(x, v, None, noise)
+            x, v = by.free.advance(x, v, None, noise)
             return replace(state, x=x, momentum=v)
         if self.scheme == "BAOAB":
             v = kick(v, score)

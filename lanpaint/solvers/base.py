@@ -33,13 +33,13 @@ class Solver(ABC):
         """The levels that the solver insists on for a number of steps; None when it takes any."""
         return None
 
+    def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
+        """Evaluations of the score in each of the outer steps between S + 1 levels: S numbers, 1 each by default."""
+        return [1] * (len(levels) - 1)
+
     def init(self, x: Tensor, steps: int) -> SolverState:
         """The state at the first level of a run of ``steps`` steps."""
         return SolverState(x)
-
-    def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
-        """Evaluations of the score in each of the ``len(levels) - 1`` outer steps between these levels."""
-        return [1] * (len(levels) - 1)
 
     @abstractmethod
     def step(
