@@ -1,10 +1,10 @@
 """The drift: what a dynamics integrates at one noise level.
 
-A Langevin dynamics needs three things of the world: the score that pushes the state, the damping A of the linear force
-that it may integrate exactly, and the time dτ of a step. The last two are constant on regions (the unknown and the
-known part of an image). So they are kept *compact*, one value per region, in float64 on the CPU. Whatever is computed
-from them (exponentials, Cholesky factors) is computed on a handful of numbers, and only the result is broadcast over
-the state, as a *coefficient*.
+A Langevin dynamics needs three things: the score that pushes the state, the damping A of the linear force that it may
+integrate exactly, and the time dτ of a step. The last two are constant on regions (the unknown and the known part of an
+image). So they are kept *compact*: one value per region, in float64 on the CPU. Exponentials and Cholesky factors are
+computed on these few numbers. Only the results are broadcast over the state, as its *coefficients*, once per level and
+without waiting for the state's device.
 """
 
 from __future__ import annotations

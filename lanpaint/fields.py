@@ -15,8 +15,14 @@ Damping and time scale, with a the expected noise (LanPaint, Eq. 121, 122, Alg. 
     unknown    A = 1/(σ² + α² a)        time σ² + α² a
     known      A = (1+λ)/σ²             time σ²                 a step of η: A dτ = (1+λ) η here, η above
 
-For an observation with noise s the known part has σ² + α² s² for σ², the variance of p(y | y_o). Entries with σ = 0 are
-clean: no force, and no time passes for them.
+For an observation with noise s the known part has v = σ² + α² s² in place of σ², the variance of p(y | y_o). Entries
+with σ = 0 are clean: no force acts on them, and no time passes for them.
+
+All of this depends on the level alone but for the state x and the model's answer, in which the field is affine:
+
+    field = constant + position · x + score · s,            or epsilon · ε̂ instead of score · s
+
+:class:`FieldTerms` holds the four factors. They are made once for a level, and the field then takes two operators.
 """
 
 from __future__ import annotations
@@ -36,13 +42,13 @@ from lanpaint.score import Score, as_score
 
 @dataclass(frozen=True)
 class FieldTerms:
-    """The BiG field of one level as a sum: constant + position · x + score · s, or with epsilon · ε̂ for the last.
+    """The factors of the BiG field at one level: constant + position · x + score · s.
 
     Attributes:
-        constant: (1+λ) α y_o/v on the known part, 0 on the unknown one, shape of the state; v = σ² + α² s².
+        constant: (1+λ) α y_o/v on the known part, 0 on the unknown one, shape of the state.
         position: −(1+λ)/v on the known part, 0 on the unknown one.
         score: −λ on the known part, 1 on the unknown one.
-        epsilon: −1/σ times that.
+        epsilon: −score/σ, by which ε̂ is multiplied where the model gives ε̂ and no score.
     """
 
     constant: Tensor
@@ -57,10 +63,10 @@ class BiG:
     Args:
         score: The model.
         observation: What is known.
-        lam: λ ≥ −1. −1 is the unconditional score, 0 the decoupled one, above 0 the known part answers to x. The paper
-            calls it a guidance scale; it is no weight of classifier-free guidance.
-        expected_noise: a ≥ 0: variance of the clean data given everything but one entry, in its units squared; 0 for
-            images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α). The steps grow with it: where σ² is
+        lam: λ ≥ −1. At −1 the field is the unconditional score, at 0 the decoupled one. Above 0 the known part answers
+            to the unknown one. The paper calls λ a guidance scale; it is no weight of classifier-free guidance.
+        expected_noise: a ≥ 0: variance of one clean entry given all others, in units of the data squared; 0 for
+            images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α). The steps grow with it. Where σ² is
             far below a, errors of x̂₀ (of float32, of a network) enter the state enlarged by a/σ².
 
     Raises:
@@ -82,7 +88,7 @@ class BiG:
         self.lam, self.expected_noise = lam, expected_noise
 
     def terms(self, level: NoiseLevel, x: Tensor) -> FieldTerms | None:
-        """What the field at ``level`` is made of, for states shaped as x; None where it is the model's score."""
+        """The factors of the field at ``level``, for states shaped as x; None where the field is the model's score."""
         if self.lam == -1 or self.observation.is_empty:
             return None
         inverse = reciprocal(self.observation.variance(level))
@@ -112,7 +118,7 @@ class BiG:
     def damping(self, level: NoiseLevel) -> Tensor:
         """A of the unknown and the known part, shape ``(2, *level)``: LanPaint, Eq. 121 and 122."""
         unknown, known = self._variances(level)
-        if self.lam == -1:  # the unconditional score everywhere: the known part is like the unknown one
+        if self.lam == -1:  # the unconditional score everywhere, so the known part has the damping of the unknown one
             return torch.stack([1 / unknown, 1 / unknown])
         return torch.stack([1 / unknown, (1 + self.lam) / known])
 
@@ -121,7 +127,7 @@ class BiG:
         return torch.where(level.sigma > 0, self._variances(level), 0.0)
 
     def _variances(self, level: NoiseLevel) -> Tensor:
-        """1 where σ = 0, so that the damping is finite."""
+        """Variances of the unknown and the known part; 1 where σ = 0, so that the damping is finite."""
         unknown = level.sigma**2 + level.alpha**2 * self.expected_noise
         variances = torch.stack([unknown, self.observation.variance(level)])
         return torch.where(level.sigma > 0, variances, 1.0)

@@ -152,8 +152,8 @@ class Prediction:
         x: The state that was evaluated, of any shape.
         level: Its noise level.
         views: At least one of ``score=``, ``denoised=``, ``epsilon=``, ``v=``, ``flow=``, shaped as x. The others are
-            computed from it when they are asked for. Give two where one alone loses information: at α = 0 the score
-            says nothing of x₀. At σ = 0 x₀ says nothing of the score, and ε̂ and a score that was not given are 0.
+            computed from it when they are asked for. Give two where one alone loses information. At α = 0 the score
+            says nothing of x₀. At σ = 0 x₀ says nothing of the score; ε̂ and a score that was not given are 0 there.
 
     Raises:
         ValueError: When no view is given, or one with a name that is not a view.

@@ -38,7 +38,7 @@ class FastLangevinState(State):
         momentum: q = dx/dτ, shape of x; None in the overdamped limit.
         centre: C/A = x + s/A where it was evaluated last, the centre of the spring, shape of x; None before the first
             evaluation, and for the first-order scheme, which remembers nothing.
-        whole: Exact solution over dτ, for a step of Alg. 2; None where no such step comes again.
+        whole: Exact solution over dτ, for a step of Alg. 2; None after the first step where the others are of Alg. 3.
     """
 
     momentum: Tensor | None

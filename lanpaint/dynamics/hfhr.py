@@ -9,9 +9,10 @@ Underdamped Langevin dynamics with some overdamped Langevin dynamics added to it
 Its law at stationarity is p(x) N(q; 0, Γ/Ψ). Ψ = 1 is fast Langevin dynamics, Γ = ∞ overdamped Langevin dynamics for
 any Ψ.
 
-Holding C = s + A x as FLD does, both halves are solved exactly: the position's own share is an Ornstein–Uhlenbeck
-process over the time (1 − 1/Ψ) τ, the rest an oscillator of damping A/Ψ. A step is half of the first, the second, half
-of the first; each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law is exact at any step where C is constant.
+With C = s + A x held, as in FLD, the equation splits into two parts that are solved exactly. The overdamped part of the
+position is an Ornstein–Uhlenbeck process over the time (1 − 1/Ψ) τ. The rest is an oscillator of damping A/Ψ. A step is
+half of the first part, the second part, and half of the first. Each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law
+is exact for any time step where C is constant.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class SplitStrang(Compact):
     """A Strang step of both: each half is half of :class:`SplitOscillator`.
 
     Attributes:
-        pull: What a quarter step of the position's own share draws it to the centre.
+        pull: How far a quarter of the overdamped part draws the position to the centre, from 0 to 1.
         scatter: Standard deviation of its noise.
         position_kick: What μ' − μ adds to the position, (1 − 1/Ψ) A dτ.
         momentum_kick: What μ' − μ adds to the momentum, Γ A dτ/Ψ.
@@ -143,8 +144,8 @@ class HFHR(FastLangevin):
 
     Args:
         friction: γ in (0, ∞] with Γ = γ² A, as for :class:`FastLangevin`.
-        psi: Ψ ≥ 1, how much the position moves on its own account: 1 not at all, ∞ not otherwise. 2 by default, half
-            and half.
+        psi: Ψ ≥ 1. The overdamped part has the share 1 − 1/Ψ of the motion: none at 1, all of it at ∞. 2 by default,
+            half and half.
         alpha: α ≥ 0 of Eq. 128 instead of ``psi``, in units in which the mass is 1/A: Ψ = 1 + α γ √Ψ there.
         order: 1 holds C over a step, 2 corrects it at its middle as FLD's second-order scheme does. 2 by default.
 

@@ -64,7 +64,7 @@ class Metropolis(Dynamics):
                 f"{type(dynamics).__name__} has no Gaussian proposal to correct; take Langevin() "
                 "or FastLangevin(friction=math.inf, order=1)"
             )
-        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # its own refusal, now rather than in a run
+        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # refuses now rather than in a run
         self.dynamics = dynamics
 
     def evaluations(self, inner_steps: int) -> int:

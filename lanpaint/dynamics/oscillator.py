@@ -15,13 +15,14 @@ With h = Γτ/2, ω² = h² Δ and the impulse response G(u) = u e^(−hu) sinh(
                                                                             Σ_xq = Γ²τ² G(1)²
 In the paper's names ζ₂ = G(1), 1 − ζ₁ = Γτ ∫ G du, σ₂₂ = (Γτ)² ∫ G² du and σ₁₁ = 2Γτ ∫ G'² du.
 
-Each integral has a closed form that loses its digits somewhere, so it is computed in one of three ways: by Gauss–
+Each integral has a closed form that loses its digits somewhere. So it is computed in one of three ways: by Gauss–
 Legendre quadrature where h and ω are small (the integrands of Σ are positive: nothing cancels), as a sum of two
 exponentials where the oscillator is overdamped, and in closed form elsewhere. For Γ = ∞ the position alone is left, an
 Ornstein–Uhlenbeck process (LanPaint, Eq. 110).
 
-A Strang step is half of such a solution, a kick by what C has changed, and the other half. It is written in the centre
-of the spring, μ = C/A = x + s/A: that takes fewer passes over the state than C, and keeps its digits where A is large.
+A Strang step is half of such a solution, a kick by the change of C, and the other half. It is written with the centre
+of the spring, μ = C/A = x + s/A, instead of C. That takes fewer passes over the state, and keeps its digits where A is
+large.
 """
 
 from __future__ import annotations
@@ -282,8 +283,8 @@ class OrnsteinUhlenbeck(Compact):
 class OscillatorHalves(Compact):
     """Two half steps of the oscillator about a centre μ of its spring, with whatever happens between them.
 
-    Nothing looks at the momentum between the halves, so the part of the first half's noise that it has for itself waits
-    for the second: three random numbers do for four.
+    Nothing looks at the momentum between the halves. So the part of the first half's noise that concerns the momentum
+    alone is added in the second half: three random numbers suffice instead of four.
 
     Attributes:
         position_momentum: ∂x'/∂q over half a step.
@@ -292,9 +293,9 @@ class OscillatorHalves(Compact):
         momentum_pull: ∂q'/∂μ.
         position_noise: Standard deviation of the first half's noise of x.
         momentum_shared_noise: What the momentum takes of the same noise.
-        late_position_noise: The second half's noise of x, with what the first left out.
-        late_shared_noise: What the momentum takes of it.
-        late_momentum_noise: The momentum's own.
+        late_position_noise: Standard deviation of the second half's noise of x, what the first left out included.
+        late_shared_noise: What the momentum takes of the same noise.
+        late_momentum_noise: Standard deviation of the noise of the momentum alone.
     """
 
     position_momentum: Tensor
@@ -351,10 +352,10 @@ class OscillatorHalves(Compact):
 class OscillatorStrang(Compact):
     """A Strang step of the oscillator (LanPaint, Alg. 3) in as few passes over the state as it takes.
 
-    The halves are those of :class:`OscillatorHalves`, the kick between them adds Γ A dτ (μ' − μ) to the momentum. All
-    of it is linear in the position x, the momentum q, the way μ − x to the centre, the score s and the noises, and
-    μ' = x₁ + s/A. So what the second half makes of x, q, μ − x and the first noise is found in the first one, beside
-    x₁: the position x₂ and the momentum q₂ but for the score and the new noise.
+    The halves are those of :class:`OscillatorHalves`; the kick between them adds Γ A dτ (μ' − μ) to the momentum, with
+    μ' = x₁ + s/A. The step is linear in the position x, the momentum q, the distance μ − x to the centre, the score s
+    at x₁ and the noises. So the first half computes x₁, and also the share that x, q, μ − x and the first noise have in
+    the end position x₂ and the end momentum q₂. The second half adds the shares of s and of the new noise.
 
     Attributes:
         position_momentum: ∂x₁/∂q.
@@ -369,8 +370,8 @@ class OscillatorStrang(Compact):
         end_score: ∂x₂/∂s.
         momentum_score: ∂q₂/∂s.
         late_position_noise: Standard deviation of the new noise of x₂.
-        late_shared_noise: What q₂ takes of it.
-        late_momentum_noise: The momentum's own.
+        late_shared_noise: What q₂ takes of the same noise.
+        late_momentum_noise: Standard deviation of the noise of q₂ alone.
         variance: 1/A, by which the score is the way to the new centre.
     """
 
@@ -449,7 +450,7 @@ class OscillatorStrang(Compact):
 
 @dataclass(frozen=True)
 class OverdampedStrang(Compact):
-    """A Strang step of the Ornstein–Uhlenbeck process: the same at Γ = ∞, where the kick moves the position.
+    """A Strang step of the Ornstein–Uhlenbeck process, the limit Γ = ∞, where the kick moves the position.
 
     The second half is x'' = k (x + A dτ (μ' − μ)) + (1 − k) μ + noise with k = e^(−A dτ/2), a weighted mean of x, μ and
     μ' that two blends compute.

@@ -1,10 +1,11 @@
-"""Preconditioning: time that runs at another speed in each direction (LanPaint, Eq. 133, 145).
+"""Preconditioning: time runs at a different speed in each direction (LanPaint, Eq. 133, 145).
 
     dx = P s dτ + √(2P) dW                                                      of overdamped dynamics
     dx = P q dτ,    dq = Γ (−P q dτ + P s dτ + √(2P) dW)                        of FLD
 
-for a symmetric positive definite P. In the eigenbasis of P, a rotation, each coordinate runs on its own with the step
-P_i dτ, so any dynamics is preconditioned by rotating its state and scaling its step. The law at stationarity stays.
+for a symmetric positive definite P. In the eigenbasis of P, a rotation, each coordinate runs by itself with the time
+step P_i dτ. So any dynamics is preconditioned by rotating its state and scaling its time step. The law at stationarity
+stays the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class PreconditionedState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        inner: State of the wrapped dynamics, in its own coordinates: those of x, of the eigenbasis, or P^(−1/2) x.
+        inner: State of the wrapped dynamics. Its coordinates are those of x, of the eigenbasis, or P^(−1/2) x.
         origin: Position at :meth:`Preconditioned.init`, the zero of the last of these.
         drift: The drift of the level.
         inner_drift: The same in the coordinates of the wrapped dynamics.

@@ -9,19 +9,19 @@ all curvatures at once: fast Langevin dynamics is exact where its damping A is t
 variance is 21 % too small. The first step at a level has no ξ behind it; it draws one of variance 3 − 2 h A instead of
 1, with which the law of x, if it is right where the level is entered, stays right in that step too (for k = A).
 
-The step is h = (1 − e^(−η))/A with η = A₀ dτ, dτ and A₀ the drift's own step and damping: the mean of an
-Ornstein–Uhlenbeck process moves as far in dτ (LanPaint, Eq. 110). LanPaint takes A from what the noise alone implies,
-1/σ², unless the user knows the spread of the clean data (Eq. 121, its expected noise). Here it is the curvature between
-the last two evaluations, as in the step length of Barzilai and Borwein (1988),
+The step is h = (1 − e^(−η))/A with η = A₀ dτ, where dτ and A₀ are the time step and the damping of the drift. In the
+time dτ the mean of an Ornstein–Uhlenbeck process moves as far (LanPaint, Eq. 110). LanPaint takes for A what the noise
+alone implies, 1/σ², unless the user knows the variance of the clean data (Eq. 121, its expected noise). Here A is the
+curvature between the last two evaluations, as in the step length of Barzilai and Borwein (1988),
 
     A = |⟨Δx, Δs⟩| / ⟨Δx, Δx⟩
 
-over the entries of a sample, made from evaluations that are needed anyway.
+summed over the entries of a sample. It needs no further evaluations.
 
-It is bounded by A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². What is
-remembered is the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because that hardly changes from level
-to level. It shrinks at once and grows slowly, and never makes a step more than ``longest`` times as long as the safe
-one: where a distribution is flat and then steep, a curvature that was measured says nothing of the one to come.
+A is at most A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². The state remembers
+the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because e hardly changes from level to level. It may
+shrink at once, but grows slowly, and never makes a step more than ``longest`` times as long as the safe one: where a
+distribution is first flat and then steep, the curvature that was measured says nothing of the one to come.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class SecantState(State):
 class SecantLangevin(Dynamics):
     """Overdamped Langevin dynamics, Leimkuhler–Matthews steps of a measured length. One evaluation a step.
 
-    The known part keeps the drift's own damping; e is one number for the unknown part of each sample, which so does not
-    depend on its batch.
+    The known part keeps the damping of the drift. e is one number for the unknown part of each sample, so a sample does
+    not depend on its batch.
 
     Args:
         growth: g ≥ 1, by how much a step may be longer than the one before. 1.3 and 40 were chosen on gauss2, star500

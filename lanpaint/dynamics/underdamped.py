@@ -18,9 +18,9 @@ and a step composes them symmetrically, each letter for half a step if it stands
 Unlike FLD none of them knows the damping A, so a step is stable only while L t² < 4 m (nearly, for UBU) where L is the
 largest curvature of −log p.
 
-A sampler's step is a Langevin time τ, the clock of overdamped dynamics and of FLD, and t = γ τ: at large friction every
-dynamics then moves alike for the same step. In that clock the position knows mass and friction as Γ = γ²/m alone, and
-the bound on the step is Γ L τ² < 4.
+The time step of a drift is a Langevin time τ, the clock of overdamped dynamics and of FLD. Here t = γ τ: at large
+friction every dynamics then moves alike in the same τ. In that clock the law of the position depends on mass and
+friction through Γ = γ²/m alone, and the bound on the step is Γ L τ² < 4.
 """
 
 from __future__ import annotations
