@@ -18,6 +18,7 @@ from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.images import read_picture
 from lanpaint.observation import Observation
 from lanpaint.samplers import LanPaint
+from lanpaint.solvers import Solver
 
 # The picture of a ControlNet, which some pipelines call ``image``.
 _CONTROL = "control_image"
@@ -33,8 +34,9 @@ class Inpainter:
 
     Args:
         pipe: Any text-to-image or text-to-video pipeline, or an unconditional one.
-        sampler: The sampler's class, or a function that makes one of a score: any that takes no gradient and asks for a
-            number of evaluations that does not depend on the data. See :func:`lanpaint.adapters.bridge.bridged`.
+        sampler: The sampler's class, or a function that makes one of a score: any that takes no gradient and asks for
+            no more evaluations than its plan declares. See :func:`lanpaint.adapters.bridge.bridged`.
+        solver: Another outer step than that of the pipeline's scheduler, whose levels are kept.
         layout: How the pipeline lays out pictures in its latents, for a family that does so in a way of its own; by
             default :class:`~lanpaint.adapters.latents.LatentLayout`.
         cell_rule: Which latent cells are known, given the pixels that are; by default those that have only known pixels
@@ -57,13 +59,16 @@ class Inpainter:
         pipe: Any,
         sampler: SamplerFactory = LanPaint,
         *,
+        solver: Solver | None = None,
         layout: LatentLayout | None = None,
         cell_rule: CellRule | None = None,
         **options: Any,
     ) -> None:
         if layout is not None and cell_rule is not None:
             raise ValueError("give layout or cell_rule, not both; a layout has its own rule")
-        self.pipe, self.sampler, self.options = pipe, sampler, options
+        if solver is not None and not isinstance(solver, Solver):
+            raise TypeError(f"solver must be a Solver, an instance, got {solver!r:.60}")
+        self.pipe, self.sampler, self.solver, self.options = pipe, sampler, solver, options
         self.layout = layout or LatentLayout(pipe, cell_rule or wholly_known)
         self._names = set(inspect.signature(pipe.__call__).parameters)
         self.bridge: Bridge | None = None
@@ -123,7 +128,7 @@ class Inpainter:
         elif mask is not None or any(pad):
             raise ValueError("a mask or pad needs an image; leave them out to sample without one")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
-        with bridged(self.pipe, factory, known_part) as self.bridge:
+        with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(given, self.bridge, known_guidance_scale)
             output = self.pipe(**given)

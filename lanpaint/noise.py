@@ -28,6 +28,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lanpaint.device import move_like
+
 View = Literal["score", "denoised", "epsilon", "v", "flow"]
 VIEWS: tuple[str, ...] = get_args(View)
 
@@ -46,16 +48,17 @@ def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
 
 def reciprocal(x: Tensor) -> Tensor:
     """1/x, and 0 where x is 0: an entry without noise feels no force."""
-    return torch.where(x == 0, 0.0, 1 / torch.where(x == 0, 1.0, x))
+    zero = x == 0
+    return x.masked_fill(zero, 1.0).reciprocal().masked_fill(zero, 0.0)
 
 
 def cast_like(coefficient: Tensor, like: Tensor) -> Tensor:
     """A coefficient of a level's shape in the dtype and on the device of ``like``, so that the two can be combined.
 
     A 0-d one stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for its
-    device. Others take the dtype and device of ``like``.
+    device. Others take the dtype and device of ``like``, without waiting either.
     """
-    return coefficient.to(like) if coefficient.shape else coefficient
+    return move_like(coefficient, like) if coefficient.shape else coefficient
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,11 @@ class NoiseLevel:
         """σ/α: the noise in units of the clean data, σ of the variance-exploding notation (LanPaint, Eq. 48)."""
         return self.sigma / self.alpha
 
+    @cached_property
+    def score_of_epsilon(self) -> Tensor:
+        """−1/σ, by which ε̂ is multiplied to give the score; 0 where σ = 0."""
+        return -reciprocal(self.sigma)
+
     def rescale(self, factor: Tensor | float) -> NoiseLevel:
         """The level of c x where this is the level of x."""
         return NoiseLevel(self.alpha * factor, self.sigma * factor)
@@ -118,9 +126,12 @@ class NoiseLevel:
 
     def to(self, like: Tensor) -> NoiseLevel:
         """This level with α and σ cast to the dtype and device of ``like`` (:func:`cast_like`)."""
+        alpha, sigma = cast_like(self.alpha, like), cast_like(self.sigma, like)
+        if alpha is self.alpha and sigma is self.sigma:
+            return self
         level = object.__new__(NoiseLevel)  # checked already, and float16 if x is
-        object.__setattr__(level, "alpha", cast_like(self.alpha, like))
-        object.__setattr__(level, "sigma", cast_like(self.sigma, like))
+        object.__setattr__(level, "alpha", alpha)
+        object.__setattr__(level, "sigma", sigma)
         return level
 
     def perturb(self, clean: Tensor, epsilon: Tensor) -> Tensor:
@@ -141,8 +152,8 @@ class Prediction:
         x: The state that was evaluated, of any shape.
         level: Its noise level.
         views: At least one of ``score=``, ``denoised=``, ``epsilon=``, ``v=``, ``flow=``, shaped as x. The others are
-            computed from it when they are asked for. Give two where one alone loses information: at α = 0 the score
-            says nothing of x₀. At σ = 0 x₀ says nothing of the score, and ε̂ and a score that was not given are 0.
+            computed from it when they are asked for. Give two where one alone loses information. At α = 0 the score
+            says nothing of x₀. At σ = 0 x₀ says nothing of the score; ε̂ and a score that was not given are 0 there.
 
     Raises:
         ValueError: When no view is given, or one with a name that is not a view.
@@ -192,7 +203,12 @@ class Prediction:
     @cached_property
     def score(self) -> Tensor:
         """Score ∇ log p(x) = −ε̂/σ."""
-        return self._given["score"] if "score" in self._given else -self.epsilon * reciprocal(self.level.sigma)
+        return self._given["score"] if "score" in self._given else self.epsilon * self.level.score_of_epsilon
+
+    @property
+    def score_or_epsilon(self) -> tuple[Tensor, bool]:
+        """The score and True where the model gave it; else ε̂ and False, which saves an operator on the state."""
+        return (self.score, True) if "score" in self._given else (self.epsilon, False)
 
     @cached_property
     def v(self) -> Tensor:

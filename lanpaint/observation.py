@@ -71,7 +71,7 @@ class Observation:
             bad = int((~torch.isfinite(values)).sum())
             raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
         self.values, self.known, self.noise = values, known, float(noise)
-        self.is_empty = not bool(known.any())
+        self.is_empty = not bool(known.any())  # read here, where the values are read as well, and never in a run
 
     @classmethod
     def none(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Observation:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lanpaint.device import move_like
+
 NoiseSource = Callable[[Tensor], Tensor]
 Generators = torch.Generator | Iterable[torch.Generator] | None
 
@@ -50,17 +52,20 @@ class NormalNoise:
             self.generator = torch.Generator(like.device)
             self.generator.seed()
         if isinstance(self.generator, torch.Generator):
-            return self._draw(like, self.generator)
+            return move_like(self._draw(like.shape, like.dtype, self.generator), like)
         if len(self.generator) != like.shape[0]:
             raise ValueError(
                 f"got {len(self.generator)} generators for a batch of {like.shape[0]}; give one per sample"
             )
-        return torch.stack([self._draw(row, g) for row, g in zip(like, self.generator, strict=True)])
+        rows = [self._draw(like.shape[1:], like.dtype, generator) for generator in self.generator]
+        if len({row.device for row in rows}) > 1:
+            rows = [move_like(row, like) for row in rows]
+        return move_like(torch.stack(rows), like)
 
     @staticmethod
-    def _draw(like: Tensor, generator: torch.Generator) -> Tensor:
-        drawn = torch.randn(like.shape, generator=generator, dtype=like.dtype, device=generator.device)
-        return drawn.to(like.device)
+    def _draw(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+        """Numbers on the generator's device."""
+        return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
 def seeded(seeds: Sequence[int], device: str = "cpu") -> list[torch.Generator]:

@@ -11,8 +11,11 @@ from lanpaint import (
     FastLangevin,
     LanPaint,
     NoiseLevel,
+    NormalNoise,
     Observation,
+    Prediction,
     Sampler,
+    Score,
     uniform_log_snr,
 )
 from lanpaint.verification import affine_step
@@ -152,3 +155,50 @@ def test_inner_steps_leave_entries_without_noise_alone(friction, expected_noise,
 def test_a_drift_of_two_regions_needs_their_axis():
     with pytest.raises(ValueError, match=r"with two regions time_step needs a leading axis of 2 .*, got \(\)"):
         Drift(torch.neg, [1.0, 2.0], 0.1, known=torch.tensor([False, True]))
+
+
+def test_where_nothing_is_known_the_field_is_the_score_on_one_region(target, x):
+    field = BiG(target, Observation.none(x.shape, torch.float64), lam=8.0)
+    drift = field.drift(LEVEL, 0.1 * field.time_scale(LEVEL))
+    assert torch.equal(drift(x), target.score(x, LEVEL))
+    assert drift.known is None
+    assert drift.time_step.shape == ()
+    assert float(drift.damping) == pytest.approx(1 / 0.36)
+
+
+def test_the_decoupled_known_part_does_not_look_at_the_score(observation, x):
+    field = Decoupled(lambda x, level: torch.where(observation.known, math.inf, -x), observation)
+    expected = torch.where(observation.known, (0.8 * 0.4 - x) / 0.36, -x)
+    assert torch.allclose(field(x, LEVEL), expected, atol=1e-14)
+
+
+@pytest.mark.parametrize("lam", [-0.5, 0.0, 8.0])
+@pytest.mark.parametrize("view", ["epsilon", "denoised", "v", "flow"])
+def test_the_field_is_the_same_whatever_view_the_model_gives(target, observation, x, lam, view):
+    class Viewed(Score):
+        def predict(self, x, level):
+            return Prediction(x, level, **{view: getattr(target.predict(x, level), view)})
+
+    expected = BiG(target, observation, lam)(x, LEVEL)
+    assert torch.allclose(BiG(Viewed(), observation, lam)(x, LEVEL), expected, rtol=1e-12, atol=1e-11)
+
+
+def test_a_drift_computes_its_field_anew_for_states_of_another_dtype(target, observation, x):
+    field = BiG(target, observation)
+    drift = field.drift(LEVEL, 0.1 * field.time_scale(LEVEL))
+    assert torch.equal(drift(x), field(x, LEVEL))
+    assert torch.equal(drift(x.float()), field(x.float(), LEVEL))
+    assert drift(x.float()).dtype == torch.float32
+
+
+def test_coefficients_of_a_level_are_solved_once(target, observation, x, monkeypatch):
+    calls = []
+    solve = FastLangevin.solve_strang
+    monkeypatch.setattr(FastLangevin, "solve_strang", lambda *given: calls.append(1) or solve(*given))
+    field, noise, dynamics = BiG(target, observation), NormalNoise(torch.Generator().manual_seed(0)), FastLangevin()
+    for level in (LEVEL, NoiseLevel(0.9, 0.3)):
+        drift = field.drift(level, 0.1 * field.time_scale(level))
+        state = dynamics.init(x, drift, noise)
+        for _ in range(4):
+            state = dynamics.step(state, drift, noise)
+    assert len(calls) == 2

@@ -23,7 +23,7 @@ from lanpaint.cli.options import (
     with_method_flags,
 )
 from lanpaint.methods import METHODS, find_method
-from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
+from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
 
 
 def _sampling(text: str) -> Any:
@@ -125,11 +125,15 @@ def inpaint(
     if pixels:
         _refuse({**own, "control_image": control_image, "set": settings or None, "offload": offload or None})
     else:
-        check_sampling(chosen, solver, levels)
+        check_sampling(chosen, levels)
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
     chosen.refuse(texts, dynamics)
     options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
-    make = chosen.factory(dynamics=dynamics, **options)  # its mistakes are told before a large model is loaded
+    # Mistakes in these are told before a large model is loaded.
+    make = chosen.factory(dynamics=dynamics, **options)
+    outer = None if solver is None or pixels else make_solver(solver)
+    if outer is not None:
+        chosen.refuse(["solver"])
     media = read_media(image, mask, still=pixels)
     if media.known is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
@@ -147,6 +151,7 @@ def inpaint(
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
             scheduler=scheduler, control_image=control_image, pad=padding, resize=resize, quiet=quiet, sampler=make,
+            solver=outer,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)

@@ -16,6 +16,7 @@ from lanpaint.images import read_picture
 from lanpaint.methods import Method
 from lanpaint.options import read_value, split_pairs
 from lanpaint.samplers import LanPaint, Sampler
+from lanpaint.solvers import Solver
 
 # All there is in a pipeline of pixels without a prompt; such a network is run without its pipeline.
 _PIXEL_PARTS = {"unet", "scheduler"}
@@ -95,16 +96,15 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     return {name: read_value(text) for name, text in split_pairs(given, "--set", "true_cfg_scale=4").items()}
 
 
-def check_sampling(method: Method, solver: str | None, levels: str | None) -> None:
-    """Raise ValueError for what no pipeline can do: a method that needs a gradient, a solver or levels of ours."""
+def check_sampling(method: Method, levels: str | None) -> None:
+    """Raise ValueError for what no pipeline can do: a method that needs a gradient, levels of ours."""
     if method.needs_gradient:
         raise ValueError(
             f"{method.name} needs the gradient of the score, and a pipeline gives none; take another --method, or a "
             "network adapter (lanpaint.adapters.networks)"
         )
-    given = [flag for flag, value in (("--levels", levels), ("--solver", solver)) if value is not None]
-    if given:  # the bridge hands the sampler a solver of its own, which steps by the pipeline's scheduler
-        raise ValueError(f"{' and '.join(given)}: for a pixel-space model; a pipeline's levels are its --scheduler's")
+    if levels is not None:
+        raise ValueError("--levels: for a pixel-space model; a pipeline's levels are its --scheduler's")
 
 
 class PipelinePainter:
@@ -120,6 +120,7 @@ class PipelinePainter:
         control_image: File of a ControlNet's picture.
         known_guidance_scale: As in :class:`~lanpaint.Inpainter`.
         sampler: The sampler's class, or a function that makes one of a score.
+        solver: Another outer step than that of the pipeline's scheduler.
 
     Attributes:
         evaluations: Evaluations so far, those of a pipeline with guidance counted once.
@@ -141,6 +142,7 @@ class PipelinePainter:
         control_image: Path | None,
         known_guidance_scale: float | None,
         sampler: Callable[..., Sampler] = LanPaint,
+        solver: Solver | None = None,
     ) -> None:
         from lanpaint.inpainter import Inpainter
 
@@ -151,7 +153,7 @@ class PipelinePainter:
             pipe.scheduler = named_scheduler(scheduler, pipe.scheduler)
         if quiet:
             pipe.set_progress_bar_config(disable=True)
-        self.inpainter = Inpainter(pipe, sampler)
+        self.inpainter = Inpainter(pipe, sampler, solver=solver)
         self.layout, self.is_video = self.inpainter.layout, self.inpainter.layout.is_video
         self.pad, self.resize, self._other_scheduler = pad, resize, scheduler is not None
         self.call = self._checked(call, inspect.signature(pipe.__call__).parameters)

@@ -25,9 +25,11 @@ class State:
 class Dynamics(ABC):
     """A stochastic differential equation with a numerical step, whose law at stationarity has the drift as its score.
 
-    A dynamics knows nothing of models, masks or diffusion: it sees a :class:`~lanpaint.drift.Drift`, and takes its
+    A dynamics knows nothing of models, masks or diffusion. It sees a :class:`~lanpaint.drift.Drift`, and takes its
     random numbers from ``noise``, a function that returns standard normal numbers shaped as its argument. The sampler
-    calls :meth:`init` when a noise level is entered and :meth:`step` once per inner step.
+    calls :meth:`init` at the first noise level, :meth:`warm_start` at every later one, and :meth:`step` once per inner
+    step. What a state holds is what the dynamics remembers; coefficients that depend on the level alone are kept by the
+    level's drift (:meth:`Drift.once <lanpaint.drift.Drift.once>`).
     """
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
@@ -35,9 +37,10 @@ class Dynamics(ABC):
         return State(x)
 
     def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
-        """The state at position x of a new noise level, ``state`` being the last of the level before: :meth:`init`.
+        """The state at position x of a new noise level; ``state`` is the last one of the level before.
 
-        For a dynamics that learns on the way. Momenta are drawn anew, since their scale is another.
+        It is :meth:`init`, unless a dynamics carries over what it has measured. Momenta are drawn anew, because their
+        scale depends on the level.
         """
         return self.init(x, drift, noise)
 

@@ -12,11 +12,11 @@ kick would count twice over half a step, and the sampled variance would be off b
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.drift import Coefficient, Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.oscillator import (
     OrnsteinUhlenbeck,
@@ -38,16 +38,12 @@ class FastLangevinState(State):
         momentum: q = dx/dτ, shape of x; None in the overdamped limit.
         centre: C/A = x + s/A where it was evaluated last, the centre of the spring, shape of x; None before the first
             evaluation, and for the first-order scheme, which remembers nothing.
-        whole: Exact solution over dτ, for a step of Alg. 2.
-        strang: Its halves and the kick between them, for one of Alg. 3.
-        variance: 1/A.
+        whole: Exact solution over dτ, for a step of Alg. 2; None after the first step where the others are of Alg. 3.
     """
 
     momentum: Tensor | None
     centre: Tensor | None
-    whole: Solution
-    strang: Strang
-    variance: Tensor
+    whole: Solution | None
 
 
 class FastLangevin(Dynamics):
@@ -82,7 +78,7 @@ class FastLangevin(Dynamics):
             return OverdampedStrang.solve(damping, time)
         return OscillatorStrang.solve(self.friction**2 * damping, damping, time)
 
-    def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
+    def proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient]:
         """What s(x) and ξ are multiplied by in a first-order step, where it has no momentum."""
         if not math.isinf(self.friction) or self.order != 1:
             raise TypeError(
@@ -96,29 +92,33 @@ class FastLangevin(Dynamics):
         """Γ, the variance of the momentum at stationarity, compact (Eq. 158); None in the overdamped limit."""
         return None if math.isinf(self.friction) else self.friction**2 * damping
 
+    def _strang(self, drift: Drift, x: Tensor) -> Strang:
+        """Coefficients of a step of Alg. 3. The drift keeps them, so they are gone when the next level is entered."""
+        return drift.once(self, x, lambda: self.solve_strang(drift.damping, drift.time_step).broadcast(drift, x))
+
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> FastLangevinState:
         """Momentum drawn from its stationary law (Alg. 1), coefficients solved once for the level."""
-        damping, step = drift.damping, drift.time_step
-        variance = self.momentum_variance(damping)
-        return FastLangevinState(
-            x=x,
-            momentum=None if variance is None else drift.broadcast(variance.sqrt(), x) * noise(x),
-            centre=None,
-            whole=self.solve(damping, step).broadcast(drift, x),
-            strang=self.solve_strang(damping, step).broadcast(drift, x),
-            variance=drift.broadcast(1 / damping, x),
-        )
+        variance, momentum = self.momentum_variance(drift.damping), None
+        if variance is not None:
+            momentum = noise(x) * drift.coefficients([variance.sqrt()], x)[0]
+        if self.order == 2:
+            self._strang(drift, x)
+        whole = self.solve(drift.damping, drift.time_step).broadcast(drift, x)
+        return FastLangevinState(x, momentum, centre=None, whole=whole)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> FastLangevinState:
         """One step of Alg. 2 (first order, and first after init) or Alg. 3 (second order)."""
         assert isinstance(state, FastLangevinState)
-        x, momentum, old = state.x, state.momentum, state.centre
-        if old is None:
+        x, momentum, centre, whole = state.x, state.momentum, state.centre, state.whole
+        if centre is None:
+            assert whole is not None
             score = drift(x)
-            centre = add_terms(x, (state.variance, score)) if self.order == 2 else None
-            x, momentum = state.whole.advance(x, momentum, score, noise)
-            return replace(state, x=x, momentum=momentum, centre=centre)
-        x, momentum = state.strang.first(x, momentum, old, noise)
-        centre = add_terms(x, (state.variance, drift(x)))
-        x, momentum = state.strang.second(x, momentum, old, centre, noise)
-        return replace(state, x=x, momentum=momentum, centre=centre)
+            moved, momentum = whole.advance(x, momentum, score, noise)
+            if self.order == 1:
+                return FastLangevinState(moved, momentum, centre=None, whole=whole)
+            centre = add_terms(x, (self._strang(drift, x).variance, score))
+            return FastLangevinState(moved, momentum, centre, whole=None)
+        strang = self._strang(drift, x)
+        middle, handed = strang.first(x, momentum, centre, noise)
+        x, momentum, centre = strang.second(middle, handed, centre, drift(middle), noise)
+        return FastLangevinState(x, momentum, centre, whole=None)

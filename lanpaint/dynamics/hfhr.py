@@ -9,9 +9,10 @@ Underdamped Langevin dynamics with some overdamped Langevin dynamics added to it
 Its law at stationarity is p(x) N(q; 0, Γ/Ψ). Ψ = 1 is fast Langevin dynamics, Γ = ∞ overdamped Langevin dynamics for
 any Ψ.
 
-Holding C = s + A x as FLD does, both halves are solved exactly: the position's own share is an Ornstein–Uhlenbeck
-process over the time (1 − 1/Ψ) τ, the rest an oscillator of damping A/Ψ. A step is half of the first, the second, half
-of the first; each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law is exact at any step where C is constant.
+With C = s + A x held, as in FLD, the equation splits into two parts that are solved exactly. The overdamped part of the
+position is an Ornstein–Uhlenbeck process over the time (1 − 1/Ψ) τ. The rest is an oscillator of damping A/Ψ. A step is
+half of the first part, the second part, and half of the first. Each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law
+is exact for any time step where C is constant.
 """
 
 from __future__ import annotations
@@ -21,25 +22,32 @@ from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms, add_to, blend
+from lanpaint.drift import add_terms, add_to, blend
 from lanpaint.dynamics.fast_langevin import FastLangevin
-from lanpaint.dynamics.oscillator import OrnsteinUhlenbeck, Oscillator, OscillatorStrang, Solution, Strang
+from lanpaint.dynamics.oscillator import (
+    Compact,
+    OrnsteinUhlenbeck,
+    Oscillator,
+    OscillatorHalves,
+    Solution,
+    Strang,
+)
 from lanpaint.randomness import NoiseSource
 
 
 @dataclass(frozen=True)
-class SplitOscillator:
+class SplitOscillator(Compact):
     """Half an Ornstein–Uhlenbeck step of the position, an oscillator, and the other half.
 
     Attributes:
         position: The exact half step of the position.
         oscillator: The exact step of position and momentum, which takes the force C − A x in units that include 1/Ψ.
-        damping: A, by which a move of the position changes the force.
+        stiffness: −A, by which a move of the position changes the force.
     """
 
     position: OrnsteinUhlenbeck
     oscillator: Oscillator
-    damping: Tensor
+    stiffness: Tensor
 
     @classmethod
     def solve(cls, friction: Tensor, damping: Tensor, psi: float, time: Tensor) -> SplitOscillator:
@@ -54,13 +62,7 @@ class SplitOscillator:
             momentum_shared_noise=plain.momentum_shared_noise / math.sqrt(psi),
             momentum_noise=plain.momentum_noise / math.sqrt(psi),
         )
-        return cls(position, oscillator, damping)
-
-    def broadcast(self, drift: Drift, x: Tensor) -> SplitOscillator:
-        """These coefficients as tensors that broadcast against x."""
-        return SplitOscillator(
-            self.position.broadcast(drift, x), self.oscillator.broadcast(drift, x), drift.broadcast(self.damping, x)
-        )
+        return cls(position, oscillator, -damping)
 
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
@@ -70,53 +72,68 @@ class SplitOscillator:
             before = x
             x, moved = solution.advance(x, momentum, force, noise)
             momentum = momentum if moved is None else moved
-            force = add_terms(force, (-self.damping, x - before))
+            force = add_terms(force, (self.stiffness, x - before))
         return x, momentum
 
 
 @dataclass(frozen=True)
-class SplitStrang:
+class SplitStrang(Compact):
     """A Strang step of both: each half is half of :class:`SplitOscillator`.
 
     Attributes:
-        pull: What a quarter step of the position's own share draws it to the centre.
+        pull: How far a quarter of the overdamped part draws the position to the centre, from 0 to 1.
         scatter: Standard deviation of its noise.
-        kick: What μ' − μ adds to the position, (1 − 1/Ψ) A dτ.
+        position_kick: What μ' − μ adds to the position, (1 − 1/Ψ) A dτ.
+        momentum_kick: What μ' − μ adds to the momentum, Γ A dτ/Ψ.
         oscillator: The halves of the oscillator, of damping A/Ψ.
+        variance: 1/A, by which the score is the way to the new centre.
     """
 
     pull: Tensor
     scatter: Tensor
-    kick: Tensor
-    oscillator: OscillatorStrang
+    position_kick: Tensor
+    momentum_kick: Tensor
+    oscillator: OscillatorHalves
+    variance: Tensor
 
     @classmethod
     def solve(cls, friction: Tensor, damping: Tensor, psi: float, time: Tensor) -> SplitStrang:
         """Coefficients of a step of length ``time``."""
         share = 1 - 1 / psi
         quarter = OrnsteinUhlenbeck.solve(damping, share * time / 4)
-        plain = OscillatorStrang.solve(friction, damping / psi, time)
+        plain = OscillatorHalves.solve(friction, damping / psi, time)
         noises = {f.name: getattr(plain, f.name) / math.sqrt(psi) for f in fields(plain) if "noise" in f.name}
-        pull = damping * quarter.position_force
-        return cls(pull, quarter.position_noise, share * damping * time, replace(plain, **noises))
+        return cls(
+            pull=damping * quarter.position_force,
+            scatter=quarter.position_noise,
+            position_kick=share * damping * time,
+            momentum_kick=friction * (damping / psi) * time,
+            oscillator=replace(plain, **noises),
+            variance=1 / damping,
+        )
 
-    def broadcast(self, drift: Drift, x: Tensor) -> SplitStrang:
-        """These coefficients as tensors that broadcast against x."""
-        pull, scatter, kick = (drift.broadcast(c, x) for c in (self.pull, self.scatter, self.kick))
-        return SplitStrang(pull, scatter, kick, self.oscillator.broadcast(drift, x))
-
-    def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-        """The first half, about ``old``."""
-        x, moved = self.oscillator.first(self._relax(x, old, noise), momentum, old, noise)
-        return self._relax(x, old, noise), moved
+    def first(
+        self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, tuple[Tensor]]:
+        """The first half, about the old centre; the momentum is handed on."""
+        assert momentum is not None
+        x, momentum = self.oscillator.first(self._relax(x, centre, noise), momentum, centre, noise)
+        return self._relax(x, centre, noise), (momentum,)
 
     def second(
-        self, x: Tensor, momentum: Tensor | None, old: Tensor, new: Tensor, noise: NoiseSource
-    ) -> tuple[Tensor, Tensor]:
-        """Kicks of position and momentum, and the second half, about ``old``."""
-        x = self._relax(add_terms(x, (self.kick, new), (-self.kick, old)), old, noise)
-        x, moved = self.oscillator.second(x, momentum, old, new, noise)
-        return self._relax(x, old, noise), moved
+        self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Kicks of position and momentum, and the second half, about the old centre."""
+        (momentum,) = handed
+        new = add_terms(x, (self.variance, score))
+        change = new - centre
+        add_to(momentum, (self.momentum_kick, change))
+        moved = add_terms(x, (self.position_kick, change))
+        del change
+        x = self._relax(moved, centre, noise)
+        del moved
+        x, momentum = self.oscillator.second(x, momentum, centre, noise)
+        return self._relax(x, centre, noise), momentum, new
 
     def _relax(self, x: Tensor, centre: Tensor, noise: NoiseSource) -> Tensor:
         return add_to(blend(x, centre, self.pull), (self.scatter, noise(x)))
@@ -127,8 +144,8 @@ class HFHR(FastLangevin):
 
     Args:
         friction: γ in (0, ∞] with Γ = γ² A, as for :class:`FastLangevin`.
-        psi: Ψ ≥ 1, how much the position moves on its own account: 1 not at all, ∞ not otherwise. 2 by default, half
-            and half.
+        psi: Ψ ≥ 1. The overdamped part has the share 1 − 1/Ψ of the motion: none at 1, all of it at ∞. 2 by default,
+            half and half.
         alpha: α ≥ 0 of Eq. 128 instead of ``psi``, in units in which the mass is 1/A: Ψ = 1 + α γ √Ψ there.
         order: 1 holds C over a step, 2 corrects it at its middle as FLD's second-order scheme does. 2 by default.
 

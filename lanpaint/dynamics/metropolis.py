@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.drift import Coefficient, Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.langevin import Langevin
 from lanpaint.noise import reciprocal
@@ -23,8 +23,8 @@ from lanpaint.randomness import NoiseSource
 class GaussianProposal(Protocol):
     """A dynamics of the position alone whose step is Gaussian: x' = x + move · s(x) + scatter · ξ."""
 
-    def proposal(self, drift: Drift, x: Tensor) -> tuple[Tensor, Tensor]:
-        """``move`` and ``scatter``, each broadcasting against x."""
+    def proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient]:
+        """``move`` and ``scatter``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Metropolis(Dynamics):
                 f"{type(dynamics).__name__} has no Gaussian proposal to correct; take Langevin() "
                 "or FastLangevin(friction=math.inf, order=1)"
             )
-        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # its own refusal, now rather than in a run
+        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # refuses now rather than in a run
         self.dynamics = dynamics
 
     def evaluations(self, inner_steps: int) -> int:
@@ -72,13 +72,25 @@ class Metropolis(Dynamics):
         return inner_steps + 1 if inner_steps else 0
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> MetropolisState:
-        """At x, with nothing evaluated yet."""
+        """At x, with nothing evaluated yet, coefficients computed once for the level."""
         if drift.log_density is None:
             raise ValueError(
                 "this law has no log density for the Metropolis correction: it takes a score with log_prob "
                 "(toy_models) and a sampler whose known part is held, LangevinPaint or Sampler"
             )
+        self._proposal(drift, x)
         return MetropolisState(x)
+
+    def _proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
+        """Move and scatter of the proposal, their ratio (0 on entries that are held), and 1 on entries that move."""
+
+        def solve() -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
+            move, scatter = self.dynamics.proposal(drift, x)
+            if isinstance(scatter, Tensor):
+                return move, scatter, reciprocal(scatter) * move, (scatter > 0).to(x.dtype)
+            return move, scatter, move / scatter if scatter else 0.0, float(scatter > 0)
+
+        return drift.once(self, x, solve)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> MetropolisState:
         """Propose, and accept or stay."""
@@ -87,13 +99,12 @@ class Metropolis(Dynamics):
         x, score, log_density = state.x, state.score, state.log_density
         if score is None or log_density is None:
             score, log_density = drift(x), drift.log_density(x)
-        move, scatter = self.dynamics.proposal(drift, x)
+        move, scatter, pull, moving = self._proposal(drift, x)
         xi = noise(x)
         proposed = add_terms(x, (move, score), (scatter, xi))
         new_score, new_log_density = drift(proposed), drift.log_density(proposed)
         # The noise that would lead back: x = x' + move s(x') + scatter ξ'; −ξ where nothing moves.
-        back = -xi - reciprocal(scatter) * move * (score + new_score)
-        moving = (scatter > 0).to(x.dtype)
+        back = -xi - pull * (score + new_score)
         backward, forward = (_per_sample(moving * z**2) for z in (back, xi))
         log_ratio = new_log_density - log_density + 0.5 * (forward - backward).to(log_density)
         log_ratio = log_ratio.to(torch.promote_types(log_ratio.dtype, torch.float32))

@@ -15,28 +15,29 @@ With h = Γτ/2, ω² = h² Δ and the impulse response G(u) = u e^(−hu) sinh(
                                                                             Σ_xq = Γ²τ² G(1)²
 In the paper's names ζ₂ = G(1), 1 − ζ₁ = Γτ ∫ G du, σ₂₂ = (Γτ)² ∫ G² du and σ₁₁ = 2Γτ ∫ G'² du.
 
-Each integral has a closed form that loses its digits somewhere, so it is computed in one of three ways: by Gauss–
+Each integral has a closed form that loses its digits somewhere. So it is computed in one of three ways: by Gauss–
 Legendre quadrature where h and ω are small (the integrands of Σ are positive: nothing cancels), as a sum of two
 exponentials where the oscillator is overdamped, and in closed form elsewhere. For Γ = ∞ the position alone is left, an
 Ornstein–Uhlenbeck process (LanPaint, Eq. 110).
 
-A Strang step is half of such a solution, a kick by what C has changed, and the other half. It is written in the centre
-of the spring, μ = C/A = x + s/A: it needs fewer passes over the state than C, and keeps its digits where A is large.
+A Strang step is half of such a solution, a kick by the change of C, and the other half. It is written with the centre
+of the spring, μ = C/A = x + s/A, instead of C. That takes fewer passes over the state, and keeps its digits where A is
+large.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from functools import cache, lru_cache, wraps
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms, add_to, blend
+from lanpaint.drift import Coefficient, Drift, add_terms, add_to, blend, sum_of
 from lanpaint.randomness import NoiseSource
 
 _QUADRATURE_H = 1.5  # quadrature where h ≤ 1.5 and |ω| ≤ 4: 16 nodes leave 1e-16 there
@@ -49,19 +50,25 @@ def _phi(a: Tensor) -> Tensor:
     return torch.where(a == 0, torch.ones_like(a), -torch.expm1(-a) / torch.where(a == 0, torch.ones_like(a), a))
 
 
-def _broadcast(coefficients: Any, drift: Drift, x: Tensor) -> Any:
-    """The record with every coefficient broadcast against x."""
-    values = {f.name: drift.broadcast(getattr(coefficients, f.name), x) for f in fields(coefficients)}
-    return replace(coefficients, **values)
+_Self = TypeVar("_Self", bound="Compact")
+
+
+class Compact:
+    """A dataclass of coefficients, compact ones to begin with."""
+
+    def broadcast(self: _Self, drift: Drift, x: Tensor) -> _Self:
+        """The same with coefficients of x: numbers, or tensors that broadcast against it."""
+        return drift.record(self, x)
 
 
 _FEW = 64  # numbers: a level for the batch, or one per sample
 
 
 def _remembered(solve: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a solution for a few numbers found once: a run asks for the same at each level as its planning, or another.
+    """Remember the solutions that ``solve`` returns, for arguments of few numbers.
 
-    What is on a GPU, varies over many entries, or has a gradient is solved each time.
+    Runs with the same settings solve the same equations, level by level. Arguments that are on a GPU, vary over many
+    entries or have a gradient are not remembered.
     """
 
     @lru_cache(maxsize=4096)
@@ -92,7 +99,7 @@ class Solution(Protocol):
     """A linear stochastic equation solved exactly over one time, C being held."""
 
     def broadcast(self, drift: Drift, x: Tensor) -> Solution:
-        """The coefficients as tensors that broadcast against x."""
+        """With coefficients of x."""
 
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
@@ -101,24 +108,35 @@ class Solution(Protocol):
 
 
 class Strang(Protocol):
-    """Two half steps about an old centre, with a kick before the second."""
+    """Two half steps about an old centre μ = C/A, with a kick before the second by what the centre has changed.
+
+    The score is evaluated between the halves. What the second half needs of the first, besides the position, the first
+    hands on as a tuple of tensors. The second may write to them.
+
+    Attributes:
+        variance: 1/A, by which the score is the way to the new centre.
+    """
+
+    @property
+    def variance(self) -> Coefficient:
+        """1/A."""
 
     def broadcast(self, drift: Drift, x: Tensor) -> Strang:
-        """The coefficients as tensors that broadcast against x."""
+        """With coefficients of x."""
 
     def first(
-        self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource
-    ) -> tuple[Tensor, Tensor | None]:
-        """The first half, where the spring's centre is ``old``."""
+        self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The position after the first half, where the score is evaluated, and what is handed on."""
 
     def second(
-        self, x: Tensor, momentum: Tensor | None, old: Tensor, new: Tensor, noise: NoiseSource
-    ) -> tuple[Tensor, Tensor | None]:
-        """A kick by A (``new`` − ``old``) and the second half, about ``old``. May write to ``momentum``."""
+        self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Position and momentum after the second half, and the new centre x + s/A of where the score was evaluated."""
 
 
 @dataclass(frozen=True)
-class Oscillator:
+class Oscillator(Compact):
     """Coefficients of the exact solution over one time, each compact or broadcast against a state.
 
     Attributes:
@@ -224,11 +242,6 @@ class Oscillator:
                 total.add_(weight * value)
         return sums
 
-    def broadcast(self, drift: Drift, x: Tensor) -> Oscillator:
-        """These coefficients as tensors that broadcast against x."""
-        coefficients: Oscillator = _broadcast(self, drift, x)
-        return coefficients
-
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor | None, noise: NoiseSource
     ) -> tuple[Tensor, Tensor]:
@@ -238,14 +251,13 @@ class Oscillator:
         pushed = [] if force is None else [(self.position_force, force)]
         position = add_terms(x, (self.position_momentum, momentum), *pushed, (self.position_noise, xi))
         pushed = [] if force is None else [(self.momentum_force, force)]
-        momentum = self.momentum_momentum * momentum
-        add_to(momentum, *pushed, (self.momentum_shared_noise, xi))
+        momentum = sum_of((self.momentum_momentum, momentum), *pushed, (self.momentum_shared_noise, xi))
         del xi
         return position, add_to(momentum, (self.momentum_noise, noise(x)))
 
 
 @dataclass(frozen=True)
-class OrnsteinUhlenbeck:
+class OrnsteinUhlenbeck(Compact):
     """The oscillator's overdamped limit Γ = ∞: dx = (C − A x) dτ + √2 dW (LanPaint, Eq. 110).
 
     Attributes:
@@ -262,21 +274,17 @@ class OrnsteinUhlenbeck:
         damping, time = damping.double(), time.double()
         return cls(time * _phi(damping * time), (2 * time * _phi(2 * damping * time)).sqrt())
 
-    def broadcast(self, drift: Drift, x: Tensor) -> OrnsteinUhlenbeck:
-        """These coefficients as tensors that broadcast against x."""
-        return _broadcast(self, drift, x)
-
     def advance(self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource) -> tuple[Tensor, None]:
         """Position after the time, from the one before it and the force C − A x there; there is no momentum."""
         return add_terms(x, (self.position_force, force), (self.position_noise, noise(x))), None
 
 
 @dataclass(frozen=True)
-class OscillatorStrang:
-    """A Strang step of the oscillator (LanPaint, Alg. 3), in the centre of its spring.
+class OscillatorHalves(Compact):
+    """Two half steps of the oscillator about a centre μ of its spring, with whatever happens between them.
 
-    Nothing looks at the momentum between the halves, so the part of the first half's noise that it has for itself waits
-    for the second: three random numbers do for four.
+    Nothing looks at the momentum between the halves. So the part of the first half's noise that concerns the momentum
+    alone is added in the second half: three random numbers suffice instead of four.
 
     Attributes:
         position_momentum: ∂x'/∂q over half a step.
@@ -285,10 +293,9 @@ class OscillatorStrang:
         momentum_pull: ∂q'/∂μ.
         position_noise: Standard deviation of the first half's noise of x.
         momentum_shared_noise: What the momentum takes of the same noise.
-        late_position_noise: The second half's noise of x, with what the first left out.
-        late_shared_noise: What the momentum takes of it.
-        late_momentum_noise: The momentum's own.
-        kick: What μ' − μ adds to the momentum: Γ A dτ.
+        late_position_noise: Standard deviation of the second half's noise of x, what the first left out included.
+        late_shared_noise: What the momentum takes of the same noise.
+        late_momentum_noise: Standard deviation of the noise of the momentum alone.
     """
 
     position_momentum: Tensor
@@ -300,11 +307,10 @@ class OscillatorStrang:
     late_position_noise: Tensor
     late_shared_noise: Tensor
     late_momentum_noise: Tensor
-    kick: Tensor
 
     @classmethod
     @_remembered
-    def solve(cls, friction: Tensor, damping: Tensor, time: Tensor) -> OscillatorStrang:
+    def solve(cls, friction: Tensor, damping: Tensor, time: Tensor) -> OscillatorHalves:
         """Coefficients of a step of length ``time``, in float64."""
         half = Oscillator.solve(friction, damping, time / 2)
         missed = half.momentum_noise
@@ -312,7 +318,7 @@ class OscillatorStrang:
         common = half.position_noise * half.momentum_shared_noise
         common = common + half.position_momentum * half.momentum_momentum * missed**2
         shared = common / position.clamp(min=torch.finfo(torch.float64).tiny)
-        own = half.momentum_shared_noise**2 + (1 + half.momentum_momentum**2) * missed**2 - shared**2
+        rest = half.momentum_shared_noise**2 + (1 + half.momentum_momentum**2) * missed**2 - shared**2
         return cls(
             position_momentum=half.position_momentum,
             position_pull=damping * half.position_force,
@@ -322,43 +328,129 @@ class OscillatorStrang:
             momentum_shared_noise=half.momentum_shared_noise,
             late_position_noise=position,
             late_shared_noise=shared,
-            late_momentum_noise=own.clamp(min=0).sqrt(),
-            kick=friction * damping * time,
+            late_momentum_noise=rest.clamp(min=0).sqrt(),
         )
 
-    def broadcast(self, drift: Drift, x: Tensor) -> OscillatorStrang:
-        """These coefficients as tensors that broadcast against x."""
-        return _broadcast(self, drift, x)
+    def first(self, x: Tensor, momentum: Tensor, centre: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
+        """Position and momentum after the first half. Writes to ``x``."""
+        xi, away = noise(x), centre - x
+        add_to(x, (self.position_pull, away), (self.position_momentum, momentum), (self.position_noise, xi))
+        away.mul_(self.momentum_pull)
+        return x, add_to(away, (self.momentum_momentum, momentum), (self.momentum_shared_noise, xi))
 
-    def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
-        """The first half, where the spring's centre is ``old``."""
-        assert momentum is not None
-        xi = noise(x)
-        moved = add_terms(
-            blend(x, old, self.position_pull), (self.position_momentum, momentum), (self.position_noise, xi)
-        )
-        momentum = self.momentum_momentum * momentum
-        pulls = (self.momentum_pull, old), (-self.momentum_pull, x)
-        return moved, add_to(momentum, *pulls, (self.momentum_shared_noise, xi))
-
-    def second(
-        self, x: Tensor, momentum: Tensor | None, old: Tensor, new: Tensor, noise: NoiseSource
-    ) -> tuple[Tensor, Tensor]:
-        """A kick of the momentum by Γ A dτ (``new`` − ``old``) and the second half, about ``old``."""
-        assert momentum is not None
-        add_to(momentum, (self.kick, new), (-self.kick, old))
-        xi = noise(x)
-        moved = blend(x, old, self.position_pull)
-        add_to(moved, (self.position_momentum, momentum), (self.late_position_noise, xi))
+    def second(self, x: Tensor, momentum: Tensor, centre: Tensor, noise: NoiseSource) -> tuple[Tensor, Tensor]:
+        """Position and momentum after the second half. Writes to ``x`` and ``momentum``."""
+        xi, away = noise(x), centre - x
+        add_to(x, (self.position_pull, away), (self.position_momentum, momentum), (self.late_position_noise, xi))
         momentum.mul_(self.momentum_momentum)
-        add_to(momentum, (self.momentum_pull, old), (-self.momentum_pull, x), (self.late_shared_noise, xi))
-        del xi
-        return moved, add_to(momentum, (self.late_momentum_noise, noise(x)))
+        add_to(momentum, (self.momentum_pull, away), (self.late_shared_noise, xi))
+        del xi, away
+        return x, add_to(momentum, (self.late_momentum_noise, noise(x)))
 
 
 @dataclass(frozen=True)
-class OverdampedStrang:
-    """A Strang step of the Ornstein–Uhlenbeck process: the same at Γ = ∞, where the kick moves the position.
+class OscillatorStrang(Compact):
+    """A Strang step of the oscillator (LanPaint, Alg. 3) in as few passes over the state as it takes.
+
+    The halves are those of :class:`OscillatorHalves`; the kick between them adds Γ A dτ (μ' − μ) to the momentum, with
+    μ' = x₁ + s/A. The step is linear in the position x, the momentum q, the distance μ − x to the centre, the score s
+    at x₁ and the noises. So the first half computes x₁, and also the share that x, q, μ − x and the first noise have in
+    the end position x₂ and the end momentum q₂. The second half adds the shares of s and of the new noise.
+
+    Attributes:
+        position_momentum: ∂x₁/∂q.
+        position_pull: ∂x₁/∂(μ − x).
+        position_noise: Standard deviation of the noise of x₁.
+        end_momentum: ∂x₂/∂q.
+        end_pull: ∂x₂/∂(μ − x), in which μ − x₁ is contained.
+        end_noise: What x₂ takes of the noise of x₁.
+        momentum_momentum: ∂q₂/∂q.
+        momentum_pull: ∂q₂/∂(μ − x).
+        momentum_noise: What q₂ takes of the noise of x₁.
+        end_score: ∂x₂/∂s.
+        momentum_score: ∂q₂/∂s.
+        late_position_noise: Standard deviation of the new noise of x₂.
+        late_shared_noise: What q₂ takes of the same noise.
+        late_momentum_noise: Standard deviation of the noise of q₂ alone.
+        variance: 1/A, by which the score is the way to the new centre.
+    """
+
+    position_momentum: Tensor
+    position_pull: Tensor
+    position_noise: Tensor
+    end_momentum: Tensor
+    end_pull: Tensor
+    end_noise: Tensor
+    momentum_momentum: Tensor
+    momentum_pull: Tensor
+    momentum_noise: Tensor
+    end_score: Tensor
+    momentum_score: Tensor
+    late_position_noise: Tensor
+    late_shared_noise: Tensor
+    late_momentum_noise: Tensor
+    variance: Tensor
+
+    @classmethod
+    @_remembered
+    def solve(cls, friction: Tensor, damping: Tensor, time: Tensor) -> OscillatorStrang:
+        """Coefficients of a step of length ``time``, in float64."""
+        half = OscillatorHalves.solve(friction, damping, time)
+        friction, damping, time = friction.double(), damping.double(), time.double()
+        stay = 1 - half.position_pull  # of the way to the centre
+        kick = friction * damping * time  # of the momentum by μ' − μ = s/A − (μ − x₁)
+        # Momentum after the kick, but for the score.
+        momentum = half.momentum_momentum + kick * half.position_momentum
+        pull = half.momentum_pull - kick * stay
+        noise = half.momentum_shared_noise + kick * half.position_noise
+        return cls(
+            position_momentum=half.position_momentum,
+            position_pull=half.position_pull,
+            position_noise=half.position_noise,
+            end_momentum=half.position_momentum * (stay + momentum),
+            end_pull=half.position_pull * (1 + stay) + half.position_momentum * pull,
+            end_noise=half.position_noise * stay + half.position_momentum * noise,
+            momentum_momentum=half.momentum_momentum * momentum - half.momentum_pull * half.position_momentum,
+            momentum_pull=half.momentum_pull * stay + half.momentum_momentum * pull,
+            momentum_noise=half.momentum_momentum * noise - half.momentum_pull * half.position_noise,
+            end_score=half.position_momentum * friction * time,
+            momentum_score=half.momentum_momentum * friction * time,
+            late_position_noise=half.late_position_noise,
+            late_shared_noise=half.late_shared_noise,
+            late_momentum_noise=half.late_momentum_noise,
+            variance=1 / damping,
+        )
+
+    def first(
+        self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x₁, and what it determines of x₂ and q₂."""
+        assert momentum is not None
+        xi, away = noise(x), centre - x
+        middle = add_terms(x, (self.position_pull, away), (self.position_momentum, momentum), (self.position_noise, xi))
+        end = add_terms(x, (self.end_pull, away), (self.end_momentum, momentum), (self.end_noise, xi))
+        away.mul_(self.momentum_pull)
+        return middle, (end, add_to(away, (self.momentum_momentum, momentum), (self.momentum_noise, xi)))
+
+    def second(
+        self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """x₂, q₂ and μ'."""
+        end, momentum = handed
+        new = add_terms(x, (self.variance, score))
+        add_to(end, (self.end_score, score))
+        add_to(momentum, (self.momentum_score, score))
+        del score  # whose memory the noise can have
+        xi = noise(x)
+        add_to(end, (self.late_position_noise, xi))
+        add_to(momentum, (self.late_shared_noise, xi))
+        del xi
+        return end, add_to(momentum, (self.late_momentum_noise, noise(x))), new
+
+
+@dataclass(frozen=True)
+class OverdampedStrang(Compact):
+    """A Strang step of the Ornstein–Uhlenbeck process, the limit Γ = ∞, where the kick moves the position.
 
     The second half is x'' = k (x + A dτ (μ' − μ)) + (1 − k) μ + noise with k = e^(−A dτ/2), a weighted mean of x, μ and
     μ' that two blends compute.
@@ -367,13 +459,15 @@ class OverdampedStrang:
         pull: 1 − k.
         scatter: Standard deviation of the noise of half a step.
         late_pull: Weight of μ against x in the second half.
-        blend: Weight of μ', k A dτ.
+        new_pull: Weight of μ', k A dτ.
+        variance: 1/A, by which the score is the way to the new centre.
     """
 
     pull: Tensor
     scatter: Tensor
     late_pull: Tensor
     new_pull: Tensor
+    variance: Tensor
 
     @classmethod
     def solve(cls, damping: Tensor, time: Tensor) -> OverdampedStrang:
@@ -382,21 +476,20 @@ class OverdampedStrang:
         damping, time = damping.double(), time.double()
         keep = torch.exp(-damping * time / 2)
         new_pull = keep * damping * time  # at most 2/e
-        return cls(damping * half.position_force, half.position_noise, 1 - keep / (1 - new_pull), new_pull)
+        late_pull = 1 - keep / (1 - new_pull)
+        return cls(damping * half.position_force, half.position_noise, late_pull, new_pull, 1 / damping)
 
-    def broadcast(self, drift: Drift, x: Tensor) -> OverdampedStrang:
-        """These coefficients as tensors that broadcast against x."""
-        return _broadcast(self, drift, x)
-
-    def first(self, x: Tensor, momentum: Tensor | None, old: Tensor, noise: NoiseSource) -> tuple[Tensor, None]:
-        """The first half, where the process is drawn to ``old``."""
-        return add_to(blend(x, old, self.pull), (self.scatter, noise(x))), None
+    def first(
+        self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The first half, where the process is drawn to the old centre."""
+        return add_to(blend(x, centre, self.pull), (self.scatter, noise(x))), ()
 
     def second(
-        self, x: Tensor, momentum: Tensor | None, old: Tensor, new: Tensor, noise: NoiseSource
-    ) -> tuple[Tensor, None]:
-        """A kick of the position by A dτ (``new`` − ``old``) and the second half, about ``old``."""
-        moved = blend(x, old, self.late_pull)
-        weight = self.new_pull
-        moved.lerp_(new, weight if weight.shape else float(weight))
-        return add_to(moved, (self.scatter, noise(x))), None
+        self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
+    ) -> tuple[Tensor, None, Tensor]:
+        """A kick of the position by A dτ (μ' − μ) and the second half, about μ."""
+        new = add_terms(x, (self.variance, score))
+        moved = blend(x, centre, self.late_pull)
+        moved.lerp_(new, self.new_pull)
+        return add_to(moved, (self.scatter, noise(x))), None, new

@@ -1,10 +1,11 @@
-"""Preconditioning: time that runs at another speed in each direction (LanPaint, Eq. 133, 145).
+"""Preconditioning: time runs at a different speed in each direction (LanPaint, Eq. 133, 145).
 
     dx = P s dτ + √(2P) dW                                                      of overdamped dynamics
     dx = P q dτ,    dq = Γ (−P q dτ + P s dτ + √(2P) dW)                        of FLD
 
-for a symmetric positive definite P. In the eigenbasis of P, a rotation, each coordinate runs on its own with the step
-P_i dτ, so any dynamics is preconditioned by rotating its state and scaling its step. The law at stationarity stays.
+for a symmetric positive definite P. In the eigenbasis of P, a rotation, each coordinate runs by itself with the time
+step P_i dτ. So any dynamics is preconditioned by rotating its state and scaling its time step. The law at stationarity
+stays the same.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ class PreconditionedState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        inner: State of the wrapped dynamics, in its own coordinates: those of x, of the eigenbasis, or P^(−1/2) x.
+        inner: State of the wrapped dynamics. Its coordinates are those of x, of the eigenbasis, or P^(−1/2) x.
         origin: Position at :meth:`Preconditioned.init`, the zero of the last of these.
+        drift: The drift of the level.
+        inner_drift: The same in the coordinates of the wrapped dynamics.
     """
 
     inner: State
     origin: Tensor
+    drift: Drift
+    inner_drift: Drift
 
     @property
     def momentum(self) -> Tensor | None:
@@ -70,7 +75,7 @@ class Preconditioned(Dynamics):
         if sum(given is not None for given in (diagonal, matrix, operator)) != 1:
             raise ValueError("give exactly one of diagonal, matrix and operator")
         self.dynamics, self.operator = dynamics, operator
-        self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64)
+        self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64).cpu()
         self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
         if self.diagonal is not None and not bool((torch.isfinite(self.diagonal) & (self.diagonal > 0)).all()):
             raise ValueError(f"every factor of a diagonal P must be positive, got {float(self.diagonal.min()):g}")
@@ -90,19 +95,21 @@ class Preconditioned(Dynamics):
             start = x.flatten(1) @ self._eigenbasis(x, drift)[0].to(x)
         else:
             start = x
-        return PreconditionedState(x, self.dynamics.init(start, self._inner(x, drift), noise), x)
+        inner_drift = self._inner(x, drift)
+        return PreconditionedState(x, self.dynamics.init(start, inner_drift, noise), x, drift, inner_drift)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> PreconditionedState:
         """One step of the wrapped dynamics."""
         assert isinstance(state, PreconditionedState)
-        inner = self.dynamics.step(state.inner, self._inner(state.origin, drift), noise)
+        inner_drift = state.inner_drift if drift is state.drift else self._inner(state.origin, drift)
+        inner = self.dynamics.step(state.inner, inner_drift, noise)
         if self.operator is not None:
             x = state.origin + self.operator[1](inner.x)
         elif self.matrix is not None:
             x = (inner.x @ self._eigenbasis(state.x, drift)[0].to(inner.x).mT).view(-1, *state.x.shape[1:])
         else:
             x = inner.x
-        return PreconditionedState(x, inner, state.origin)
+        return PreconditionedState(x, inner, state.origin, drift, inner_drift)
 
     def _inner(self, origin: Tensor, drift: Drift) -> Drift:
         """The drift in the coordinates of the wrapped dynamics; ``origin`` has the state's shape."""

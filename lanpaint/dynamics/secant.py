@@ -9,32 +9,67 @@ all curvatures at once: fast Langevin dynamics is exact where its damping A is t
 variance is 21 % too small. The first step at a level has no ξ behind it; it draws one of variance 3 − 2 h A instead of
 1, with which the law of x, if it is right where the level is entered, stays right in that step too (for k = A).
 
-The step is h = (1 − e^(−η))/A with η = A₀ dτ, dτ and A₀ the drift's own step and damping: the mean of an
-Ornstein–Uhlenbeck process moves as far in dτ (LanPaint, Eq. 110). LanPaint takes A from what the noise alone implies,
-1/σ², unless the user knows the spread of the clean data (Eq. 121, its expected noise). Here it is the curvature between
-the last two evaluations, as in the step length of Barzilai and Borwein (1988),
+The step is h = (1 − e^(−η))/A with η = A₀ dτ, where dτ and A₀ are the time step and the damping of the drift. In the
+time dτ the mean of an Ornstein–Uhlenbeck process moves as far (LanPaint, Eq. 110). LanPaint takes for A what the noise
+alone implies, 1/σ², unless the user knows the variance of the clean data (Eq. 121, its expected noise). Here A is the
+curvature between the last two evaluations, as in the step length of Barzilai and Borwein (1988),
 
     A = |⟨Δx, Δs⟩| / ⟨Δx, Δx⟩
 
-over the entries of a sample, made from evaluations that are needed anyway.
+summed over the entries of a sample. It needs no further evaluations.
 
-It is bounded by A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². What is
-remembered is the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because that hardly changes from level
-to level. It shrinks at once and grows slowly, and never makes a step more than ``longest`` times as long as the safe
-one: where a distribution is flat and then steep, a curvature that was measured says nothing of the one to come.
+A is at most A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². The state remembers
+the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because e hardly changes from level to level. It may
+shrink at once, but grows slowly, and never makes a step more than ``longest`` times as long as the safe one: where a
+distribution is first flat and then steep, the curvature that was measured says nothing of the one to come.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.device import move_like
+from lanpaint.drift import Coefficient, Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
-from lanpaint.noise import reciprocal
 from lanpaint.randomness import NoiseSource
+
+
+@dataclass(frozen=True)
+class SecantCoefficients:
+    """Coefficients of a level, each compact or broadcast against a state. The length of a step is length + growing e.
+
+    Attributes:
+        length: h without an excess, (1 − e^(−η))/A₀.
+        growing: ∂h/∂e: 1 − e^(−η) on the unknown part, 0 on the known one.
+        scatter: √(h/2) without an excess.
+        first: √(3 − 2 h A₀), the standard deviation of the noise that comes before the first.
+    """
+
+    length: Coefficient
+    growing: Coefficient
+    scatter: Coefficient
+    first: Coefficient
+
+
+@dataclass(frozen=True)
+class ExcessBounds:
+    """Bounds on e at a level, each one number for the batch or a tensor with one for each sample, in units of x².
+
+    Attributes:
+        safe: 1/A₀ of the unknown part, what e is counted from.
+        grown: (g − 1)/A₀: the bound is g times the last e and this.
+        most: (L − 1)/A₀.
+        first: The bound for the first estimate of a run: 1/A₀, which doubles the step, but at most (L − 1)/A₀. At the
+            noisiest level nothing is steep.
+    """
+
+    safe: Coefficient
+    grown: Coefficient
+    most: Coefficient
+    first: Coefficient
 
 
 @dataclass(frozen=True)
@@ -58,8 +93,8 @@ class SecantState(State):
 class SecantLangevin(Dynamics):
     """Overdamped Langevin dynamics, Leimkuhler–Matthews steps of a measured length. One evaluation a step.
 
-    The known part keeps the drift's own damping; e is one number for the unknown part of each sample, which so does not
-    depend on its batch.
+    The known part keeps the damping of the drift. e is one number for the unknown part of each sample, so a sample does
+    not depend on its batch.
 
     Args:
         growth: g ≥ 1, by how much a step may be longer than the one before. 1.3 and 40 were chosen on gauss2, star500
@@ -77,58 +112,69 @@ class SecantLangevin(Dynamics):
         self.growth, self.longest = float(growth), float(longest)
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
-        """At x, with nothing known."""
+        """At x, with nothing measured yet, coefficients computed once for the level."""
+        self._coefficients(drift, x)
+        self._bounds(drift, x)
         return SecantState(x)
 
     def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
         """At x on a new level, with the excess that the last one left."""
         assert isinstance(state, SecantState)
-        excess = state.excess
-        if excess is not None:
-            excess = torch.minimum(excess, (self.longest - 1) / _safe(drift, x))
-        return SecantState(x, excess=excess)
+        new, excess = self.init(x, drift, noise), state.excess
+        return new if excess is None else replace(new, excess=excess.clamp(max=self._bounds(drift, x).most))
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> SecantState:
         """From x to x + h s(x) + √(h/2) (ξ + ξ')."""
         assert isinstance(state, SecantState)
-        x, score = state.x, drift(state.x)
-        excess = self._measure(state, drift, x, score)
-        damping = drift.broadcast(drift.damping, x)
-        share = drift.broadcast(-torch.expm1(-drift.damping * drift.time_step), x)  # h A
+        x, score, by = state.x, drift(state.x), self._coefficients(drift, state.x)
+        excess = self._measure(state, drift, score)
+        length, scatter = by.length, by.scatter
         if excess is not None:
-            wide = damping / (1 + damping * excess)
-            damping = wide if drift.known is None else torch.where(drift.known, damping, wide)
-        length = share / damping
-        behind = (3 - 2 * share).sqrt() * noise(x) if state.noise is None else state.noise
+            length = excess * by.growing + by.length
+            scatter = (length / 2).sqrt_()
+        behind = noise(x) * by.first if state.noise is None else state.noise
         ahead = noise(x)
-        scatter = (length / 2).sqrt()
         moved = add_terms(x, (length, score), (scatter, behind), (scatter, ahead))
         return SecantState(moved, x, score, ahead, excess)
 
-    def _measure(self, state: SecantState, drift: Drift, point: Tensor, score: Tensor) -> Tensor | None:
+    def _measure(self, state: SecantState, drift: Drift, score: Tensor) -> Tensor | None:
         """The new e."""
         if state.point is None or state.score is None:
             return state.excess
-        moved, turned = point - state.point, score - state.score
+        moved, turned, bounds = state.x - state.point, score - state.score, self._bounds(drift, state.x)
         if drift.known is not None:
-            moved = torch.where(drift.known, 0, moved)
-        axes = tuple(range(1, point.ndim))
-        bent, size = (moved * turned), moved.square()
-        if axes:
-            bent, size = (t.sum(axes, keepdim=True) for t in (bent, size))
-        safe = _safe(drift, point)
-        curvature = torch.minimum(bent.abs() * reciprocal(size), safe)
-        last, growth = state.excess, self.growth
-        # The first may double the step: at the noisiest level nothing is steep.
-        bound = 1 / safe if last is None else growth * last + (growth - 1) / safe
-        bound = torch.minimum(bound, (self.longest - 1) / safe)
-        found = (reciprocal(curvature) - 1 / safe).clamp(min=0)
-        return torch.minimum(torch.where(curvature > 0, found, bound), bound)
+            moved.masked_fill_(drift.known, 0.0)
+        axes = tuple(range(1, moved.ndim))
+        turned.mul_(moved)
+        bent, size = (turned.sum(axes, keepdim=True) if axes else turned), moved.square_()
+        size = size.sum(axes, keepdim=True) if axes else size
+        found = (size / bent).abs_().sub_(bounds.safe).clamp_(min=0)  # NaN where nothing has moved
+        last = state.excess
+        if last is None:
+            return torch.fmin(found, torch.full_like(found, 1.0) * bounds.first)
+        return torch.fmin(found, (last * self.growth + bounds.grown).clamp_(max=bounds.most))
 
+    def _coefficients(self, drift: Drift, x: Tensor) -> SecantCoefficients:
+        def solve() -> SecantCoefficients:
+            share = -torch.expm1(-drift.damping * drift.time_step)  # h A₀
+            length = share / drift.damping
+            growing = share if drift.known is None else torch.stack([share[0], torch.zeros_like(share[1])])
+            compact = SecantCoefficients(length, growing, (length / 2).sqrt(), (3 - 2 * share).sqrt())
+            return drift.record(compact, x)
 
-def _safe(drift: Drift, x: Tensor) -> Tensor:
-    """A₀ of the unknown part, one number for the batch or each sample."""
-    compact = drift.damping if drift.known is None else drift.damping[0]
-    compact = compact.to(x)
-    per_sample = compact.ndim == x.ndim and compact.ndim > 0
-    return compact.amax(tuple(range(1, x.ndim)), keepdim=True) if per_sample and x.ndim > 1 else compact.amax()
+        return drift.once((self, "coefficients"), x, solve)
+
+    def _bounds(self, drift: Drift, x: Tensor) -> ExcessBounds:
+        """From A₀ of the unknown part, the largest of each sample."""
+
+        def solve() -> ExcessBounds:
+            damping = drift.damping if drift.known is None else drift.damping[0]
+            per_sample = damping.ndim == x.ndim and x.ndim > 1
+            safe = 1 / (damping.amax(tuple(range(1, x.ndim)), keepdim=True) if per_sample else damping.amax())
+            most = (self.longest - 1) * safe
+            bounds = safe, (self.growth - 1) * safe, most, torch.minimum(safe, most)
+            if not safe.shape and safe.device.type == "cpu":
+                return ExcessBounds(*(float(bound) for bound in bounds))
+            return ExcessBounds(*move_like(torch.stack(bounds), x).unbind())
+
+        return drift.once((self, "bounds"), x, solve)

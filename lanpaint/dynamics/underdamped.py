@@ -18,9 +18,9 @@ and a step composes them symmetrically, each letter for half a step if it stands
 Unlike FLD none of them knows the damping A, so a step is stable only while L t² < 4 m (nearly, for UBU) where L is the
 largest curvature of −log p.
 
-A sampler's step is a Langevin time τ, the clock of overdamped dynamics and of FLD, and t = γ τ: at large friction every
-dynamics then moves alike for the same step. In that clock the position knows mass and friction as Γ = γ²/m alone, and
-the bound on the step is Γ L τ² < 4.
+The time step of a drift is a Langevin time τ, the clock of overdamped dynamics and of FLD. Here t = γ τ: at large
+friction every dynamics then moves alike in the same τ. In that clock the law of the position depends on mass and
+friction through Γ = γ²/m alone, and the bound on the step is Γ L τ² < 4.
 """
 
 from __future__ import annotations
@@ -32,12 +32,31 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from lanpaint.drift import Drift, add_terms
+from lanpaint.drift import Coefficient, Drift, add_terms, sum_of
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.oscillator import Oscillator
 from lanpaint.randomness import NoiseSource
 
 Scheme = Literal["BAOAB", "OBABO", "UBU"]
+
+
+@dataclass(frozen=True)
+class UnderdampedCoefficients:
+    """Coefficients of the parts of a step, each compact or broadcast against a state.
+
+    Attributes:
+        kick: t of B, or t/2 where it stands twice.
+        move: t/m of A, or t/(2m) where it stands twice.
+        keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
+        scatter: The standard deviation of O's noise.
+        free: U over t/2 for UBU, else None.
+    """
+
+    kick: Coefficient
+    move: Coefficient
+    keep: Coefficient
+    scatter: Coefficient
+    free: Oscillator | None
 
 
 @dataclass(frozen=True)
@@ -48,20 +67,10 @@ class UnderdampedState(State):
         x: Position, shape (B, …).
         momentum: v, shape of x.
         score: s where B was applied last, shape of x, for schemes that begin a step with it; None before that.
-        half_kick: t/2 of B.
-        half_move: t/(2m) of A.
-        keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
-        scatter: The standard deviation of O's noise.
-        free: U over t/2, or None.
     """
 
     momentum: Tensor
     score: Tensor | None
-    half_kick: Tensor
-    half_move: Tensor
-    keep: Tensor
-    scatter: Tensor
-    free: Oscillator | None
 
 
 class Underdamped(Dynamics):
@@ -90,6 +99,15 @@ class Underdamped(Dynamics):
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """Momentum drawn from N(0, m), coefficients computed once for the level."""
+        self._coefficients(drift, x)
+        deviation = (self.mass / drift.damping).sqrt()
+        return UnderdampedState(x, momentum=noise(x) * drift.coefficients([deviation], x)[0], score=None)
+
+    def _coefficients(self, drift: Drift, x: Tensor) -> UnderdampedCoefficients:
+        return drift.once(self, x, lambda: drift.record(self._solve(drift), x))
+
+    def _solve(self, drift: Drift) -> UnderdampedCoefficients:
+        """Compact coefficients of a step."""
         mass, time = self.mass / drift.damping, self.friction * drift.time_step
         bath = time if self.scheme == "BAOAB" else time / 2
         decay = self.friction * bath / mass
@@ -102,45 +120,42 @@ class Underdamped(Dynamics):
                 position_momentum=plain.position_momentum * unit,
                 momentum_shared_noise=plain.momentum_shared_noise / unit,
                 momentum_noise=plain.momentum_noise / unit,
-            ).broadcast(drift, x)
-        return UnderdampedState(
-            x=x,
-            momentum=drift.broadcast(mass.sqrt(), x) * noise(x),
-            score=None,
-            half_kick=drift.broadcast(time / 2, x),
-            half_move=drift.broadcast(time / 2 / mass, x),
-            keep=drift.broadcast(torch.exp(-decay), x),
-            scatter=drift.broadcast((mass * -torch.expm1(-2 * decay)).sqrt(), x),
+            )
+        return UnderdampedCoefficients(
+            kick=time if self.scheme == "UBU" else time / 2,
+            move=(time / 2 if self.scheme == "BAOAB" else time) / mass,
+            keep=torch.exp(-decay),
+            scatter=(mass * -torch.expm1(-2 * decay)).sqrt(),
             free=free,
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> UnderdampedState:
         """One step of the scheme, its letters from left to right."""
         assert isinstance(state, UnderdampedState)
-        x, v, score = state.x, state.momentum, state.score
+        x, v, score, by = state.x, state.momentum, state.score, self._coefficients(drift, state.x)
 
         def kick(v: Tensor, score: Tensor | None) -> Tensor:
-            return v if score is None else add_terms(v, (state.half_kick, score))
+            return v if score is None else add_terms(v, (by.kick, score))
 
         def bath(v: Tensor) -> Tensor:
-            return add_terms(state.keep * v, (state.scatter, noise(v)))
+            return sum_of((by.keep, v), (by.scatter, noise(v)))
 
         if self.scheme == "UBU":
-            assert state.free is not None
-            x, v = state.free.advance(x, v, None, noise)
-            v = add_terms(v, (2 * state.half_kick, drift(x)))
-            x, v = state.free.advance(x, v, None, noise)
+            assert by.free is not None
+            x, v = by.free.advance(x, v, None, noise)
+            v = kick(v, drift(x))
+            x, v = by.free.advance(x, v, None, noise)
             return replace(state, x=x, momentum=v)
         if self.scheme == "BAOAB":
             v = kick(v, score)
-            x = add_terms(x, (state.half_move, v))
+            x = add_terms(x, (by.move, v))
             v = bath(v)
-            x = add_terms(x, (state.half_move, v))
+            x = add_terms(x, (by.move, v))
             score = drift(x)
             v = kick(v, score)
         else:
             v = kick(bath(v), score)
-            x = add_terms(x, (2 * state.half_move, v))
+            x = add_terms(x, (by.move, v))
             score = drift(x)
             v = bath(kick(v, score))
         return replace(state, x=x, momentum=v, score=score)

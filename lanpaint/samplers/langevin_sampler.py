@@ -13,7 +13,7 @@ from lanpaint.drift import Drift
 from lanpaint.dynamics import Dynamics, State
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
-from lanpaint.plan import Visit, check_whole
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.replace import Replace
@@ -109,8 +109,3 @@ class LangevinSampler(Replace):
                 f"from {type(self.dynamics).__name__}"
             )
         return replace(state, x=dynamics.x, memory=replace(state.memory, dynamics=without_x(dynamics), drift=drift))
-
-
-def check_inner_steps(inner_steps: object) -> None:
-    """Raise ValueError unless there are 0 or more inner steps."""
-    check_whole("inner_steps", inner_steps, least=0)

@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
@@ -21,9 +22,8 @@ class Heun(Solver):
     """Heun's method. Second order, two evaluations; one, an Euler step, where it starts at α = 0 or ends at σ = 0."""
 
     def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
-        """2 in each step, 1 in those that are Euler steps."""
-        pairs = itertools.pairwise(levels)
-        return [1 + bool(((level.alpha > 0) & (after.sigma > 0)).any()) for level, after in pairs]
+        """Two in every step that has a correction on any entry, one in the others."""
+        return [1 + bool(_half_step(*pair).any()) for pair in itertools.pairwise(levels)]
 
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
@@ -31,9 +31,14 @@ class Heun(Solver):
         """Euler, and the correction (r' − r) α' (ε̂' − ε̂)/2."""
         prediction = score.predict(state.x, level)
         euler = next_level.perturb(prediction.denoised, prediction.epsilon)
-        half = (next_level.sigma - next_level.alpha * level.sigma * reciprocal(level.alpha)) / 2
-        half = torch.where((level.alpha > 0) & (next_level.sigma > 0), half, 0.0)
-        if not bool(half.any()):  # reads the level, which is on the CPU unless it varies within the batch
+        half = _half_step(level, next_level)
+        if not bool(half.any()):  # reads the level, which is on the CPU unless its tensors were made elsewhere
             return SolverState(euler, prediction)
         corrected = score.predict(euler, next_level)
         return SolverState(euler + cast_like(half, euler) * (corrected.epsilon - prediction.epsilon), prediction)
+
+
+def _half_step(level: NoiseLevel, next_level: NoiseLevel) -> Tensor:
+    """(r' − r) α'/2, the weight of the correction, shape of the levels; 0 where a step is one of Euler."""
+    half = (next_level.sigma - next_level.alpha * level.sigma * reciprocal(level.alpha)) / 2
+    return torch.where((level.alpha > 0) & (next_level.sigma > 0), half, 0.0)

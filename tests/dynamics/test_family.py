@@ -6,8 +6,21 @@ import numpy as np
 import pytest
 import torch
 
-from lanpaint import HFHR, Drift, FastLangevin, Langevin, NormalNoise, Preconditioned, Underdamped
+from lanpaint import (
+    HFHR,
+    MALA,
+    CountedScore,
+    Drift,
+    FastLangevin,
+    Langevin,
+    NoiseLevel,
+    NormalNoise,
+    Preconditioned,
+    SecantLangevin,
+    Underdamped,
+)
 from lanpaint.verification import ScriptedNoise, affine_step, gaussian_drift, measured_order, zero_noise
+from toy_models import Gaussian
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.3, -1.0], dtype=torch.float64)
@@ -36,6 +49,23 @@ FAMILY = {
 }
 every_dynamics = pytest.mark.parametrize(("dynamics", "order", "variance"), FAMILY.values(), ids=FAMILY)
 STEPS = [0.04 / 2**k for k in range(5)]
+
+
+DECLARED = {**{name: dynamics for name, (dynamics, _, _) in FAMILY.items()}, "secant": SecantLangevin(), "MALA": MALA()}
+
+
+@pytest.mark.parametrize("dynamics", DECLARED.values(), ids=DECLARED)
+@pytest.mark.parametrize("inner_steps", [0, 1, 4])
+def test_as_many_evaluations_are_made_as_are_declared(dynamics, inner_steps):
+    level, score = NoiseLevel(0.8, 0.6), CountedScore(Gaussian(MEAN, COV))
+    noise, x = NormalNoise(torch.Generator().manual_seed(0)), torch.zeros(3, 2, dtype=torch.float64)
+    target = Gaussian(MEAN, COV)
+    drift = Drift(lambda x: score.score(x, level), A, 0.1, log_density=lambda x: target.log_prob(x, level))
+    state = dynamics.init(x, drift, noise)
+    for _ in range(inner_steps):
+        state = dynamics.step(state, drift, noise)
+    assert score.evaluations == dynamics.evaluations(inner_steps)
+    assert Preconditioned(dynamics, 0.5).evaluations(inner_steps) == score.evaluations
 
 
 def _steps(dynamics):

@@ -169,8 +169,9 @@ def test_a_strang_step_is_half_a_solution_a_kick_and_half_a_solution(dynamics):
 
     def ours(z, noise):
         strang, (x, q, old, new) = dynamics.solve_strang(damping, time), z
-        x, q = strang.first(x, q.clone() if inert else None, old / damping, noise)
-        x, q = strang.second(x, q, old / damping, new / damping, noise)
+        middle, handed = strang.first(x, q if inert else None, old / damping, noise)
+        x, q, centre = strang.second(middle, handed, old / damping, new - damping * middle, noise)  # s = C − A x
+        assert torch.allclose(centre, new / damping, atol=1e-14)
         return x, q if inert else torch.zeros_like(x)
 
     unit = torch.eye(4, dtype=torch.float64)

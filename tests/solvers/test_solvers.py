@@ -52,6 +52,37 @@ def _integrate(solver, levels, x, noise=zero_noise):
     return state.x
 
 
+TIED = [lp.NoiseLevel(a, s) for a, s in ((0.0, 1.0), (0.6, 0.8), (0.6, 0.8), (0.9, 0.4), (1.0, 0.1), (1.0, 0.0))]
+BY_ENTRY = [  # the first entry starts without signal, the second is clean one step before the others
+    lp.NoiseLevel(torch.tensor(a).double(), torch.tensor(s).double())
+    for a, s in (
+        ([0.0, 0.5, 0.5], [1.0, 1.0, 1.0]),
+        ([0.6, 0.9, 0.6], [0.8, 0.4, 0.8]),
+        ([0.9, 1.0, 0.9], [0.4, 0.0, 0.4]),
+        ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0]),
+    )
+]
+
+
+@pytest.mark.parametrize("solver", [s for s, _ in SOLVERS.values()] + [lp.DDPM()], ids=[*SOLVERS, "DDPM"])
+@pytest.mark.parametrize("levels", [_levels(4, "VP"), TIED, BY_ENTRY], ids=["VP", "ends and ties", "by entry"])
+def test_as_many_evaluations_are_made_as_are_declared(solver, levels):
+    score, made = lp.CountedScore(lp.Score()), []
+    score._score.predict = lambda x, level: lp.Prediction(x, level, denoised=0.5 * x, epsilon=0.8 * x)
+    x = torch.ones(2, 3, dtype=torch.float64)
+    state = solver.init(x, len(levels) - 1)
+    for level, next_level in itertools.pairwise(levels):
+        before = score.evaluations
+        state = solver.step(state, score, level, next_level, zero_noise)
+        made.append(score.evaluations - before)
+    assert made == solver.evaluations(levels)
+
+
+def test_heun_declares_one_evaluation_where_it_takes_an_euler_step():
+    assert lp.Heun().evaluations(TIED) == [1, 1, 2, 2, 1]  # no signal, no change of level, …, no noise
+    assert lp.Heun().evaluations(BY_ENTRY) == [2, 2, 1]
+
+
 def _flow_of_the_gaussian(x, level, next_level):
     """z = x/α has variance c + r² at every r = σ/α, and the flow scales it about the mean with its deviation."""
     r, s = (float(v.sigma / v.alpha) for v in (level, next_level))
