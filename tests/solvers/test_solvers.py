@@ -64,11 +64,17 @@ BY_ENTRY = [  # the first entry starts without signal, the second is clean one s
 ]
 
 
+class Halved(lp.Score):
+    """A model that knows x̂₀ and ε̂ at every level, without signal or noise as well."""
+
+    def predict(self, x, level):
+        return lp.Prediction(x, level, denoised=0.5 * x, epsilon=0.8 * x)
+
+
 @pytest.mark.parametrize("solver", [s for s, _ in SOLVERS.values()] + [lp.DDPM()], ids=[*SOLVERS, "DDPM"])
 @pytest.mark.parametrize("levels", [_levels(4, "VP"), TIED, BY_ENTRY], ids=["VP", "ends and ties", "by entry"])
 def test_as_many_evaluations_are_made_as_are_declared(solver, levels):
-    score, made = lp.CountedScore(lp.Score()), []
-    score._score.predict = lambda x, level: lp.Prediction(x, level, denoised=0.5 * x, epsilon=0.8 * x)
+    score, made = lp.CountedScore(Halved()), []
     x = torch.ones(2, 3, dtype=torch.float64)
     state = solver.init(x, len(levels) - 1)
     for level, next_level in itertools.pairwise(levels):
