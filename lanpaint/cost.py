@@ -32,6 +32,7 @@ from lanpaint.drift import Drift
 from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, Preconditioned, Underdamped
 from lanpaint.memory import PeakMemory
 from lanpaint.observation import Observation
+from lanpaint.operators import OperatorCount
 from lanpaint.samplers import LanPaint
 
 SHAPE = (4, 16, 128, 128)
@@ -198,6 +199,33 @@ def bridge_memory(steps: int = 4, inner_steps: int = 5, side: int = 32) -> float
     return (painted - untouched) / (4 * 4 * side**2)
 
 
+def bridge_operators(
+    preset: str = "paper", scheduler: str | None = None, steps: int = 10, inner_steps: int = 5
+) -> float:
+    """Tensor operators of a run in a pipeline, above those of the untouched pipeline, for each evaluation.
+
+    The run has 10 steps of 5 inner steps, and the untouched pipeline as many steps as that has evaluations. The network's own operators do not count, all others do: random
+    numbers, and arithmetic on single numbers.
+    """
+    import diffusers
+
+    pipe, call = small_pipeline(8, 16)
+    if scheduler is not None:
+        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    pipe.unet.forward = lambda x, *_, **__: (torch.zeros_like(x),)
+
+    def operators(steps: int) -> int:
+        pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(0), **call)  # what is done once
+        with OperatorCount() as count:
+            pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(0), **call)
+        return count.total
+
+    with bridged(pipe, partial(LanPaint, preset=preset), _observation(16)) as bridge:
+        painted = operators(10)
+        evaluations = bridge.evaluations
+    return (painted - operators(evaluations)) / evaluations
+
+
 def print_bridge() -> None:
     """Print the table of a sampler inside a pipeline."""
     print("| U-Net forward | network calls | run / its network calls | untouched pipeline |\n|---|---|---|---|")
@@ -205,6 +233,11 @@ def print_bridge() -> None:
         took = bridge_time(width=width)
         numbers = f"{took.forward:.0f} ms | {took.calls} | {took.ratio:.3f} | {took.untouched:.3f}"
         print(f"| {numbers} |", flush=True)
+    print("\n| scheduler | tensor operators above the untouched pipeline's, for each evaluation: paper | fast |")
+    print("|---|---|---|")
+    for scheduler in ("EulerDiscreteScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"):
+        counts = [bridge_operators(preset, scheduler) for preset in ("paper", "fast")]
+        print(f"| {scheduler} | {counts[0]:.1f} | {counts[1]:.1f} |", flush=True)
     print(f"\nMemory beside the untouched pipeline's, in latents: {bridge_memory(side=64):.1f}")
 
 

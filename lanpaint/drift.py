@@ -61,9 +61,11 @@ class Drift:
         self.prediction: Prediction | None = None
         self._kept: dict[Hashable, Any] = {}
         for name, compact in {"damping": self.damping, "time_step": self.time_step}.items():
-            if compact.device.type == "cpu" and not bool((compact >= 0 if name == "time_step" else compact > 0).all()):
-                bound = "at least" if name == "time_step" else "above"
-                raise ValueError(f"{name} must be {bound} 0, got {float(compact.min()):g}")
+            if compact.device.type == "cpu":
+                least = float(compact.min())  # NaN where there is one
+                if not (least >= 0 if name == "time_step" else least > 0):
+                    bound = "at least" if name == "time_step" else "above"
+                    raise ValueError(f"{name} must be {bound} 0, got {least:g}")
             if known is not None and compact.shape[:1] != (2,):
                 raise ValueError(
                     f"with two regions {name} needs a leading axis of 2 (unknown, known), got {tuple(compact.shape)}"

@@ -86,6 +86,7 @@ class BiG:
             raise ValueError(f"expected_noise (a) must be a number of at least 0, got {expected_noise}")
         self.score, self.observation = as_score(score), observation
         self.lam, self.expected_noise = lam, expected_noise
+        self._last: tuple[NoiseLevel, Tensor] | None = None
 
     def terms(self, level: NoiseLevel, x: Tensor) -> FieldTerms | None:
         """The factors of the field at ``level``, for states shaped as x; None where the field is the model's score."""
@@ -128,9 +129,13 @@ class BiG:
 
     def _variances(self, level: NoiseLevel) -> Tensor:
         """Variances of the unknown and the known part; 1 where σ = 0, so that the damping is finite."""
-        unknown = level.sigma**2 + level.alpha**2 * self.expected_noise
-        variances = torch.stack([unknown, self.observation.variance(level)])
-        return torch.where(level.sigma > 0, variances, 1.0)
+        if self._last is None or self._last[0] is not level:  # time scale and damping of a level ask for the same
+            unknown = level.sigma**2
+            if self.expected_noise:
+                unknown = unknown + level.alpha**2 * self.expected_noise
+            variances = torch.stack([unknown, self.observation.variance(level)])
+            self._last = level, torch.where(level.sigma > 0, variances, 1.0)
+        return self._last[1]
 
     def drift(self, level: NoiseLevel, time_step: Tensor) -> FieldDrift:
         """The drift at ``level`` with the compact time dτ of a step, shape ``(2, *level)``."""

@@ -21,6 +21,7 @@ What a network predicts is one of five views of the same posterior mean, with x�
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -35,19 +36,32 @@ VIEWS: tuple[str, ...] = get_args(View)
 
 
 def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
-    tensor = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    if not isinstance(value, Tensor):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and non-negative, got [{float(value)}]")
+        return torch.tensor(value, dtype=torch.float64)
+    tensor = value
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor or a number, got dtype {tensor.dtype}")
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
     # A device's values are not read back: levels are made on the CPU and checked there.
-    if tensor.device.type == "cpu" and not bool((torch.isfinite(tensor) & (tensor >= 0)).all()):
+    if tensor.device.type == "cpu" and not _is_finite_and_positive(tensor):
         raise ValueError(f"{name} must be finite and non-negative, got {tensor.flatten()[:4].tolist()}")
     return tensor
 
 
+def _is_finite_and_positive(tensor: Tensor) -> bool:
+    if tensor.numel() == 1:
+        return 0 <= float(tensor) < math.inf
+    return bool((torch.isfinite(tensor) & (tensor >= 0)).all())
+
+
 def reciprocal(x: Tensor) -> Tensor:
     """1/x, and 0 where x is 0: an entry without noise feels no force."""
+    if not x.shape and x.device.type == "cpu" and not x.requires_grad:
+        number = float(x)
+        return x.new_tensor(1 / number if number else 0.0)
     zero = x == 0
     return x.masked_fill(zero, 1.0).reciprocal().masked_fill(zero, 0.0)
 
@@ -84,19 +98,26 @@ class NoiseLevel:
 
     def __init__(self, alpha: Tensor | float, sigma: Tensor | float) -> None:
         a, s = _as_level_tensor(alpha, "alpha"), _as_level_tensor(sigma, "sigma")
+        if not isinstance(alpha, Tensor) and not isinstance(sigma, Tensor):
+            self.__dict__["numbers"] = float(alpha), float(sigma)
         try:
             shape = torch.broadcast_shapes(a.shape, s.shape)
         except RuntimeError as error:
             raise ValueError(
                 f"alpha and sigma must broadcast with each other, got shapes {tuple(a.shape)} and {tuple(s.shape)}"
             ) from error
-        object.__setattr__(self, "alpha", a.expand(shape))
-        object.__setattr__(self, "sigma", s.expand(shape))
+        object.__setattr__(self, "alpha", a if a.shape == shape else a.expand(shape))
+        object.__setattr__(self, "sigma", s if s.shape == shape else s.expand(shape))
 
     @property
     def shape(self) -> torch.Size:
         """Shape of α and σ: ``()`` for one level per batch."""
         return self.alpha.shape
+
+    @cached_property
+    def numbers(self) -> tuple[float, float]:
+        """α and σ of a level of one entry, as Python numbers."""
+        return float(self.alpha), float(self.sigma)
 
     @property
     def log_snr(self) -> Tensor:
@@ -111,6 +132,9 @@ class NoiseLevel:
     @cached_property
     def score_of_epsilon(self) -> Tensor:
         """−1/σ, by which ε̂ is multiplied to give the score; 0 where σ = 0."""
+        if "numbers" in self.__dict__ and self.sigma.dtype == torch.float64:
+            sigma = self.numbers[1]
+            return torch.tensor(-1 / sigma if sigma else 0.0, dtype=torch.float64)
         return -reciprocal(self.sigma)
 
     def rescale(self, factor: Tensor | float) -> NoiseLevel:

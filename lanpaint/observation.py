@@ -91,7 +91,7 @@ class Observation:
 
     def variance(self, level: NoiseLevel) -> Tensor:
         """σ² + α² s² of p_t(y | y_o), shape of the level."""
-        return level.sigma**2 + level.alpha**2 * self.noise**2
+        return level.sigma**2 + level.alpha**2 * self.noise**2 if self.noise else level.sigma**2
 
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """Score of p_t(y | y_o) at the state x, (α y_o − x)/(σ² + α² s²); of use at known entries only."""

@@ -7,10 +7,12 @@ sampler is going to do.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral
+from typing import Any
 
 import torch
 
@@ -71,8 +73,8 @@ class Plan:
     outer_evaluations: Sequence[int] | None = None
 
     def __post_init__(self) -> None:
-        _check_levels(self.levels)
-        steps = len(self.levels) - 1
+        levels = _checked(self.levels)
+        steps = len(levels) - 1
         inner_steps: tuple[int, ...] | None = None
         if isinstance(self.inner_steps, int):
             inner_steps = (self.inner_steps,) * steps
@@ -88,7 +90,7 @@ class Plan:
         for name, given in counts.items():
             if len(given) != steps:
                 raise ValueError(f"{name} must be a number, or one for each of {steps} levels; got {len(given)}")
-        settled = {"levels": tuple(self.levels), "inner_steps": inner_steps, "order": order}
+        settled = {"levels": levels, "inner_steps": inner_steps, "order": order}
         evaluations = {"inner_evaluations": tuple(inner), "outer_evaluations": tuple(outer)}
         for name, value in (settled | evaluations).items():
             object.__setattr__(self, name, value)
@@ -101,7 +103,12 @@ class Plan:
     @cached_property
     def scale(self) -> float:
         """Largest √(α² + σ²) of the levels: the largest size that data of order 1 have in the run."""
-        return max(float((level.alpha**2 + level.sigma**2).max()) for level in self.levels) ** 0.5
+        return max(
+            math.hypot(*level.numbers)
+            if level.alpha.numel() == 1
+            else float((level.alpha**2 + level.sigma**2).max()) ** 0.5
+            for level in self.levels
+        )
 
     @property
     def evaluations(self) -> int:
@@ -156,18 +163,40 @@ def ramped(steps: int, inner_steps: int) -> list[int]:
     return [after - before for before, after in itertools.pairwise([0, *until])]
 
 
-def _check_levels(levels: Sequence[NoiseLevel]) -> None:
+class _CheckedLevels(tuple[NoiseLevel, ...]):
+    """Levels that a plan has checked. A plan that is made of another plan takes them over."""
+
+
+def _checked(levels: Sequence[NoiseLevel]) -> _CheckedLevels:
+    if isinstance(levels, _CheckedLevels):
+        return levels
     if not all(isinstance(level, NoiseLevel) for level in levels):
         raise TypeError(f"levels must be NoiseLevel(alpha, sigma), got {list(levels)[:3]!r:.60}")
-    if len(levels) < 2 or bool((levels[-1].sigma != 0).any()) or bool((levels[-1].alpha != 1).any()):
+    if len(levels) < 2 or not _always(levels[-1], lambda alpha, sigma: (alpha == 1) & (sigma == 0)):
         raise ValueError("levels must be at least two, noisiest first, the last one clean: NoiseLevel(1.0, 0.0)")
-    if any(bool(((level.alpha == 0) & (level.sigma == 0)).any()) for level in levels):
+    if not all(_always(level, lambda alpha, sigma: (alpha > 0) | (sigma > 0)) for level in levels):
         raise ValueError("a level has α = σ = 0, where there is nothing left of signal or noise")
     # σ/α falls where the angle does, α = 0 included.
-    angles = [torch.atan2(level.sigma, level.alpha) for level in levels]
-    for step, (here, there) in enumerate(itertools.pairwise(angles)):
-        if bool((there > here * (1 + 1e-6)).any()):  # levels may be float32
+    for step, (here, there) in enumerate(itertools.pairwise(_angle(level) for level in levels)):
+        risen = there > here * (1 + 1e-6)  # levels may be float32
+        if risen if isinstance(risen, bool) else bool(risen.any()):
             raise ValueError(f"noise must never rise along levels, but σ/α does from level {step} to {step + 1}")
+    return _CheckedLevels(levels)
+
+
+def _always(level: NoiseLevel, holds: Callable[[Any, Any], Any]) -> bool:
+    """Whether something holds of α and σ at every entry."""
+    if level.alpha.numel() == 1:
+        return bool(holds(*level.numbers))
+    return bool(holds(level.alpha, level.sigma).all())
+
+
+def _angle(level: NoiseLevel) -> Any:
+    """The angle of (α, σ): a number for a level of one entry, else a tensor."""
+    if level.alpha.numel() == 1:
+        alpha, sigma = level.numbers
+        return math.atan2(sigma, alpha)
+    return torch.atan2(level.sigma, level.alpha)
 
 
 def _check_order(order: Sequence[int], steps: int) -> None:

@@ -107,6 +107,15 @@ def test_every_option_of_a_pipeline_reaches_it(files, lanpaint):
     assert np.array_equal(_array(files / "resized.png")[:, :7], expected[:, :7])
 
 
+def test_a_pipeline_takes_a_solver_of_ours_in_place_of_its_scheduler_s(files, lanpaint):
+    given = ("photo.png", "mask.png", "--model", "sd")
+    plain = _inpaint(lanpaint, *given, "-o", "own-solver.png", steps=3)
+    heun = _inpaint(lanpaint, *given, "-o", "heun.png", "--solver", "heun", steps=3)
+    assert "6 NFE" in plain
+    assert "8 NFE" in heun  # two in each outer step but the last
+    assert not np.array_equal(_array(files / "own-solver.png"), _array(files / "heun.png"))
+
+
 def test_a_controlnet_takes_its_picture_and_an_unconditional_pipeline_its_size(files, lanpaint):
     given = ("photo.png", "mask.png", "-o", "control.png", "--model", "controlnet")
     _inpaint(lanpaint, *given, "--control-image", "photo.png", "--set", "controlnet_conditioning_scale=0.5")
@@ -205,9 +214,9 @@ MISTAKES = {
         ["photo.png", "mask.png", "--model", "sd", "--levels", "karras"],
         "--levels: for a pixel-space model; a pipeline's levels are its --scheduler's",
     ),
-    "a solver for a pipeline": (
-        ["photo.png", "mask.png", "--model", "sd", "--solver", "heun"],
-        "--solver: for a pixel-space model; a pipeline's levels are its --scheduler's",
+    "a solver for a method without": (
+        ["photo.png", "mask.png", "--model", "sd", "--method", "ddrm", "--solver", "heun"],
+        "ddrm has no solver",
     ),
     **{
         f"the gradient of {method}": (

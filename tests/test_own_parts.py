@@ -13,6 +13,7 @@ from toy_models.digits import load_digits
 
 MODULE = '''
 import functools
+from dataclasses import replace
 
 import lanpaint as lp
 from toy_models import gauss2
@@ -29,9 +30,9 @@ class Shrunk(lp.Replace):
         super().__init__(score, **options)
         self.strength = strength
 
-    def enter(self, x, level, observation, noise):
-        x = super().enter(x, level, observation, noise)
-        return observation.replace_known((1 - self.strength) * x, x)
+    def enter(self, state, visit, noise):
+        state = super().enter(state, visit, noise)
+        return replace(state, x=state.observation.replace_known((1 - self.strength) * state.x, state.x))
 
 
 class Heavy(lp.LanPaint):

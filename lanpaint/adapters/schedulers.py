@@ -41,13 +41,12 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
     name = type(scheduler).__name__
     sigmas = getattr(scheduler, "sigmas", None)
     if sigmas is not None and len(sigmas) > len(scheduler.timesteps):
-        sigma = torch.as_tensor(sigmas[index]).double().cpu()
+        sigma = float(sigmas[index])
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # the DPM-Solver family: VP or flow by its settings
-            alpha, sigma = scheduler._sigma_to_alpha_sigma_t(sigma)
-            return NoiseLevel(alpha, sigma)
+            return NoiseLevel(*scheduler._sigma_to_alpha_sigma_t(torch.tensor(sigma, dtype=torch.float64)))
         if name.startswith("FlowMatch"):
             return NoiseLevel(1 - sigma, sigma)
-        return NoiseLevel(torch.ones_like(sigma), sigma)
+        return NoiseLevel(1.0, sigma)
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None:
         raise ValueError(f"{name} has neither sigmas nor alphas_cumprod: its noise levels cannot be read")
@@ -83,10 +82,12 @@ class SchedulerState(SolverState):
     Attributes:
         scheduler: The run's own copy of the scheduler; what it remembers changes with each step.
         index: The number of the scheduler's next step.
+        levels: The levels of all its evaluations, in order.
     """
 
     scheduler: Any = None
     index: int = 0
+    levels: tuple[NoiseLevel, ...] = ()
 
 
 class DiffusersSolver(Solver):
@@ -105,6 +106,13 @@ class DiffusersSolver(Solver):
     """
 
     def __init__(self, scheduler: Any, **timesteps: Any) -> None:
+        self.check(scheduler)
+        self.scheduler, self.timesteps = copy.deepcopy(scheduler), timesteps
+        self._stages: dict[int, list[int]] = {}  # number of outer steps → stages of each
+
+    @staticmethod
+    def check(scheduler: Any) -> None:
+        """Raise ValueError for what cannot be a solver."""
         name = type(scheduler).__name__
         if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "set_timesteps", None)):
             raise ValueError(f"{name} is no scheduler: it has no step() and set_timesteps()")
@@ -113,15 +121,14 @@ class DiffusersSolver(Solver):
                 "PNDMScheduler evaluates its first steps at times of its own, with states in between that are not "
                 "samples of any level; use DPMSolverMultistepScheduler.from_config(scheduler.config)"
             )
-        self.scheduler, self.timesteps = copy.deepcopy(scheduler), timesteps
-        self._stages: dict[int, list[int]] = {}  # number of outer steps → stages of each
 
     def levels(self, steps: int) -> list[NoiseLevel]:
         """The levels before each outer step, and clean data."""
         try:
-            scheduler = self._fresh(steps)
+            scheduler = self._set(steps)
             starts = [index for index in range(len(scheduler.timesteps)) if not is_inner(scheduler, index)]
-            levels = [level_of(scheduler, index) for index in starts] + [NoiseLevel(1.0, 0.0)]
+            stages = self._stage_levels(scheduler)
+            levels = [stages[index] for index in starts] + [NoiseLevel(1.0, 0.0)]
             ends = [*starts[1:], len(scheduler.timesteps)]
             self._stages[len(starts)] = [end - start for start, end in zip(starts, ends, strict=True)]
             passed = type(scheduler), fingerprint(scheduler)
@@ -141,7 +148,11 @@ class DiffusersSolver(Solver):
 
     def init(self, x: Tensor, steps: int) -> SchedulerState:
         """With a copy of the scheduler, set to ``steps``."""
-        return SchedulerState(x, scheduler=self._fresh(steps, x.device))
+        scheduler = self._fresh(steps, x.device)
+        return SchedulerState(x, scheduler=scheduler, levels=self._stage_levels(scheduler))
+
+    def _stage_levels(self, scheduler: Any) -> tuple[NoiseLevel, ...]:
+        return tuple(stage_level(scheduler, index) for index in range(len(scheduler.timesteps)))
 
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
@@ -149,20 +160,20 @@ class DiffusersSolver(Solver):
         """All stages of the scheduler's next step."""
         assert isinstance(state, SchedulerState)
         scheduler, index, x = state.scheduler, state.index, state.x
-        if not same_noise(level, level_of(scheduler, index)):  # a sampler that travelled back
-            index = self._index(scheduler, level)
+        if not same_noise(level, state.levels[index]):  # a sampler that travelled back
+            index = self._index(state, level)
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(index)
         options = self._random(scheduler, noise, x)
         first = None
         while True:
-            here = level if first is None else stage_level(scheduler, index)
+            here = level if first is None else state.levels[index]
             prediction = score.predict(x, here)
             first = first or prediction
             x = self._advance(scheduler, index, prediction, x, options)
             index += 1
             if index >= len(scheduler.timesteps) or not is_inner(scheduler, index):
-                return SchedulerState(x, first, scheduler, index)
+                return SchedulerState(x, first, scheduler, index, state.levels)
 
     def _advance(
         self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
@@ -174,11 +185,11 @@ class DiffusersSolver(Solver):
         return scheduler.step(output, scheduler.timesteps[index], x, return_dict=False, **options)[0].to(x.dtype)
 
     @staticmethod
-    def _index(scheduler: Any, level: NoiseLevel) -> int:
-        for index in range(len(scheduler.timesteps)):
-            if not is_inner(scheduler, index) and same_noise(level, level_of(scheduler, index)):
+    def _index(state: SchedulerState, level: NoiseLevel) -> int:
+        for index, candidate in enumerate(state.levels):
+            if not is_inner(state.scheduler, index) and same_noise(level, candidate):
                 return index
-        raise ValueError(f"{level} is not a level of this run's {type(scheduler).__name__}")
+        raise ValueError(f"{level} is not a level of this run's {type(state.scheduler).__name__}")
 
     def _check_known_answer(self, levels: list[NoiseLevel], steps: int) -> None:
         """Data that are one point c: the state at every level is α c + σ ε, which no step of any length may spoil.
@@ -200,6 +211,10 @@ class DiffusersSolver(Solver):
                     "coordinates, or the output that it wants, are not those of an ε, v, x₀ or flow model; "
                     "give a solver of lanpaint.solvers"
                 )
+
+    def _set(self, steps: int) -> Any:
+        """A scheduler that has been set to ``steps``, for its levels to be read."""
+        return self._fresh(steps)
 
     def _fresh(self, steps: int, device: torch.device | str = "cpu") -> Any:
         scheduler = copy.deepcopy(self.scheduler)
@@ -240,15 +255,14 @@ def stage_level(scheduler: Any, index: int) -> NoiseLevel:
         return level_of(scheduler, index)
     if "Ancestral" in type(scheduler).__name__:
         index -= 1
-    sigma = torch.as_tensor(between[index]).double().cpu()
-    return NoiseLevel(torch.ones_like(sigma), sigma)
+    return NoiseLevel(1.0, float(between[index]))
 
 
 def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
     """Whether two levels are one to float32 rounding: equal α and σ."""
     if level.alpha.numel() == other.alpha.numel() == 1:
-        pairs = (level.alpha, other.alpha), (level.sigma, other.sigma)
-        return all(math.isclose(float(one), float(two), rel_tol=1e-6, abs_tol=1e-12) for one, two in pairs)
+        pairs = zip(level.numbers, other.numbers, strict=True)
+        return all(math.isclose(one, two, rel_tol=1e-6, abs_tol=1e-12) for one, two in pairs)
     return bool(
         torch.allclose(level.alpha, other.alpha, rtol=1e-6, atol=1e-12)
         and torch.allclose(level.sigma, other.sigma, rtol=1e-6, atol=1e-12)

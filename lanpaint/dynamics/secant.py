@@ -130,7 +130,10 @@ class SecantLangevin(Dynamics):
         excess = self._measure(state, drift, score)
         length, scatter = by.length, by.scatter
         if excess is not None:
-            length = excess * by.growing + by.length
+            if isinstance(by.length, Tensor) and isinstance(by.growing, Tensor):
+                length = torch.addcmul(by.length, excess, by.growing)
+            else:
+                length = excess * by.growing + by.length
             scatter = (length / 2).sqrt_()
         behind = noise(x) * by.first if state.noise is None else state.noise
         ahead = noise(x)

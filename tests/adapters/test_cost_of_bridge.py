@@ -7,9 +7,8 @@ import torch
 
 import lanpaint as lp
 from lanpaint import cost
-from lanpaint.adapters import bridge as bridges
 from lanpaint.adapters import schedulers
-from lanpaint.adapters.bridge import _compact
+from lanpaint.adapters.bridge.run import _compact
 from lanpaint.dynamics.oscillator import Oscillator, OscillatorStrang
 from tests.adapters import tiny
 
@@ -45,57 +44,24 @@ def test_coefficients_that_have_a_gradient_keep_it():
     assert time.grad is not None
 
 
-@pytest.fixture
-def counted(monkeypatch):
-    """How often a plan was made by a dry run, and a scheduler asked for the known answer."""
-    counts = {"plans": 0, "answers": 0}
-    asked, check = bridges._Run._asked_levels, schedulers.DiffusersSolver._check_known_answer
+@pytest.mark.parametrize("scheduler", ["EulerDiscreteScheduler", "DDIMScheduler", "DPMSolverMultistepScheduler"])
+@pytest.mark.parametrize("preset", ["paper", "fast"])
+def test_an_evaluation_takes_few_operators_beside_the_network(preset, scheduler):
+    assert cost.bridge_operators(preset, scheduler) <= 25
 
-    def planning(*args, **kwargs):
-        counts["plans"] += 1
-        return asked(*args, **kwargs)
 
-    def checking(*args):
-        counts["answers"] += 1
-        return check(*args)
-
-    monkeypatch.setattr(bridges._Run, "_asked_levels", planning)
-    monkeypatch.setattr(schedulers.DiffusersSolver, "_check_known_answer", checking)
-    monkeypatch.setattr(bridges, "_PLANS", {})
+def test_a_scheduler_is_asked_for_the_known_answer_once(monkeypatch):
+    asked, check = [], schedulers.DiffusersSolver._check_known_answer
+    monkeypatch.setattr(
+        schedulers.DiffusersSolver, "_check_known_answer", lambda *given: asked.append(1) or check(*given)
+    )
     monkeypatch.setattr(schedulers, "_PASSED", set())
-    return counts
-
-
-def _run(made, steps=3, **options):
-    with lp.bridged(made.pipe, functools.partial(lp.LanPaint, **options)) as bridge:
-        call = {"num_inference_steps": steps, "output_type": "latent", "generator": torch.Generator().manual_seed(0)}
-        latents = made.pipe(**call, **made.call)[0]
-    return latents, bridge.planned
-
-
-def test_a_second_picture_finds_its_plan_made_and_other_settings_make_another(counted):
     made = tiny.sd()
-    first, planned = _run(made, inner_steps=2)
-    second, again = _run(made, inner_steps=2)
-    assert torch.equal(first, second)
-    assert (planned, again) == (9, 9)
-    assert counted == {"plans": 1, "answers": 1}
-    assert _run(made, inner_steps=1)[1] == 6
-    assert _run(made, inner_steps=2, step_size=0.1)[1] == 9
-    assert _run(made, inner_steps=2, dynamics=lp.Langevin())[1] == 9
-    assert _run(made, steps=4, inner_steps=2)[1] == 12
-    assert counted == {"plans": 5, "answers": 2}
-
-
-def test_one_s_own_sampler_is_planned_each_time(counted):
-    class Mine(lp.LanPaint):
-        pass
-
-    made = tiny.sd()
-    for _ in range(2):
-        with lp.bridged(made.pipe, Mine):
-            made.pipe(num_inference_steps=2, output_type="latent", **made.call)
-    assert counted["plans"] == 4  # two trials each
+    for steps in (3, 3, 4):
+        with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=2)) as bridge:
+            made.pipe(num_inference_steps=steps, output_type="latent", **made.call)
+        assert bridge.planned == bridge.evaluations == 3 * steps
+    assert len(asked) == 2
 
 
 def test_a_mask_has_one_entry_where_it_does_not_vary():

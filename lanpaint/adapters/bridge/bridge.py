@@ -56,7 +56,7 @@ class Bridge:
                 f"give the sampler's class, or a function that makes one, got {factory!r:.60}; "
                 "with options: functools.partial(LanPaint, inner_steps=3)"
             )
-        DiffusersSolver(pipe.scheduler)  # refuses what cannot be one
+        DiffusersSolver.check(pipe.scheduler)
         self._pipe, self._factory, self._known, self._noise, self._solver = pipe, factory, known, noise, solver
         self._scheduler: Any = pipe.scheduler
         self._nothing_known = known is None or (isinstance(known, Observation) and not bool(known.known.any()))
@@ -178,7 +178,7 @@ class Bridge:
         self._run = run = self.plan_run(scheduler)
         if self._steps is not None:
             self._steps.evaluations = run.declared
-        vars(self.stand_in).update(vars(copy.deepcopy(scheduler)))
+        vars(self.stand_in).update(_copied(scheduler))
         run.show(self.stand_in, self._goes_on)
         self._begin()
 
@@ -291,6 +291,13 @@ class Bridge:
         self._tick = None
         if self._run is not None:
             self._run.close()
+
+
+def _copied(scheduler: Any) -> dict[str, Any]:
+    """The attributes of a scheduler; those that it may change are copies."""
+    return {
+        name: value if isinstance(value, Tensor) else copy.deepcopy(value) for name, value in vars(scheduler).items()
+    }
 
 
 @contextlib.contextmanager

@@ -99,6 +99,7 @@ class Run:
         self._last: Prediction | None = None
         self._asked = 0
         self.places = Places(scheduler)
+        self.stage_levels = self.places.levels
         self.sampler = self._make(factory, solver)
         self.position = (scheduler, 0)  # the check of the scheduler has moved it
         stages = None
@@ -270,7 +271,7 @@ class Run:
         if place.index is not None and index < len(levels) and same_noise(levels[index], place.level):
             scaled: Tensor = scheduler.scale_model_input(sample, scheduler.timesteps[index])
             return scaled
-        if float(place.level.alpha) != 1:  # only variance-exploding coordinates are not those of the network
+        if place.level.numbers[0] != 1:  # only variance-exploding coordinates are not those of the network
             return sample
         return sample / norm(place.level)
 

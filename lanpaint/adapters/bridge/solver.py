@@ -30,11 +30,13 @@ class SteppedRun(Protocol):
         position: The scheduler that is stepped, and the number of its next step.
         step_options: Arguments that the pipeline gave to its scheduler's step.
         in_outer_step: Whether an outer step is being made.
+        stage_levels: The levels of the scheduler's evaluations.
     """
 
     position: tuple[Any, int]
     step_options: dict[str, Any]
     in_outer_step: bool
+    stage_levels: tuple[NoiseLevel, ...]
 
     def stepped(self, x: Tensor, latents: Tensor) -> None:
         """Note that x is the sampler's copy of these latents, which no one has moved."""
@@ -52,7 +54,9 @@ class PipelineSolver(DiffusersSolver):
     """
 
     def __init__(self, scheduler: Any, run: SteppedRun) -> None:
-        super().__init__(scheduler)
+        self.check(scheduler)
+        self.scheduler, self.timesteps = scheduler, {}
+        self._stages: dict[int, list[int]] = {}
         self._run = weakref.proxy(run)
         self._levels: list[NoiseLevel] | None = None
 
@@ -76,6 +80,12 @@ class PipelineSolver(DiffusersSolver):
         stepped = super().step(state, score, level, next_level, noise)
         self._run.in_outer_step = False
         return stepped
+
+    def _stage_levels(self, scheduler: Any) -> tuple[NoiseLevel, ...]:
+        return tuple(self._run.stage_levels)
+
+    def _set(self, steps: int) -> Any:
+        return self.scheduler
 
     def _fresh(self, steps: int, device: torch.device | str = "cpu") -> Any:
         scheduler = copy.deepcopy(self.scheduler)

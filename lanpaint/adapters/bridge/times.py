@@ -46,7 +46,7 @@ class Places:
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
         self.times = [float(time) for time in scheduler.timesteps.tolist()]
-        self.levels = [stage_level(scheduler, index) for index in range(len(self.times))]
+        self.levels = tuple(stage_level(scheduler, index) for index in range(len(self.times)))
         self._angles = [_angle(level) for level in self.levels]
         self._known: dict[tuple[float, float], Place] = {}
 
@@ -61,9 +61,9 @@ class Places:
                 f"a pipeline takes one noise level for the batch, got levels of shape {tuple(level.shape)}; "
                 "use a network adapter (lanpaint.adapters.networks)"
             )
-        key = float(level.alpha), float(level.sigma)
+        key = level.numbers
         if key not in self._known:
-            self._known[key] = self._find(NoiseLevel(level.alpha.reshape(()), level.sigma.reshape(())))
+            self._known[key] = self._find(NoiseLevel(*key))
         return self._known[key]
 
     def _find(self, level: NoiseLevel) -> Place:
@@ -130,11 +130,12 @@ class LiveTimes(Tensor):
 
 def norm(level: NoiseLevel) -> float:
     """√(α² + σ²)."""
-    return math.hypot(float(level.alpha), float(level.sigma))
+    return math.hypot(*level.numbers)
 
 
 def _angle(level: NoiseLevel) -> float:
-    return math.atan2(float(level.sigma), float(level.alpha))
+    alpha, sigma = level.numbers
+    return math.atan2(sigma, alpha)
 
 
 @functools.cache
