@@ -1,6 +1,7 @@
 """A method of a new kind is a few lines: two coupled trajectories, levels that differ in space, a rewritten ε."""
 
 import ast
+import inspect
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 import lanpaint as lp
+from lanpaint.samplers.loop import run
 from tests.samplers.affine import law
 from toy_models import Gaussian
 
@@ -135,3 +137,7 @@ def test_every_method_is_one_file_of_at_most_120_lines_but_sequential_monte_carl
     for path in folder.glob("*.py"):
         if path.stem not in shared:
             assert len(path.read_text(encoding="utf-8").splitlines()) <= 120, path.name
+
+
+def test_the_loop_fits_on_a_screen():
+    assert len(inspect.getsource(run).splitlines()) < 60
