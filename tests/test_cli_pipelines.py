@@ -214,9 +214,9 @@ MISTAKES = {
         ["photo.png", "mask.png", "--model", "sd", "--levels", "karras"],
         "--levels: for a pixel-space model; a pipeline's levels are its --scheduler's",
     ),
-    "a solver for a method without": (
-        ["photo.png", "mask.png", "--model", "sd", "--method", "ddrm", "--solver", "heun"],
-        "ddrm has no solver",
+    "a solver that there is not": (
+        ["photo.png", "mask.png", "--model", "sd", "--solver", "newton"],
+        "unknown solver 'newton'; expected one of euler,",
     ),
     **{
         f"the gradient of {method}": (
