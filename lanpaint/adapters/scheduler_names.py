@@ -46,15 +46,15 @@ def named_scheduler(name: str, scheduler: Any) -> Any:
         ValueError: For an unknown name, a scheduler that does not suit this kind of model, or ``-karras`` where the
             scheduler has no such spacing.
     """
-    flow, kind, known = False, "a diffusion model", SCHEDULERS
+    flow, kind, schedulers = False, "a diffusion model", SCHEDULERS
     if type(scheduler).__name__.startswith("CogVideoX"):  # shifts its schedule as no other class of diffusers can
-        kind, known = "CogVideoX", _COGVIDEOX
+        kind, schedulers = "CogVideoX", _COGVIDEOX
     elif view_of(scheduler) == "flow":
-        flow, kind, known = True, "a flow model", FLOW_SCHEDULERS
+        flow, kind, schedulers = True, "a flow model", FLOW_SCHEDULERS
     short, karras = name.removesuffix(KARRAS), name.endswith(KARRAS)
-    if short not in known:
-        raise ValueError(f"unknown scheduler {name!r} for {kind}; expected one of {', '.join(known)}")
-    class_name, settings = known[short]
+    if short not in schedulers:
+        raise ValueError(f"unknown scheduler {name!r} for {kind}; expected one of {', '.join(schedulers)}")
+    class_name, settings = schedulers[short]
     if flow:
         settings = {**settings, **_flow_settings(scheduler, class_name)}
     import diffusers
