@@ -130,7 +130,7 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
         ({"target": "gaussian", "samples": 3}, "samples must be at least 10, got 3"),
         ({"target": "gaussian", "seed": -1}, "seed must be from 0"),
         ({"target": "digits:box", "samples": 10_000}, "at most 360, the number of images, got 10000"),
-        ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images, a folder or a zip"),
+        ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images; give a folder or a zip"),
         ({"target": "digits:box", "images": "x"}, "digits comes with its held-out images"),
     ],
 )
