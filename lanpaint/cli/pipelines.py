@@ -76,7 +76,7 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload:
         logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
     if offload and device.type == "cpu":
-        raise ValueError("--offload needs a GPU, and there is none; leave it out")
+        raise ValueError("--offload needs a GPU, and there is no GPU; leave it out")
     try:
         pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, local_files_only=Path(model).is_dir())
     except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
