@@ -21,29 +21,31 @@ from lanpaint.samplers import LanPaint, Replace, Sampler
 from lanpaint.score import CountedScore, Score
 
 LEAST = 8
-"""Digits that a mean is taken over, at least."""
+"""Smallest number of digits in the demo, because the PSNR is a mean over the digits."""
 
 EMOJI = 6
-"""Emoji in the picture; digits take the rest of a row."""
+"""Number of emoji in a row of the picture. Digits fill the rest of the row."""
 
 _COLUMNS = 10
-_TILE = 32  # pixels a side of every picture, digits enlarged
+_TILE = 32  # width and height in pixels of each image in the picture; digits are enlarged to it
 _HOLE = (0.0, 0.45, 0.70)
-_DRAWN = 10**9  # seeds of drawn pictures: from the same noise Replace would draw the same picture again
+# Added to the seeds with which emoji are drawn. With the seeds of the inpainting, Replace would start from the noise
+# that an emoji was drawn from, and draw the emoji again.
+_DRAWN = 10**9
 
 
 @dataclass(frozen=True)
 class MaskResult:
-    """One mask of the demo.
+    """Results of the demo for one mask.
 
     Attributes:
-        mask: Its name.
-        known: Boolean (H, W).
-        truth: Held-out images (B, 1, H, W) in [−1, 1].
-        filled: Method → images of the same shape.
+        mask: Name of the mask.
+        known: Boolean (H, W), True where known.
+        truth: Held-out images (B, C, H, W) in [−1, 1].
+        filled: Method → inpainted images, of the shape of ``truth``.
         psnr: Method → mean over the images of the PSNR on the hole, in dB.
         nfe: Method → evaluations of the network.
-        seconds: Method → time for the batch.
+        seconds: Method → wall-clock time for the batch, in seconds.
     """
 
     mask: str
@@ -58,7 +60,14 @@ class MaskResult:
 def run(
     score: Score, truth: Tensor, seed: int = 0, report: Callable[[MaskResult], None] | None = None
 ) -> list[MaskResult]:
-    """Inpaint ``truth`` (B, 1, H, W) under the four masks with both methods; every image has its own generator."""
+    """Results of both methods for each of the four masks.
+
+    Args:
+        score: The model.
+        truth: Images (B, C, H, W) in [−1, 1].
+        seed: Image i is inpainted with a generator of seed ``seed + i``.
+        report: Function that is called with each result as soon as it is there.
+    """
     results = []
     for mask, make in MASKS.items():
         known = make(*truth.shape[-2:])
@@ -77,11 +86,12 @@ def run(
 
 
 def draw(subjects: Sequence[Sequence[MaskResult]], path: str | Path) -> None:
-    """Write the picture: per mask four rows (truth, masked, Replace, LanPaint), in each the first of every subject.
+    """Write the picture: for each mask four rows (truth, masked, Replace, LanPaint) with images of each subject.
 
     Args:
-        subjects: Of each, results under the same masks in the same order, of up to 32 pixels a side.
-        path: Where to.
+        subjects: For each subject, such as digits, the results for each mask. All subjects have the same masks in the
+            same order. Images have at most 32 pixels a side.
+        path: File to write.
     """
     import numpy as np
 
@@ -104,7 +114,7 @@ def draw(subjects: Sequence[Sequence[MaskResult]], path: str | Path) -> None:
 
 
 def _tiles(result: MaskResult, name: str) -> Any:
-    """The pictures of one row, (B, 32, 32, 3) in [0, 1]."""
+    """The images of one row of the picture, (B, 32, 32, 3) in [0, 1]."""
     images = result.truth if name in ("truth", "masked") else result.filled[name]
     pixels = ((images.clamp(-1, 1) + 1) / 2).expand(-1, 3, -1, -1)
     if name == "masked":
@@ -139,17 +149,17 @@ def emoji_score(device: str | torch.device = "cpu", dtype: torch.dtype = torch.f
 
 
 def emoji_pictures(score: Score, count: int = EMOJI, images: str | Path | None = None, seed: int = 0) -> Tensor:
-    """Pictures to paint in, (count, 3, 32, 32) in [−1, 1].
+    """Pictures to inpaint, (count, 3, 32, 32) in [−1, 1]: drawn from the model, or read from files.
 
     Args:
-        score: The model to draw them from.
-        count: How many.
-        images: Folder or zip to take them from instead, spread over all that it holds; of emoji, over those that the
-            model was not trained on.
-        seed: Of the draw.
+        score: The model that pictures are drawn from.
+        count: Number of pictures.
+        images: Folder or zip of image files to read instead. The pictures are spread evenly over the files. Emoji that
+            the model was trained on are left out.
+        seed: Seed for drawing from the model.
 
     Raises:
-        ValueError: When the images cannot be read, or are fewer.
+        ValueError: When the images cannot be read, or there are fewer than ``count``.
     """
     from toy_models.images import load_images
 

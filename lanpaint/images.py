@@ -1,4 +1,4 @@
-"""Images and masks: files in, tensors in [−1, 1], files out with known pixels untouched."""
+"""Read images and masks from files into tensors in [−1, 1], and write images without loss."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class Picture:
 
     Attributes:
         pixels: uint8, shape (C, H, W), C = 1 for grey and 3 for colour.
-        opaque: Boolean, shape (H, W), False where the file is transparent to any degree; None when it has no
-            transparency.
+        opaque: Boolean, shape (H, W), False at pixels that are at all transparent; None when no pixel is.
     """
 
     pixels: Tensor
@@ -34,10 +33,10 @@ class Picture:
         return self.pixels.shape[1], self.pixels.shape[2]
 
     def with_channels(self, channels: int) -> Picture:
-        """The same picture with 1 or 3 channels, without loss.
+        """This picture with 1 or 3 channels, without loss.
 
         Raises:
-            ValueError: When a coloured picture would have to become grey, or for another number of channels.
+            ValueError: When a coloured picture would have to become grey, or ``channels`` is neither 1 nor 3.
         """
         if channels == self.pixels.shape[0]:
             return self
@@ -45,12 +44,12 @@ class Picture:
             return Picture(self.pixels.expand(3, -1, -1), self.opaque)
         if channels == 1:
             if bool((self.pixels != self.pixels[:1]).any()):
-                raise ValueError("the model is for grey images and this image has colours; convert it to grey first")
+                raise ValueError("the model takes grey images and this image has colours; convert it to grey first")
             return Picture(self.pixels[:1], self.opaque)
         raise ValueError(f"the model has {channels} channels; only grey (1) and colour (3) images are supported")
 
     def values(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Values in [−1, 1], shape (1, C, H, W)."""
+        """The pixels as values in [−1, 1], shape (1, C, H, W)."""
         return (self.pixels.to(dtype) / 127.5 - 1)[None]
 
 
@@ -91,16 +90,16 @@ def _tensor(image) -> Tensor:  # type: ignore[no-untyped-def]
 
 
 def read_picture(path: str | Path, what: str = "the image") -> Picture:
-    """Read an image file: grey stays grey, everything else becomes RGB, transparency is kept apart.
+    """The picture in an image file. A grey image stays grey, any other image becomes RGB.
 
-    A photo that its camera marked as lying on its side is turned upright.
+    Transparency goes into ``Picture.opaque``. A photo is turned upright if its EXIF data say that it is rotated.
 
     Args:
         path: The file.
-        what: What an error calls it.
+        what: Name of the file's role in error messages.
 
     Raises:
-        ValueError: When the file is missing, no still image, or deeper than 8 bits.
+        ValueError: When the file is missing, is not a still image, or has more than 8 bits per channel.
     """
     image = _open(path, what)
     opaque = None
@@ -113,13 +112,13 @@ def read_picture(path: str | Path, what: str = "the image") -> Picture:
 
 
 def read_mask(path: str | Path) -> Tensor:
-    """Read a mask file: True where known, shape (H, W).
+    """The mask in an image file: boolean, True where known, shape (H, W).
 
-    White (128 and above) is repainted, as in diffusers; in a file with transparency what is transparent is repainted,
-    whatever its colour.
+    White pixels (128 and above) are unknown, as in diffusers. In a file with transparency, the colours do not count:
+    transparent pixels are unknown.
 
     Raises:
-        ValueError: When the file is missing, no still image, or deeper than 8 bits.
+        ValueError: When the file is missing, is not a still image, or has more than 8 bits per channel.
     """
     picture = read_picture(path, "the mask")
     if picture.opaque is not None:
@@ -131,7 +130,7 @@ def write_picture(path: str | Path, pixels: Tensor) -> None:
     """Write uint8 pixels (C, H, W) to a lossless file.
 
     Raises:
-        ValueError: When the ending is not that of a lossless format, or nothing can be written there.
+        ValueError: When the file's ending is not in :data:`LOSSLESS`, or the file cannot be written.
     """
     from PIL import Image
 
@@ -143,7 +142,10 @@ def write_picture(path: str | Path, pixels: Tensor) -> None:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A new file beside ``path``, of the same ending, that takes its place when the block ends without an error."""
+    """A temporary file, which replaces ``path`` when the block ends without an error.
+
+    The temporary file is in the folder of ``path`` and has the ending of ``path``.
+    """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=".lanpaint-", suffix=path.suffix, dir=path.absolute().parent)
     os.close(handle)
@@ -187,7 +189,7 @@ def hole_psnr(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:
 
     Args:
         x: Shape (B, C, H, W); values are clamped to [−1, 1] first.
-        truth: The same shape.
+        truth: True images, of the shape of x.
         known: Boolean, broadcastable to x, with at least one unknown pixel per image.
     """
     unknown = (~known).expand_as(x)

@@ -1,4 +1,4 @@
-"""How much memory tensors take."""
+"""Measure how much memory tensors take."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of tensors that are made inside and still alive; ``peak`` is the most there were.
+    """A context that measures the memory of the tensors made inside it: ``peak`` is the largest number of bytes alive.
 
-    Exact up to a thousand tensors, and to 1 % above that, where looking at all of them after each operator would take
-    the square of their number.
+    ``peak`` is exact for up to a thousand tensors. Above that it is exact to 1 %: an exact count would look at all
+    tensors after each operator, which takes time quadratic in their number.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._made: dict[int, tuple[StorageWeakRef, int]] = {}
-        self._total = 0  # of those in _made, dead ones included
+        self._total = 0  # bytes of all tensors in _made, including tensors that are freed already
         self.peak = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """One operator."""
+        """Run one operator and count the tensors that it makes."""
         out = function(*args, **(kwargs or {}))
-        given = {_id_of(a) for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor)}
+        inputs = {_id_of(a) for a in (*args, *(kwargs or {}).values()) if isinstance(a, Tensor)}
         for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, Tensor) and _id_of(tensor) not in given:
+            if isinstance(tensor, Tensor) and _id_of(tensor) not in inputs:
                 storage = tensor.untyped_storage()
                 _, before = self._made.get(storage._cdata, (None, 0))
                 self._made[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
@@ -40,5 +40,5 @@ class PeakMemory(TorchDispatchMode):
 
 
 def _id_of(tensor: Tensor) -> int:
-    """A number for the memory behind a tensor."""
+    """A number that identifies the memory of a tensor. Views of one tensor have the same number."""
     return int(tensor.untyped_storage()._cdata)

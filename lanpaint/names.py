@@ -23,7 +23,7 @@ DYNAMICS: dict[str, Callable[..., Dynamics]] = {
     "ubu": partial(Underdamped, scheme="UBU"),
     "secant": SecantLangevin,
 }
-"""Name → dynamics. Metropolis correction needs a density and a preconditioner a matrix: those are Python's alone."""
+"""Name → dynamics. MALA and preconditioned dynamics have no names: they need a density or a matrix, given in Python."""
 
 _DYNAMICS = ("dynamics", Dynamics, "a lanpaint.Dynamics")
 
@@ -39,15 +39,16 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
 
 
 def make_dynamics(name: str, friction: float | None = None, **options: Any) -> Dynamics:
-    """A dynamics by its name, or one of your own as ``module:name``: its class, an instance, or a function.
+    """A dynamics of this library by its name, or your own dynamics as ``module:name``.
 
     Args:
-        name: One of :data:`DYNAMICS`, or ``module:name``.
-        friction: Its friction; its own by default.
-        **options: Its other options.
+        name: One of :data:`DYNAMICS`, or ``module:name``, the name of a class, an instance, or a function that returns
+            an instance.
+        friction: Friction γ of the dynamics; by default the dynamics' default.
+        **options: Other options of the dynamics.
 
     Raises:
-        ValueError: For an unknown name, an option that it does not have, and what cannot be made.
+        ValueError: For an unknown name, an option that the dynamics does not have, and a dynamics that cannot be made.
     """
     options |= {} if friction is None else {"friction": friction}
     lacking = sorted(set(options) - set(dynamics_options(name)))
@@ -57,7 +58,7 @@ def make_dynamics(name: str, friction: float | None = None, **options: Any) -> D
 
 
 def dynamics_options(name: str) -> dict[str, Option]:
-    """Name → option of a dynamics.
+    """Name → option, for all options of one dynamics.
 
     Raises:
         ValueError: For an unknown name.
@@ -72,15 +73,17 @@ def dynamics_options(name: str) -> dict[str, Option]:
 
 
 def all_dynamics_options() -> dict[str, Option]:
-    """Name → option of all named dynamics."""
+    """Name → option, for all options of all dynamics in :data:`DYNAMICS`."""
     return {name: option for dynamics in DYNAMICS for name, option in dynamics_options(dynamics).items()}
 
 
 def make_solver(name: str) -> Solver:
-    """A solver by its name, or one of your own as ``module:name``: its class, an instance, or a function.
+    """A solver of this library by its name, or your own solver as ``module:name``.
+
+    ``module:name`` is the name of a class, an instance, or a function that returns an instance.
 
     Raises:
-        ValueError: For an unknown name, and what cannot be made.
+        ValueError: For an unknown name, and a solver that cannot be made.
     """
     if name in SOLVERS:
         return SOLVERS[name]()
@@ -90,14 +93,14 @@ def make_solver(name: str) -> Solver:
 
 
 SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent")
-"""Models whose weights are part of the project."""
+"""Names of the models whose weights are part of the project."""
 
 
 def model_folder(name: str) -> str:
-    """The folder of a model that the project ships; any other folder or hub id as it is.
+    """The folder of a model in :data:`SHIPPED`. Any other folder, or a hub id, is returned as it is.
 
     Raises:
-        ValueError: For a name that can be none of these.
+        ValueError: For a name that is no shipped model, no folder and no hub id.
     """
     import toy_models
 

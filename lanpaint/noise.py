@@ -1,14 +1,14 @@
-"""Noise levels: all that an algorithm ever learns of a model's formalism.
+"""Noise levels: all that an algorithm needs to know about a model's formalism.
 
 Every diffusion or flow model perturbs clean data x₀ with Gaussian noise ε ~ N(0, I),
 
     x = α x₀ + σ ε,
 
 and a *noise level* is the pair (α, σ). Variance-preserving models have α² + σ² = 1, variance-exploding ones α = 1,
-rectified flows α + σ = 1 (LanPaint, Appendix E). No algorithm of this library converts between them: if x is scaled
-by c then (α, σ) scale by c, the score by 1/c, and nothing else changes.
+rectified flows α + σ = 1 (LanPaint, Appendix E). No algorithm of this library converts between these formalisms: if x
+is scaled by c, then (α, σ) scale by c, the score by 1/c, and nothing else changes.
 
-What a network predicts is one of five views of the same posterior mean, with x̂₀ = E[x₀ | x] and ε̂ = E[ε | x]:
+A network predicts one of five views of the posterior mean, with x̂₀ = E[x₀ | x] and ε̂ = E[ε | x]:
 
     denoised    x̂₀
     epsilon     ε̂ = (x − α x̂₀) / σ
@@ -16,7 +16,7 @@ What a network predicts is one of five views of the same posterior mean, with x�
     v           v = α ε̂ − σ x̂₀           diffusion's velocity (Salimans & Ho, 2022, Eq. 11)
     flow        u = ε̂ − x̂₀               rectified flow's velocity dx/ds for α = 1 − s, σ = s (LanPaint, Eq. 56)
 
-:class:`Prediction` converts between them; it is the only place that does.
+:class:`Prediction` converts between the views. No other code does.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
         raise TypeError(f"{name} must be a floating-point tensor or a number, got dtype {tensor.dtype}")
     if tensor.dtype in (torch.float16, torch.bfloat16):
         tensor = tensor.float()
-    # A device's values are not read back: levels are made on the CPU and checked there.
+    # Values on another device are not checked, because reading them would wait for it. Levels are made on the CPU.
     if tensor.device.type == "cpu" and not _is_finite_and_positive(tensor):
         raise ValueError(f"{name} must be finite and non-negative, got {tensor.flatten()[:4].tolist()}")
     return tensor
@@ -58,7 +58,7 @@ def _is_finite_and_positive(tensor: Tensor) -> bool:
 
 
 def reciprocal(x: Tensor) -> Tensor:
-    """1/x, and 0 where x is 0: an entry without noise feels no force."""
+    """1/x, and 0 where x is 0, so that an entry with σ = 0 has a score of 0 and stays."""
     if not x.shape and x.device.type == "cpu" and not x.requires_grad:
         number = float(x)
         return x.new_tensor(1 / number if number else 0.0)
@@ -69,24 +69,26 @@ def reciprocal(x: Tensor) -> Tensor:
 def cast_like(coefficient: Tensor, like: Tensor) -> Tensor:
     """A coefficient of a level's shape in the dtype and on the device of ``like``, so that the two can be combined.
 
-    A 0-d one stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for its
-    device. Others take the dtype and device of ``like``, without waiting either.
+    A 0-d coefficient stays as it is: PyTorch treats it as a number, so it neither changes the dtype of x nor waits for
+    the device. Any other coefficient is moved, without waiting for the device.
     """
     return move_like(coefficient, like) if coefficient.shape else coefficient
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseLevel:
-    """How much signal and how much noise: x = α x₀ + σ ε.
+    """How much signal and how much noise a state x = α x₀ + σ ε has.
 
     Args:
         alpha: Scale α ≥ 0 of the clean data; a number or a floating-point tensor that broadcasts against x.
-        sigma: Standard deviation σ ≥ 0 of the noise, likewise.
+        sigma: Standard deviation σ ≥ 0 of the noise; a number or a floating-point tensor that broadcasts against x.
 
-    A 0-d tensor is one level for the batch, shape ``(B, 1, …, 1)`` one per sample (see :meth:`per_sample`), and any
-    shape that broadcasts against x one per pixel or token; entries with σ = 0 are clean already and stay as they are.
-    Numbers become float64 tensors: coefficients are then computed in double precision and rounded once, where they
-    meet x. float16 and bfloat16 become float32.
+    A 0-d tensor is one level for the batch. Shape ``(B, 1, …, 1)`` is one level per sample (see :meth:`per_sample`).
+    Any other shape that broadcasts against x gives a level per pixel or token. Entries with σ = 0 are clean already
+    and stay as they are.
+
+    Numbers become float64 tensors. So coefficients are computed in double precision and rounded once, where they are
+    combined with x. float16 and bfloat16 become float32.
 
     Raises:
         TypeError: For a tensor that is not floating point.
@@ -121,28 +123,32 @@ class NoiseLevel:
 
     @property
     def log_snr(self) -> Tensor:
-        """Logarithm of the signal-to-noise ratio α²/σ², in nats; ±inf at the ends."""
+        """Logarithm of the signal-to-noise ratio α²/σ², in nats; −∞ where α = 0, +∞ where σ = 0."""
         return 2 * (self.alpha.log() - self.sigma.log())
 
     @property
     def relative_sigma(self) -> Tensor:
-        """σ/α: the noise in units of the clean data, σ of the variance-exploding notation (LanPaint, Eq. 48)."""
+        """σ/α: the noise in units of the clean data, which variance-exploding models call σ (LanPaint, Eq. 48)."""
         return self.sigma / self.alpha
 
     @cached_property
     def score_of_epsilon(self) -> Tensor:
-        """−1/σ, by which ε̂ is multiplied to give the score; 0 where σ = 0."""
+        """The factor −1/σ that turns ε̂ into the score; 0 where σ = 0."""
         if "numbers" in self.__dict__ and self.sigma.dtype == torch.float64:
             sigma = self.numbers[1]
             return torch.tensor(-1 / sigma if sigma else 0.0, dtype=torch.float64)
         return -reciprocal(self.sigma)
 
     def rescale(self, factor: Tensor | float) -> NoiseLevel:
-        """The level of c x where this is the level of x."""
+        """The level of c x, with c = ``factor``, if this is the level of x."""
         return NoiseLevel(self.alpha * factor, self.sigma * factor)
 
     def per_sample(self, ndim: int) -> NoiseLevel:
-        """View a level of shape ``(B,)`` as ``(B, 1, …, 1)`` with ``ndim`` dimensions, one level per sample."""
+        """A level of shape ``(B,)`` as shape ``(B, 1, …, 1)`` with ``ndim`` dimensions: one level per sample.
+
+        Raises:
+            ValueError: When the level has another shape.
+        """
         if len(self.shape) != 1:
             raise ValueError(f"per_sample takes a level of shape (B,), got {tuple(self.shape)}")
         shape = (-1,) + (1,) * (ndim - 1)
@@ -153,13 +159,13 @@ class NoiseLevel:
         alpha, sigma = cast_like(self.alpha, like), cast_like(self.sigma, like)
         if alpha is self.alpha and sigma is self.sigma:
             return self
-        level = object.__new__(NoiseLevel)  # checked already, and float16 if x is
+        level = object.__new__(NoiseLevel)  # values are checked already, and float16 is allowed here, as in x
         object.__setattr__(level, "alpha", alpha)
         object.__setattr__(level, "sigma", sigma)
         return level
 
     def perturb(self, clean: Tensor, epsilon: Tensor) -> Tensor:
-        """Forward diffusion α x₀ + σ ε (LanPaint, Eq. 2); ``clean`` and ``epsilon`` of one shape."""
+        """Forward diffusion α x₀ + σ ε (LanPaint, Eq. 2); ``clean`` and ``epsilon`` have the same shape."""
         level = self.to(clean)
         return level.alpha * clean + level.sigma * epsilon
 
@@ -170,17 +176,18 @@ class NoiseLevel:
 
 
 class Prediction:
-    """What one evaluation of a model says about x at a level, in any of the five views.
+    """The result of one evaluation of a model at x, in any of the five views.
 
     Args:
         x: The state that was evaluated, of any shape.
-        level: Its noise level.
-        views: At least one of ``score=``, ``denoised=``, ``epsilon=``, ``v=``, ``flow=``, shaped as x. The others are
-            computed from it when they are asked for. Give two where one alone loses information. At α = 0 the score
-            says nothing of x₀. At σ = 0 x₀ says nothing of the score; ε̂ and a score that was not given are 0 there.
+        level: The noise level of x.
+        views: At least one of ``score=``, ``denoised=``, ``epsilon=``, ``v=``, ``flow=``, shaped as x. The other views
+            are computed from it when they are asked for. Give two views where a single view loses information. At
+            α = 0 the score does not determine x̂₀. At σ = 0 x̂₀ does not determine the score: there, ε̂ computed from x̂₀
+            is 0, and a score that was not given is 0.
 
     Raises:
-        ValueError: When no view is given, or one with a name that is not a view.
+        ValueError: When no view is given, or a name that is not the name of a view.
     """
 
     def __init__(self, x: Tensor, level: NoiseLevel, **views: Tensor) -> None:
@@ -192,7 +199,7 @@ class Prediction:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the model answered a finite x with NaN or infinite values; reads them from the device."""
+        """Whether x is finite and the model's output has NaN or infinite values. Waits for the device."""
         answers = all(bool(torch.isfinite(view).all()) for view in self._given.values())
         return bool(torch.isfinite(self.x).all()) and not answers
 
@@ -231,7 +238,7 @@ class Prediction:
 
     @property
     def score_or_epsilon(self) -> tuple[Tensor, bool]:
-        """The score and True where the model gave it; else ε̂ and False, which saves an operator on the state."""
+        """(score, True) if the model gave the score, else (ε̂, False). Not converting ε̂ saves an operation on x."""
         return (self.score, True) if "score" in self._given else (self.epsilon, False)
 
     @cached_property

@@ -1,11 +1,11 @@
 """Observations: which entries of x₀ are known, and to what values.
 
-The known part of the state is written y, its observed clean values y_o, the unknown part x (LanPaint, Sec. 3.3).
+As in LanPaint, Sec. 3.3, y is the known part of the state, x the unknown part, and y_o the observed clean values of y.
 Forward diffusion of the observation is Gaussian at every level,
 
     p_t(y | y_o) = N(α y_o, σ² + α² s²),
 
-where s is the standard deviation of the observed values: 0, as in the paper, unless given.
+where s is the standard deviation of the observed values. By default s = 0, as in the paper.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ class Observation:
     """Known entries of a batch of samples.
 
     Args:
-        values: Observed values y_o, shape (B, …), floating point. What stands at unknown entries is ignored, NaN
-            included. float16 and bfloat16 become float32, in which the sampler's state is kept.
-        known: Boolean mask, True where known, broadcastable to the shape of ``values``. All and none are legal.
-        noise: Standard deviation s ≥ 0 of the observed values, in their units. With s > 0 a sampler draws the known
-            entries once per sample, y₀ ~ N(y_o, s²), and conditions on them exactly: the diffused y then follows
-            p_t(y | y_o), and the result p(x | y) N(y; y_o, s²) for any λ. (Moving y under the score of that wide
-            p_t(y | y_o) instead would leave x behind a y that never comes to rest.) The observation alone speaks of y
-            here; this is not Bayes' p(x, y) N(y_o; y, s²).
+        values: Observed values y_o, shape (B, …), floating point. Values at unknown entries are ignored, and may be
+            NaN. float16 and bfloat16 become float32, the dtype of the sampler's state.
+        known: Boolean mask, True where known, broadcastable to the shape of ``values``. All or no entries may be known.
+        noise: Standard deviation s ≥ 0 of the observed values, in the units of ``values``. With s > 0 a sampler draws
+            the known entries once per sample, y₀ ~ N(y_o, s²), and conditions on y₀ exactly. Then the diffused y
+            follows p_t(y | y_o), and the result follows p(x | y) N(y; y_o, s²) for any λ. This is not the Bayesian
+            posterior p(x, y) N(y_o; y, s²): the distribution of y comes from the observation alone. (Inner steps that
+            move y with the score of the wide p_t(y | y_o) would be worse: y would keep moving, and x would lag behind
+            y.)
 
     Attributes:
-        is_empty: Whether nothing is known.
+        is_empty: Whether no entry is known.
 
     Raises:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
@@ -71,11 +72,11 @@ class Observation:
             bad = int((~torch.isfinite(values)).sum())
             raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
         self.values, self.known, self.noise = values, known, float(noise)
-        self.is_empty = not bool(known.any())  # read here, where the values are read as well, and never in a run
+        self.is_empty = not bool(known.any())  # waits for the device here, so that a run does not have to
 
     @classmethod
     def none(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Observation:
-        """Nothing known: ``shape`` (B, …) is all there is."""
+        """An observation of ``shape`` (B, …) in which no entry is known."""
         values = torch.zeros(tuple(shape), dtype=dtype, device=device)
         return cls(values, torch.zeros((1,) * values.ndim, dtype=torch.bool, device=device))
 
@@ -86,15 +87,15 @@ class Observation:
 
     @cached_property
     def largest(self) -> float:
-        """Largest magnitude of a known value; 0 when nothing is known. Reads it from the device, once."""
+        """Largest magnitude of a known value; 0 when no entry is known. Waits for the device at the first access."""
         return float(self.values.abs().amax())
 
     def variance(self, level: NoiseLevel) -> Tensor:
-        """σ² + α² s² of p_t(y | y_o), shape of the level."""
+        """Variance σ² + α² s² of p_t(y | y_o), shape of the level."""
         return level.sigma**2 + level.alpha**2 * self.noise**2 if self.noise else level.sigma**2
 
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
-        """Score of p_t(y | y_o) at the state x, (α y_o − x)/(σ² + α² s²); of use at known entries only."""
+        """Score of p_t(y | y_o) at the state x, (α y_o − x)/(σ² + α² s²); meaningful at known entries only."""
         level = level.to(x)
         return (level.alpha * self.values - x) * reciprocal(self.variance(level))
 
@@ -104,13 +105,13 @@ class Observation:
         return level.alpha * self.values + self.variance(level).sqrt() * noise
 
     def draw(self, noise: NoiseSource) -> Observation:
-        """An exact observation drawn from this one: values y_o + s ξ. Itself, and no random numbers, where s = 0."""
+        """An observation without noise, whose values are drawn as y_o + s ξ. With s = 0, this observation itself."""
         if not self.noise:
             return self
         return Observation(self.values + self.noise * noise(self.values), self.known)
 
     def replace_known(self, x: Tensor, replacement: Tensor) -> Tensor:
-        """The state x with its known entries taken from ``replacement``; x itself where nothing is known."""
+        """The state x with its known entries taken from ``replacement``; x itself when no entry is known."""
         return x if self.is_empty else torch.where(self.known, replacement, x)
 
     def finish(self, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pictures of results. Colours are those of Okabe and Ito, which colour-blind readers tell apart."""
+"""Figures of results, in the colours of Okabe and Ito, which colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 def new_figure(**options: Any) -> Any:
-    """A figure that needs no display and touches no state of pyplot's."""
+    """An empty matplotlib figure that needs no display and does not change the state of pyplot."""
     from matplotlib.figure import Figure
 
     return Figure(layout="constrained", **options)
 
 
 def save(figure: Any, path: str | Path, dpi: int = 110) -> None:
-    """Write a figure, in whole or not at all."""
+    """Write a figure to a file. If that fails, an existing file stays as it was."""
     with replacing(Path(path)) as part:
         figure.savefig(part, dpi=dpi)
 
@@ -35,9 +35,9 @@ Panel = tuple[str, np.ndarray, np.ndarray]
 
 @dataclass
 class Curve:
-    """Points of a curve: where, the value, its standard error, and the evaluations that it took.
+    """Points of a curve: x, y, the standard error of y, and the evaluations of the score that each point took.
 
-    An ``x`` of None is that of a method without this setting: it is drawn as a line across.
+    An ``x`` of None means that the method does not have the setting of the x axis. It is drawn as a horizontal line.
     """
 
     x: list[float | None]
@@ -49,13 +49,13 @@ class Curve:
 def kl_against_evaluations(
     curves: Mapping[str, Sequence[tuple[int, float]]], floor: float, title: str, path: str | Path
 ) -> None:
-    """KL in nats against evaluations of the score per sample, a curve for each name; infinite values are left out.
+    """Plot KL in nats against evaluations of the score per sample, a curve for each name. Infinite KLs are left out.
 
     Args:
         curves: Name → (evaluations, KL) of each run.
-        floor: KL of as many exact samples, drawn as a line.
-        title: Above the axes.
-        path: Where the picture goes.
+        floor: KL of an equal number of exact samples, drawn as a line.
+        title: Title above the axes.
+        path: File to write.
     """
     figure = new_figure(figsize=(7.2, 4.6))
     axes = figure.subplots()
@@ -78,17 +78,17 @@ def curves_along(
     with_evaluations: bool,
     path: str | Path,
 ) -> None:
-    """A figure of merit along a setting, a curve for each name; with a second panel along the evaluations if asked.
+    """Plot a metric against a setting, a curve for each name. A second panel can show it against the evaluations.
 
     Args:
-        curves: Name → its points; those that are not finite are left out and counted in the legend.
-        xlabel: Of the setting.
-        ylabel: Of the figure.
-        title: Above the axes.
-        floor: The figure of exact samples, drawn as a line; None if there is none.
-        logarithmic: Whether the figure's axis is.
+        curves: Name → points of the curve. Points that are not finite are left out, and counted in the legend.
+        xlabel: Label of the setting.
+        ylabel: Label of the metric.
+        title: Title above the axes.
+        floor: Value of the metric for exact samples, drawn as a line; None for no line.
+        logarithmic: Whether the metric's axis is logarithmic.
         with_evaluations: Whether to draw the second panel.
-        path: Where the picture goes.
+        path: File to write.
     """
     figure = new_figure(figsize=(11.5 if with_evaluations else 7.2, 4.2))
     panels = figure.subplots(1, 2 if with_evaluations else 1, sharey=True, squeeze=False)[0]
@@ -100,7 +100,7 @@ def curves_along(
             x = [math.nan if value is None else value for value in curve.x]
             _draw(panels[0], i, name, x, curve.y, curve.error)
             for value, y in zip(x, curve.y, strict=True):
-                if math.isinf(value):  # off the axis
+                if math.isinf(value):  # cannot be placed on the axis
                     panels[0].axhline(y, color=COLOURS[i % len(COLOURS)], linestyle="-.", label=f"{name}, at infinity")
         if with_evaluations:
             _draw(panels[1], i, name, curve.nfe, curve.y, curve.error)
@@ -147,14 +147,15 @@ def clouds(
     edge: float = 2.6,
     shown: int = 2_000,
 ) -> None:
-    """Samples in the plane, a panel each; those marked are red.
+    """Plot sets of samples in the plane, one panel per set. Marked samples are red.
 
     Args:
-        rows: Rows of panels: a title, samples (n, 2), which of them to mark (n,). Without samples the place is empty.
-        path: Where the picture goes.
-        background: Samples (n, 2) to draw in grey behind all others.
+        rows: Rows of panels. A panel is a title, samples (n, 2), and booleans (n,), True for the samples to mark. A
+            panel without samples leaves its place empty.
+        path: File to write.
+        background: Samples (n, 2) to draw in grey behind the samples of every panel.
         edge: The axes go from −edge to edge.
-        shown: At most so many samples a panel.
+        shown: Largest number of samples to draw in a panel.
     """
     columns = max(len(row) for row in rows)
     figure = new_figure(figsize=(2.3 * columns, 2.9 * len(rows)))
@@ -182,14 +183,14 @@ def clouds(
 
 
 def draw_density(axes: Any, target: Any, level: Any, edge: float = 2.5, points: int = 121) -> None:
-    """The density of a planar law at a noise level, in greys; darker is likelier.
+    """Draw the density of a distribution in the plane at a noise level. Darker grey is a higher density.
 
     Args:
-        axes: Of matplotlib.
-        target: With ``log_prob(x, level)``, such as a :class:`toy_models.GaussianMixture`.
+        axes: Matplotlib axes.
+        target: An object with ``log_prob(x, level)``, such as a :class:`toy_models.GaussianMixture`.
         level: The :class:`~lanpaint.NoiseLevel`.
         edge: The axes go from −edge to edge.
-        points: Grid points a side.
+        points: Grid points along each axis.
     """
     grid, shape = _grid(edge, points)
     density = target.log_prob(grid, level).exp().reshape(shape).T
@@ -200,15 +201,18 @@ def draw_density(axes: Any, target: Any, level: Any, edge: float = 2.5, points: 
 
 
 def draw_field(axes: Any, field: Any, level: Any, edge: float = 2.5, points: int = 13, color: str = COLOURS[0]) -> None:
-    """A planar vector field at a noise level: arrows whose length is compressed, so that short ones can be seen.
+    """Draw a vector field in the plane at a noise level, as arrows.
+
+    An arrow's length is proportional to the 0.4th power of the vector's length, so that short vectors can be seen.
 
     Args:
-        axes: Of matplotlib.
-        field: Function (x, level) → vectors, both of shape (B, 2): a score, or a field of this library.
+        axes: Matplotlib axes.
+        field: Function (x, level) → vectors, with x and the vectors of shape (B, 2): a score, or a field of this
+            library.
         level: The :class:`~lanpaint.NoiseLevel`.
-        edge: The arrows stand on a grid from −edge to edge.
-        points: Arrows a side.
-        color: Of the arrows.
+        edge: The arrows start on a grid from −edge to edge.
+        points: Arrows along each axis.
+        color: Colour of the arrows.
     """
     grid, _ = _grid(0.93 * edge, points)
     vectors = field(grid, level)
@@ -226,16 +230,16 @@ def _grid(edge: float, points: int) -> tuple[Any, tuple[int, int]]:
 
 
 def film(figure: Any, draw: Callable[[int], Any], frames: int, interval: int = 300) -> Any:
-    """A figure that is stepped through by hand or played, in a notebook and in a page that was made of it.
+    """An animation with a slider and buttons, for a notebook or for a web page made from the notebook.
 
     Args:
-        figure: The figure.
-        draw: Draws the frame of a number, from 0; it clears what it draws anew.
-        frames: How many.
-        interval: Milliseconds from one to the next.
+        figure: The matplotlib figure.
+        draw: Function that draws frame ``i`` = 0, 1, … into the figure. It must clear what it drew before.
+        frames: Number of frames.
+        interval: Time from frame to frame, in milliseconds.
 
     Returns:
-        An ``IPython.display.HTML`` with all frames in it, a slider and buttons; it needs no running kernel.
+        An ``IPython.display.HTML`` that contains all frames. It needs no running kernel.
 
     Raises:
         ValueError: For less than one frame.
@@ -248,7 +252,7 @@ def film(figure: Any, draw: Callable[[int], Any], frames: int, interval: int = 3
         raise ValueError(f"frames must be at least 1, got {frames}")
     with rc_context({"savefig.dpi": 60, "animation.embed_limit": 20}):
         page = FuncAnimation(figure, draw, frames=frames, interval=interval).to_jshtml(default_mode="once")
-    # Matplotlib fetches its buttons' font and counts on a wide page; this needs no network, and fits a phone.
+    # Matplotlib's page loads a font for its buttons and needs a wide screen. This page needs neither.
     page = re.sub(r"<link[^>]*>", "", page).replace("width: 374px", "width: 100%; max-width: 374px")
     return HTML(re.sub(r'<i class="fa fa-([a-z -]+)"></i>', lambda icon: _BUTTONS[icon[1]], page))
 

@@ -1,7 +1,7 @@
 """Random numbers: explicit generators, one for the batch or one per sample.
 
-A *noise source* is a function that returns standard normal numbers shaped as the tensor it is given. Everything random
-enters a sampler or a dynamics through one, so a test can put its own numbers there.
+A *noise source* is a function of a tensor that returns standard normal numbers of the tensor's shape. Samplers and
+dynamics take all random numbers from a noise source, so a test can supply numbers of its choice.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ class NormalNoise:
     """Standard normal numbers from explicit generators; the global generator is never touched.
 
     Args:
-        generator: One generator for the batch, or a sequence of one per sample, in which case a sample's numbers do not
-            depend on the batch it rides in. Numbers are drawn on the generator's device and moved, so a CPU generator
-            gives the same numbers on every device. None seeds a fresh generator on the state's device from the
-            system's entropy.
+        generator: One generator for the batch, or a sequence of generators, one per sample. With one per sample, a
+            sample's numbers do not depend on the other samples of the batch. Numbers are drawn on the generator's
+            device and then moved, so a CPU generator gives the same numbers on every device. With None, a new generator
+            is made on the state's device and seeded from the system's entropy.
 
     Raises:
-        TypeError: When ``generator`` is none of these.
+        TypeError: When ``generator`` is neither a generator, nor a sequence of generators, nor None.
     """
 
     def __init__(self, generator: Generators = None) -> None:
         if generator is not None and not isinstance(generator, torch.Generator):
-            given = list(generator) if isinstance(generator, Iterable) else [generator]
-            if not given or not all(isinstance(g, torch.Generator) for g in given):
+            generators = list(generator) if isinstance(generator, Iterable) else [generator]
+            if not generators or not all(isinstance(g, torch.Generator) for g in generators):
                 raise TypeError(
                     "generator must be a torch.Generator or one per sample, "
                     f"got {generator!r:.60}; lanpaint.seeded(seeds) makes them"
                 )
-            generator = given
+            generator = generators
         self.generator = generator
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape, dtype and device of ``like``, whose first dimension is the batch.
 
         Raises:
-            ValueError: When there is one generator per sample and their number is not the batch size.
+            ValueError: When a sequence of generators was given and its length is not the batch size.
         """
         if self.generator is None:
             self.generator = torch.Generator(like.device)
@@ -64,10 +64,10 @@ class NormalNoise:
 
     @staticmethod
     def _draw(shape: torch.Size, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-        """Numbers on the generator's device."""
+        """Standard normal numbers on the generator's device."""
         return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
 def seeded(seeds: Sequence[int], device: str = "cpu") -> list[torch.Generator]:
-    """One generator per seed, for a batch whose samples do not depend on each other."""
+    """One generator per seed, so that each sample of a batch has random numbers that depend on its seed alone."""
     return [torch.Generator(device).manual_seed(operator.index(seed)) for seed in seeds]

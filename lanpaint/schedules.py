@@ -1,13 +1,14 @@
-"""Schedules: which noise level a model's time stands for, and back.
+"""Schedules: the noise level of a model's time, and the time of a noise level.
 
-A schedule maps a model's own time to a :class:`~lanpaint.noise.NoiseLevel` in the model's own coordinates
+A schedule maps the time that a model takes to a :class:`~lanpaint.noise.NoiseLevel` in the model's coordinates
 (LanPaint, Appendix E):
 
     variance preserving    α = √ᾱ_t,   σ = √(1 − ᾱ_t)       t = 0 … T−1, ᾱ_t the cumulative product of 1 − β
     variance exploding     α = 1,      σ = σ_min (σ_max/σ_min)^t
     rectified flow         α = 1 − s,  σ = s                s = 0 … 1
 
-The way back goes through σ/α, which no rescaling of x changes: a level of any formalism has a time in any schedule.
+The map from a level to a time uses only σ/α, which no rescaling of x changes. So a level of any formalism has a time in
+any schedule.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Schedule(ABC):
 
     Attributes:
         first_time: The noisiest time, where sampling starts.
-        last_time: The least noisy time that a model is asked at; sampling ends with one step from there to σ = 0.
+        last_time: The least noisy time at which a model is evaluated. The last outer step goes from there to σ = 0.
     """
 
     first_time: float
@@ -39,17 +40,17 @@ class Schedule(ABC):
 
     @abstractmethod
     def time(self, level: NoiseLevel) -> Tensor:
-        """The time (shape of the level, float64) whose level has the same σ/α, clamped to where the schedule ends."""
+        """The time (shape of the level, float64) whose σ/α is that of ``level``, clamped to the schedule's ends."""
 
     def times(self, steps: int) -> Tensor:
-        """S times from the first to the last, evenly or as the models of this schedule are sampled."""
+        """S times from the first to the last, float64; evenly spaced, unless the schedule shifts its times."""
         return torch.linspace(self.first_time, self.last_time, steps, dtype=torch.float64)
 
     def covers(self, level: NoiseLevel) -> bool:
-        """Whether every σ/α of ``level`` but 0 is that of a time in the schedule, to 0.1 %."""
-        own = self.level(self.time(level))
-        asked, given = own.sigma * level.alpha, level.sigma * own.alpha
-        return bool((((asked - given).abs() <= 1e-3 * torch.maximum(asked, given)) | (level.sigma == 0)).all())
+        """Whether every σ/α of ``level`` occurs in the schedule, to 0.1 %; σ = 0 always counts as covered."""
+        nearest = self.level(self.time(level))
+        found, wanted = nearest.sigma * level.alpha, level.sigma * nearest.alpha
+        return bool((((found - wanted).abs() <= 1e-3 * torch.maximum(found, wanted)) | (level.sigma == 0)).all())
 
     @property
     def clean(self) -> NoiseLevel:
@@ -73,11 +74,12 @@ def _clamped(time: Tensor | float, low: float, high: float) -> Tensor:
 class VP(Schedule):
     """Variance-preserving schedule on T discrete times 0 … T−1 (DDPM, Stable Diffusion).
 
-    Between two times the angle arctan(σ/α) is interpolated linearly, in both directions.
+    Between two discrete times the angle arctan(σ/α) is linear in time. Both maps use this: time → level and level →
+    time.
 
     Args:
-        alphas_cumprod: ᾱ_t for t = 0 … T−1: shape (T,), strictly decreasing, inside (0, 1); the last may be 0, for
-            models without a signal at their noisiest time, whose network predicts v or x₀.
+        alphas_cumprod: ᾱ_t for t = 0 … T−1: shape (T,), strictly decreasing, inside (0, 1). The last may be 0, for
+            models without signal at their noisiest time; such a network must predict v or x₀.
 
     Raises:
         ValueError: When ``alphas_cumprod`` is not such an array.
@@ -99,19 +101,19 @@ class VP(Schedule):
 
     @classmethod
     def linear(cls, beta_start: float = 1e-4, beta_end: float = 0.02, timesteps: int = 1000) -> VP:
-        """β linear in time (Ho et al., 2020): the paper's Gaussian benchmarks and most pixel models."""
+        """β linear in time (Ho et al., 2020), as in the paper's Gaussian benchmarks and in most pixel models."""
         return cls._from_betas(torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64))
 
     @classmethod
     def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> VP:
-        """√β linear in time (Rombach et al., 2022): latent diffusion and Stable Diffusion."""
+        """√β linear in time (Rombach et al., 2022), as in latent diffusion and Stable Diffusion."""
         _positive(beta_start=beta_start, beta_end=beta_end)
         betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float64) ** 2
         return cls._from_betas(betas)
 
     @classmethod
     def cosine(cls, timesteps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> VP:
-        """ᾱ a squared cosine of time (Nichol & Dhariwal, 2021, Eq. 17), each β at most ``max_beta``."""
+        """ᾱ as a squared cosine of time (Nichol & Dhariwal, 2021, Eq. 17), with every β at most ``max_beta``."""
         times = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
         curve = torch.cos((times + offset) / (1 + offset) * math.pi / 2) ** 2
         return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta))
@@ -123,7 +125,7 @@ class VP(Schedule):
         return cls(torch.cumprod(1 - betas, dim=0))
 
     def level(self, time: Tensor | float) -> NoiseLevel:
-        """The level at ``time`` in [0, T−1], fractions included."""
+        """The level at ``time`` in [0, T−1], which need not be a whole number."""
         time = _clamped(time, self.last_time, self.first_time)
         below = time.floor().long().clamp(max=len(self.alphas_cumprod) - 2)
         table = self._angles.to(time.device)
@@ -131,7 +133,7 @@ class VP(Schedule):
         return NoiseLevel(torch.where(angle < math.pi / 2, torch.cos(angle), 0.0), torch.sin(angle))
 
     def time(self, level: NoiseLevel) -> Tensor:
-        """The time in [0, T−1] at which σ/α is the level's."""
+        """The time in [0, T−1] at which σ/α is that of ``level``."""
         angle = torch.atan2(level.sigma.double(), level.alpha.double()).contiguous()
         table = self._angles.to(angle.device)
         below = (torch.searchsorted(table, angle) - 1).clamp(0, len(table) - 2)
@@ -165,7 +167,7 @@ class VE(Schedule):
         return NoiseLevel(torch.ones_like(sigma), sigma)
 
     def time(self, level: NoiseLevel) -> Tensor:
-        """The time in [0, 1] at which σ is the level's σ/α."""
+        """The time in [0, 1] at which σ equals σ/α of ``level``."""
         log_ratio = level.relative_sigma.double().log() - math.log(self.sigma_min)
         return (log_ratio / math.log(self.sigma_max / self.sigma_min)).clamp(self.last_time, self.first_time)
 
@@ -178,10 +180,11 @@ class Flow(Schedule):
 
     Args:
         shift: Time shift of the levels that are visited (Esser et al., 2024, Eq. 23): s = shift·t / (1 + (shift − 1) t)
-            for t evenly from ``first_time`` to ``last_time``. Above 1, more of the steps go to the noisy end.
-        first_time: t of the first level in (0, 1]. At 1 there is no signal, which suits networks that predict the
-            velocity or x₀; a score or ε says nothing of x₀ there, so start those at 0.999.
-        last_time: t of the least noisy level before the step to clean data; 1/1000 as flow models are trained.
+            for t evenly from ``first_time`` to ``last_time``. Above 1, more of the levels are noisy.
+        first_time: t of the first level, in (0, 1]. At 1 there is no signal. There a velocity or x₀ still determines
+            x̂₀, but a score or ε does not: start networks that predict a score or ε at 0.999.
+        last_time: t of the least noisy level before the outer step to clean data. The default, 1/1000, is the smallest
+            time that flow models are trained at.
 
     Raises:
         ValueError: For a shift that is not positive, or times that are not 0 < ``last_time`` < ``first_time`` ≤ 1.
@@ -201,7 +204,7 @@ class Flow(Schedule):
         return self.shift * times / (1 + (self.shift - 1) * times)
 
     def times(self, steps: int) -> Tensor:
-        """S shifted times from the first to the last."""
+        """S times s from the first to the last, shifted by ``shift``, float64."""
         return self._shifted(torch.linspace(*self._span, steps, dtype=torch.float64))
 
     def level(self, time: Tensor | float) -> NoiseLevel:

@@ -1,7 +1,7 @@
-"""Scores: what a diffusion or flow model knows, behind one method.
+"""Scores: one interface for all diffusion and flow models.
 
-A :class:`Score` gives ∇_x log p(x) for the law of x = α x₀ + σ ε, whether a network, a formula or a combination of
-scores computes it. :meth:`Score.predict` gives the same evaluation in all five views of :mod:`lanpaint.noise`.
+A :class:`Score` gives ∇_x log p(x) for the distribution of x = α x₀ + σ ε. A network, a formula or a combination of
+other scores may compute it. :meth:`Score.predict` gives one evaluation in all five views of :mod:`lanpaint.noise`.
 
 A score is a :class:`torch.nn.Module`, and the networks and scores that it holds are its submodules. So ``.to()``,
 ``parameters()``, ``state_dict()`` and Lightning see them.
@@ -37,7 +37,7 @@ def _check_gradient(x: Tensor, answer: Tensor) -> None:
 
 
 def _outermost_scores(module: nn.Module) -> Iterator[Score]:
-    """The scores below a module, without those that another score below it holds."""
+    """The scores inside a module, without the scores that are inside one of these."""
     for part in module._modules.values():
         if isinstance(part, Score):
             yield part
@@ -46,13 +46,14 @@ def _outermost_scores(module: nn.Module) -> Iterator[Score]:
 
 
 class Score(nn.Module):
-    """The score of a family of noisy laws. Subclasses override :meth:`score`, or :meth:`predict` if they know more.
+    """The score of the noisy data at every noise level.
 
-    A subclass may assign networks and other scores to attributes, also without calling ``super().__init__()``. They
-    become submodules. Calling a score is calling :meth:`predict`.
+    A subclass overrides :meth:`score`, or :meth:`predict` if it knows other views, too. It may assign networks and
+    other scores to attributes, also without calling ``super().__init__()``. They become submodules. Calling a score is
+    calling :meth:`predict`.
 
     Attributes:
-        schedule: The noise schedule that the model was made for, or None when every level is as good as any other.
+        schedule: The noise schedule that the model was made for, or None if the score is valid at every level.
 
     Raises:
         AttributeError: When a network or score is assigned to a name that the class uses, such as ``score``.
@@ -79,20 +80,20 @@ class Score(nn.Module):
         super().__setattr__(name, value)
 
     def __repr__(self) -> str:
-        """The class, and in brackets what it holds: in one line, whatever the size of the network."""
+        """One line: the class, and in brackets the classes of the networks and the scores that it holds."""
         held = (repr(part) if isinstance(part, Score) else type(part).__name__ for part in self._modules.values())
         return f"{type(self).__name__}({', '.join(held)})"
 
     @property
     def needs_signal(self) -> bool:
-        """Whether x̂₀ is unknown at α = 0 (pure noise). True where the model gives only the score or ε̂."""
+        """Whether x̂₀ is unknown at α = 0 (pure noise). True if the model gives only the score or ε̂."""
         return type(self).predict is Score.predict
 
     def reset(self) -> None:
-        """Forget what earlier runs have left. A sampler calls it at the start of a run.
+        """Forget all that this score remembers of earlier runs. A sampler calls it at the start of a run.
 
-        By default it resets the scores that this one holds. A score that remembers something from evaluation to
-        evaluation overrides it, clears its memory and calls ``super().reset()``.
+        By default it resets the scores that this score holds. A score that remembers something between evaluations
+        overrides it, clears its memory and calls ``super().reset()``.
         """
         for score in _outermost_scores(self):
             score.reset()
@@ -106,7 +107,7 @@ class Score(nn.Module):
         return self.predict(x, level).score
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """One evaluation at x (any shape) and ``level``, with all its views."""
+        """One evaluation at x (any shape) and ``level``, with all five views."""
         if type(self).score is Score.score:
             raise TypeError(f"{type(self).__name__} must override score(x, level) or predict(x, level)")
         score = self.score(x, level)
@@ -138,17 +139,17 @@ class _FunctionScore(Score):
 
 
 def as_score(score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> Score:
-    """A :class:`Score` of a Score, of its bound ``score`` method, or of any function ``f(x, level)`` that is a score.
+    """A :class:`Score`, from a Score, from the bound method ``score`` of a Score, or from a function ``f(x, level)``.
 
     Raises:
-        TypeError: For anything else.
+        TypeError: For any other object.
     """
     if isinstance(score, Score):
         return score
     owner = getattr(score, "__self__", None)
     if isinstance(owner, Score):
         if getattr(score, "__name__", "") == "score":
-            return owner  # Gaussian(...).score means Gaussian(...), which knows more views
+            return owner  # Gaussian(...).score stands for Gaussian(...), which gives all views, not only the score
         raise TypeError(f"{getattr(score, '__name__', 'this method')} is not a score; give the Score itself")
     if isinstance(score, type):
         raise TypeError(f"expected a Score, got the class {score.__name__}; make an instance of it first")
@@ -164,24 +165,30 @@ def as_score(score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> Score:
 class NetworkScore(Score):
     """A trained network as a score.
 
-    The network is called as ``network(x, time)`` with x in its own coordinates and dtype and ``time`` of shape (B,);
-    it returns a tensor shaped as x, or a tuple that begins with one, or an object with a ``sample`` attribute
-    (diffusers' conventions). Levels of another formalism than the network's are rescaled on the way in and out, so any
-    sampler runs in any coordinates. A level beyond the schedule's ends is evaluated at the end.
+    The network is called as ``network(x, time)``, with x in the network's coordinates and dtype, and ``time`` of shape
+    (B,). It returns a tensor shaped as x, a tuple whose first element is such a tensor, or an object with such a tensor
+    as its ``sample`` attribute (diffusers' conventions).
+
+    A sampler may use levels of any formalism: x is rescaled to the network's coordinates, and the prediction is
+    converted back. A level noisier or cleaner than all levels of the schedule is evaluated at the schedule's nearest
+    end.
 
     Args:
-        network: The network, or any function with its signature. Bind further conditioning with functools.partial, and
-            another clock with a function: ``lambda x, time: network(x, 1000 * time)``. ``.to()`` and ``parameters()``
-            see a torch.nn.Module and a partial of one. They do not see a network inside another function.
-        predicts: Which view it was trained to predict: ``"epsilon"``, ``"v"`` (diffusion's velocity), ``"flow"``
-            (rectified flow's velocity), ``"denoised"`` (x₀) or ``"score"``.
-        schedule: The schedule it was trained with; gives the network's time and coordinates.
-        dtype: The dtype of x in the network's calls. By default that of the network's first floating-point parameter
-            at each call, else x's. The prediction is cast back, so the sampler's state keeps its own dtype.
+        network: The network, or any function with the signature above. Bind further conditioning with
+            functools.partial. If the network counts time otherwise than the schedule, give a function:
+            ``lambda x, time: network(x, 1000 * time)``. ``.to()`` and ``parameters()`` see a torch.nn.Module and a
+            partial of one. They do not see a network inside another function.
+        predicts: Which view the network was trained to predict: ``"epsilon"``, ``"v"`` (diffusion's velocity),
+            ``"flow"`` (rectified flow's velocity), ``"denoised"`` (x₀) or ``"score"``.
+        schedule: The schedule that the network was trained with. It gives the network's time and coordinates.
+        dtype: The dtype of x in the network's calls. By default the dtype of the network's first floating-point
+            parameter at the time of the call, or the dtype of x for a network without parameters. The prediction is
+            cast back, so the dtype of the sampler's state does not change.
 
     Raises:
-        TypeError: For a network that is not callable or returns no tensor, and a schedule that is none.
-        ValueError: For an unknown ``predicts``, a level that varies within a sample, or an output of another shape.
+        TypeError: For a network that is not callable or returns no tensor, and a ``schedule`` that is not a Schedule.
+        ValueError: For an unknown ``predicts``, a level that varies within a sample, or an output whose shape is not
+            that of x.
     """
 
     network: Callable[..., Any]
@@ -201,12 +208,15 @@ class NetworkScore(Score):
         while isinstance(function, functools.partial):
             function = function.func
         if isinstance(function, nn.Module) and function is not network:
-            self.bound_network = function  # a submodule: inside of a partial it would not be seen
+            self.bound_network = function  # becomes a submodule; torch does not look inside a partial
         self._given_dtype = dtype
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The dtype that the network runs in, after ``.to(dtype)`` the new one; None if it takes that of x."""
+        """The dtype in which the network is called now; None if it is the dtype of x. ``.to(dtype)`` changes it.
+
+        A ``dtype`` that was given to the constructor does not change.
+        """
         if self._given_dtype is not None:
             return self._given_dtype
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), None)
@@ -217,18 +227,18 @@ class NetworkScore(Score):
         return self.predicts in ("score", "epsilon")
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """One call of the network, x of shape (B, …) and one level for the batch or per sample."""
+        """The prediction of one call of the network; x has shape (B, …), with one level for the batch or per sample."""
         batch = x.shape[0]
         if level.alpha.numel() != 1 and level.shape != (batch,) + (1,) * (x.ndim - 1):
             raise ValueError(
-                "this network takes one noise level per batch or per sample, that is of shape () or "
+                "a network takes one noise level per batch or per sample, so a level of shape () or "
                 f"{(batch,) + (1,) * (x.ndim - 1)}, got {tuple(level.shape)}"
             )
         time = self.schedule.time(level).reshape(-1)
-        own = self.schedule.level(time)
-        # Levels of one σ/α differ by a factor: 1 where the level is in the network's own coordinates.
+        network_level = self.schedule.level(time)
+        # Two levels with the same σ/α differ by a factor. It is 1 if the level is in the network's coordinates already.
         norm = torch.sqrt(level.alpha**2 + level.sigma**2)
-        factor = torch.sqrt(own.alpha**2 + own.sigma**2).reshape(norm.shape) / norm
+        factor = torch.sqrt(network_level.alpha**2 + network_level.sigma**2).reshape(norm.shape) / norm
         factor = cast_like(factor, x)
         state = x * factor
         dtype = self.dtype or x.dtype
@@ -245,14 +255,14 @@ class NetworkScore(Score):
         if output.shape != x.shape:
             raise ValueError(
                 f"the network returned shape {tuple(output.shape)} for x of shape {tuple(x.shape)}; "
-                "a network that also predicts its variance must be cut to its mean"
+                "if it also predicts a variance, give a function that returns its mean only"
             )
         _check_gradient(x, output)
         if self.predicts == "score":
             return Prediction(x, level, score=output * factor)
         if self.predicts == "v":  # the only view whose meaning depends on the coordinates
-            own_view = Prediction(state, level.rescale(factor), v=output)
-            return Prediction(x, level, denoised=own_view.denoised, epsilon=own_view.epsilon)
+            rescaled = Prediction(state, level.rescale(factor), v=output)
+            return Prediction(x, level, denoised=rescaled.denoised, epsilon=rescaled.epsilon)
         return Prediction(x, level, **{self.predicts: output})
 
 
@@ -260,10 +270,13 @@ class GuidedScore(Score):
     """Classifier-free guidance of two scores: s = s_u + w (s_c − s_u).
 
     Args:
-        conditional: Score given the prompt or class, s_c.
-        unconditional: Score without it (or with the negative prompt), s_u.
-        scale: Guidance weight w as diffusers counts it: 1 is the conditional score, 0 the unconditional one. In Ho &
-            Salimans, 2022, Eq. 6, the weight is w − 1.
+        conditional: Score s_c with the prompt or class.
+        unconditional: Score s_u without prompt or class, or with the negative prompt.
+        scale: Guidance weight w as diffusers counts it: w = 1 gives the conditional score, w = 0 the unconditional
+            score. In Ho & Salimans, 2022, Eq. 6, the weight is w − 1.
+
+    Raises:
+        ValueError: For a weight that is not finite.
     """
 
     def __init__(self, conditional: Score, unconditional: Score, scale: float) -> None:
@@ -275,11 +288,11 @@ class GuidedScore(Score):
 
     @property
     def needs_signal(self) -> bool:
-        """True if one of the two scores needs it."""
+        """True if one of the two scores needs a signal."""
         return self.conditional.needs_signal or self.unconditional.needs_signal
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Two evaluations, one of each score."""
+        """The guided prediction, from one evaluation of each of the two scores."""
         conditional, unconditional = self.conditional.predict(x, level), self.unconditional.predict(x, level)
         views = {
             view: torch.lerp(getattr(unconditional, view), getattr(conditional, view), self.scale)
@@ -289,10 +302,11 @@ class GuidedScore(Score):
 
 
 class ScoreWrapper(Score):
-    """A score that rewrites the prediction of another one. Every solver, dynamics and pipeline then sees the new one.
+    """A score that changes the predictions of another score. Solvers, dynamics and pipelines see the new predictions.
 
-    A subclass overrides :meth:`rewrite`. One that saves evaluations, such as a cache, overrides :meth:`Score.predict`
-    and asks ``self.wrapped`` when it has to. One that remembers earlier predictions clears them in :meth:`Score.reset`.
+    A subclass overrides :meth:`rewrite`. If it saves evaluations, as a cache does, it overrides :meth:`Score.predict`
+    and calls ``self.wrapped.predict`` only when it has to. If it remembers earlier predictions, it clears them in
+    :meth:`Score.reset`.
 
     ``schedule`` and ``needs_signal`` are those of the wrapped score. ``log_prob`` is not taken over, because the log
     density of a rewritten score is not known.
@@ -318,16 +332,16 @@ class ScoreWrapper(Score):
 
     @property
     def needs_signal(self) -> bool:
-        """That of the wrapped score. Override it with True if ``rewrite`` gives only ``epsilon`` or ``score``."""
+        """``needs_signal`` of the wrapped score. Override it with True if ``rewrite`` gives only ε̂ or the score."""
         return self.wrapped.needs_signal
 
     def rewrite(self, prediction: Prediction) -> Prediction:
-        """The new prediction, at the x and level of the old one.
+        """The new prediction, at the x and the level of the old prediction.
 
-        Give one view, ``Prediction(prediction.x, prediction.level, epsilon=new)``, and the others follow from it:
+        Give one view, ``Prediction(prediction.x, prediction.level, epsilon=new)``. The other views follow from it:
 
-        - ``epsilon`` or ``score``: x̂₀ = (x − σ ε̂)/α changes by σ/α times as much as ε̂, and at α = 0 it is unknown.
-          Flow models, and all pipelines of flow models, start at α = 0. Rewrite another view there.
+        - ``epsilon`` or ``score``: x̂₀ = (x − σ ε̂)/α changes by σ/α times as much as ε̂. At α = 0 it is unknown. Flow
+          models and their pipelines start at α = 0: give another view there.
         - ``denoised``: ε̂ = (x − α x̂₀)/σ loses digits where σ is small, and is 0 at σ = 0.
         - ``v``, ``flow``: both x̂₀ and ε̂ are known at every level.
 
@@ -340,10 +354,10 @@ class ScoreWrapper(Score):
         raise TypeError(f"{type(self).__name__} must override rewrite(prediction)")
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """One evaluation of the wrapped score, rewritten.
+        """The rewritten prediction of one evaluation of the wrapped score.
 
         Raises:
-            TypeError: When ``rewrite`` returns something else than a Prediction.
+            TypeError: When ``rewrite`` does not return a Prediction.
             ValueError: When ``rewrite`` gives only ``epsilon`` or ``score`` at α = 0 although ``needs_signal`` is
                 False, and when it detaches the prediction from x while a gradient is recorded.
         """
@@ -360,21 +374,21 @@ class ScoreWrapper(Score):
             alpha = level.alpha  # read on the CPU only: elsewhere that would wait for the device
             if alpha.device.type == "cpu" and bool((alpha == 0).any()):
                 raise ValueError(
-                    f"{name}.rewrite gave only {' and '.join(prediction._given)} at α = 0, where that does not "
-                    "determine x̂₀; give denoised, v or flow, or set needs_signal = True and start at a level with α > 0"
+                    f"{name}.rewrite gave only {' and '.join(prediction._given)} at α = 0, which does not determine x̂₀ "
+                    "there; give denoised, v or flow, or set needs_signal = True and start at a level with α > 0"
                 )
         return prediction
 
 
 class CountedScore(ScoreWrapper):
-    """Counts the evaluations of a score: the NFE that benchmarks report.
+    """A score that counts its evaluations: the NFE that benchmarks report.
 
     Args:
-        score: The score to count; all views of one evaluation count once.
+        score: The score whose evaluations are counted. Each evaluation counts once, however many views are read.
 
     Attributes:
-        evaluations: Calls so far, of all runs.
-        rows: Samples in those calls: particles of one sample count each.
+        evaluations: Number of evaluations so far, over all runs.
+        rows: Number of rows of x in these evaluations, over all runs. Each particle of a sample is a row.
     """
 
     def __init__(self, score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> None:
@@ -383,12 +397,12 @@ class CountedScore(ScoreWrapper):
 
     @property
     def log_prob(self) -> Callable[..., Tensor]:
-        """The log density of the score, where it has one; not counted."""
+        """``log_prob`` of the wrapped score, if it has one. Its calls are not counted."""
         log_prob: Any = self.wrapped.log_prob
         return log_prob
 
     def rewrite(self, prediction: Prediction) -> Prediction:
-        """The prediction itself, counted."""
+        """The prediction, unchanged, after counting it."""
         self.evaluations += 1
         self.rows += len(prediction.x)
         return prediction

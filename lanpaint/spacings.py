@@ -1,6 +1,7 @@
 """Spacings: which noise levels of a schedule a sampler visits.
 
-A spacing turns a schedule and a number of steps S into S + 1 levels, noisiest first, the last one clean (σ = 0).
+A spacing is a function of a schedule and a number of outer steps S. It returns S + 1 levels, noisiest first. The last
+level is clean data (σ = 0).
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ def _check_steps(steps: int) -> None:
 
 
 def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
-    """S times evenly from the first to the last (shifted for a flow with a shift), then σ = 0.
+    """S levels at evenly spaced times from the first to the last (shifted for a flow with a shift), then σ = 0.
 
-    The levels of the authors' benchmarks; the paper itself does not give its own.
+    The benchmark code of the paper's authors uses these levels. The paper does not say which levels it uses.
     """
     _check_steps(steps)
     return [schedule.level(time) for time in schedule.times(steps)] + [schedule.clean]
 
 
 def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
-    """Largest and smallest finite σ/α; a schedule that starts at α = 0 starts just below it here."""
+    """Largest and smallest σ/α. Where the schedule starts at α = 0, its first time is lowered so that σ/α is finite."""
     first = schedule.level(schedule.first_time)
     if float(first.alpha) == 0:
         first = schedule.level(schedule.first_time * (1 - 1e-3))
@@ -40,12 +41,13 @@ def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _at_relative_sigmas(schedule: Schedule, sigmas: torch.Tensor) -> list[NoiseLevel]:
+    """The schedule's levels with these σ/α, then clean data."""
     times = schedule.time(NoiseLevel(torch.ones_like(sigmas), sigmas))
     return [schedule.level(time) for time in times] + [schedule.clean]
 
 
 def uniform_log_snr(schedule: Schedule, steps: int) -> list[NoiseLevel]:
-    """S levels evenly in log(α²/σ²) between the schedule's ends, then σ = 0 (Lu et al., 2022)."""
+    """S levels evenly spaced in log(α²/σ²) between the schedule's ends, then σ = 0 (Lu et al., 2022)."""
     _check_steps(steps)
     largest, smallest = (s.log() for s in _sigma_range(schedule))
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
@@ -53,10 +55,10 @@ def uniform_log_snr(schedule: Schedule, steps: int) -> list[NoiseLevel]:
 
 
 class Karras:
-    """S levels evenly in (σ/α)^(1/ρ) between the schedule's ends, then σ = 0 (Karras et al., 2022, Eq. 5).
+    """S levels evenly spaced in (σ/α)^(1/ρ) between the schedule's ends, then σ = 0 (Karras et al., 2022, Eq. 5).
 
     Args:
-        rho: ρ > 0; 7 is that paper's value, larger puts more steps at low noise.
+        rho: ρ > 0. Karras et al. use 7. A larger ρ gives more levels of low noise.
 
     Raises:
         ValueError: For ρ that is not positive.
@@ -79,10 +81,10 @@ SPACINGS: dict[str, Spacing] = {"paper": uniform_time, "logsnr": uniform_log_snr
 
 
 def as_spacing(spacing: str | Spacing) -> Spacing:
-    """A spacing by name (``"paper"``, ``"logsnr"``, ``"karras"``) or as it is.
+    """The spacing of a name (``"paper"``, ``"logsnr"``, ``"karras"``). A function is returned as it is.
 
     Raises:
-        ValueError: For a name that is not one of these.
+        ValueError: For an unknown name.
     """
     if callable(spacing):
         return spacing

@@ -1,12 +1,15 @@
-"""Exact algebra of one step of a dynamics, and a report on it: what a dynamics leaves invariant, and how well.
+"""Check a dynamics by exact algebra: which distribution it leaves invariant, how exactly, and how fast it converges.
 
-On a Gaussian every score is affine, so a step maps what the dynamics remembers (position, momentum, …) as
+The score of a Gaussian is affine. So a step of most dynamics is an affine map of its state z (position, momentum, …),
 
-    z' = F z + b + N ξ
+    z' = F z + b + N ξ,
 
-with ξ the standard normal numbers that it draws. F, b and N are read off the code by feeding it zeros and unit vectors.
-All else is linear algebra, without sampling: the stationary covariance solves Σ = F Σ Fᵀ + N Nᵀ, the distance of Σ from
-the truth as a function of the step has an order, and the spectral radius of F is what an evaluation contracts.
+where ξ are the standard normal numbers that the step draws. F, b and N are read from the code, by calling it with zeros
+and unit vectors. All else is linear algebra, without sampling:
+
+- The stationary covariance solves Σ = F Σ Fᵀ + N Nᵀ.
+- The order of the bias is the order in which the error of Σ shrinks as the time step goes to 0.
+- The spectral radius of F is the factor by which one step contracts.
 """
 
 from __future__ import annotations
@@ -29,10 +32,10 @@ Path = tuple[str, ...]
 
 
 class ScriptedNoise:
-    """A noise source that returns zeros, but for the draw number ``draw``, where row i has ``units[i]``.
+    """A noise source that returns zeros, except in the draw number ``draw`` (from 0), where row i is ``units[i]``.
 
     Attributes:
-        shapes: What has been asked for so far.
+        shapes: Shape of each draw so far.
     """
 
     def __init__(self, draw: int = -1, units: Tensor | None = None) -> None:
@@ -40,7 +43,7 @@ class ScriptedNoise:
         self.shapes: list[torch.Size] = []
 
     def __call__(self, like: Tensor) -> Tensor:
-        """Numbers of the shape of ``like``."""
+        """The next draw, of the shape of ``like``."""
         numbers = torch.zeros_like(like)
         if len(self.shapes) == self.draw and self.units is not None:
             numbers = self.units.to(like).reshape(like.shape)
@@ -49,23 +52,23 @@ class ScriptedNoise:
 
 
 def zero_noise(like: Tensor) -> Tensor:
-    """No noise."""
+    """A noise source that returns zeros."""
     return torch.zeros_like(like)
 
 
 class NotAffineError(ValueError):
-    """A step is not affine on a Gaussian: it accepts and rejects, or is not linear in the score."""
+    """Raised when a step is not affine on a Gaussian: it accepts and rejects, or it is not linear in the score."""
 
 
 @dataclass(frozen=True)
 class AffineStep:
-    """z' = F z + b + N ξ, z the variables one after the other, d numbers each.
+    """One step of a dynamics on a Gaussian: z' = F z + b + N ξ. z has k variables with d entries each, in sequence.
 
     Attributes:
-        linear: F.
-        offset: b.
-        noise: N.
-        names: Names of the variables; the first is the position, ``x``.
+        linear: F, shape (kd, kd).
+        offset: b, shape (kd,).
+        noise: N, shape (kd, number of random numbers in a step).
+        names: Names of the k variables. The first is the position, ``x``.
     """
 
     linear: np.ndarray
@@ -75,11 +78,11 @@ class AffineStep:
 
     @property
     def spectral_radius(self) -> float:
-        """Largest magnitude of an eigenvalue of F: below 1 the law settles, by this factor a step."""
+        """Largest magnitude of an eigenvalue of F. Below 1, the distribution converges by this factor in each step."""
         return float(np.abs(np.linalg.eigvals(self.linear)).max())
 
     def stationary_covariance(self) -> np.ndarray:
-        """Σ = F Σ Fᵀ + N Nᵀ.
+        """The stationary covariance: the solution of Σ = F Σ Fᵀ + N Nᵀ.
 
         Raises:
             ValueError: When the step is not a contraction.
@@ -91,18 +94,18 @@ class AffineStep:
         return np.asarray(scipy.linalg.solve_discrete_lyapunov(self.linear, self.noise @ self.noise.T))
 
     def stationary_mean(self) -> np.ndarray:
-        """The fixed point of z' = F z + b."""
+        """The stationary mean: the fixed point of z' = F z + b."""
         return np.asarray(np.linalg.solve(np.eye(len(self.offset)) - self.linear, self.offset))
 
     def block(self, matrix: np.ndarray, row: str, column: str) -> np.ndarray:
-        """The part of a matrix over all variables that belongs to two of them."""
+        """The (d, d) block of a (kd, kd) matrix for the variables named ``row`` and ``column``."""
         dim = len(self.offset) // len(self.names)
         i, j = self.names.index(row) * dim, self.names.index(column) * dim
         return matrix[i : i + dim, j : j + dim]
 
 
 def gaussian_drift(precision: Tensor, mean: Tensor, damping: float, step: float) -> Drift:
-    """The score −Λ (x − m) of a Gaussian, with its log density, and the given damping and step."""
+    """A drift: the score −Λ (x − m) of a Gaussian, its log density, the damping A and the time step dτ = ``step``."""
 
     def log_density(x: Tensor) -> Tensor:
         return -0.5 * (((x - mean) @ precision) * (x - mean)).flatten(1).sum(1)
@@ -111,12 +114,12 @@ def gaussian_drift(precision: Tensor, mean: Tensor, damping: float, step: float)
 
 
 def settled(dynamics: Dynamics, x: Tensor, drift: Drift) -> State:
-    """A state past its first step, so that every variable is there."""
+    """A state after one step without noise. Some dynamics have all their variables only after the first step."""
     return dynamics.step(dynamics.init(x, drift, zero_noise), drift, zero_noise)
 
 
 def _leaves(record: Any, shape: torch.Size, path: Path = ()) -> dict[Path, Tensor]:
-    """Tensors of the state's shape in a record, nested records included."""
+    """Path → tensor, for the tensors of shape ``shape`` in a record and in the records inside it."""
     found: dict[Path, Tensor] = {}
     for item in fields(record):
         key, value = (*path, item.name), getattr(record, item.name)
@@ -128,15 +131,15 @@ def _leaves(record: Any, shape: torch.Size, path: Path = ()) -> dict[Path, Tenso
 
 
 def _with(record: Any, path: Path, value: Tensor) -> Any:
+    """The record with the tensor at ``path`` replaced."""
     name, *rest = path
     return replace(record, **{name: _with(getattr(record, name), tuple(rest), value) if rest else value})
 
 
 def affine_step(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
-    """Read F, b and N off one step of ``dynamics`` on a Gaussian drift in ``dim`` dimensions, in float64.
+    """F, b and N of one step of ``dynamics`` on a Gaussian drift in ``dim`` dimensions, in float64.
 
-    What a step remembers are the tensors of the position's shape in its state, but for those that it hands on
-    untouched.
+    The variables are the tensors of the position's shape in the state, except those that a step returns unchanged.
 
     Raises:
         NotAffineError: When the step is not affine.
@@ -169,7 +172,7 @@ def affine_step(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
     ]
     noise = torch.cat(columns) if columns else torch.zeros(1, size, dtype=torch.float64)
     affine = AffineStep(linear.mT.numpy(), offset[0].numpy(), noise.mT.numpy(), tuple(".".join(path) for path in paths))
-    # Another point, with all of the noise at once.
+    # Compare with a step from random points with random noise. It differs if the step is not affine.
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(7, size, generator=generator, dtype=torch.float64)
     drawn: list[Tensor] = []
@@ -187,10 +190,11 @@ def affine_step(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
 
 
 def limit_law(drift: Drift, dim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (d,) and covariance (d, d) of the stationary law of dz = P f(z) dτ + √(2P) dW, for a drift f that is affine.
+    """Mean (d,) and covariance (d, d) of the stationary distribution of dz = P f(z) dτ + √(2P) dW, for an affine f.
 
-    That is what overdamped dynamics settles in as all steps go to 0; P holds each entry's step, whose common size does
-    not matter. Where f is no gradient, as the BiG score is not, the law depends on P.
+    Overdamped dynamics with the drift f converges to this distribution as all time steps go to 0. The diagonal matrix P
+    holds the time step of each entry. Only the ratios of these time steps matter. If f is not a gradient, as the BiG
+    score is not, the distribution depends on the ratios.
 
     Raises:
         ValueError: When f does not draw back to a fixed point.
@@ -203,19 +207,22 @@ def limit_law(drift: Drift, dim: int) -> tuple[np.ndarray, np.ndarray]:
     speeds = drift.broadcast(drift.time_step, zero).expand(1, dim)[0].numpy()
     pull = speeds[:, None] * slope
     if not np.linalg.eigvals(pull).real.max() < 0:
-        raise ValueError("the drift does not draw back to a fixed point: it has no stationary law")
+        raise ValueError("the drift does not draw back to a fixed point, so there is no stationary distribution")
     mean = -np.linalg.solve(slope, offset[0].numpy())
     return mean, np.asarray(scipy.linalg.solve_continuous_lyapunov(pull, -2 * np.diag(speeds)))
 
 
 def measured_order(errors: Sequence[float], steps: Sequence[float]) -> float:
-    """Slope of log error against log step; ∞ for errors that are all rounding."""
+    """Order of the errors in the time step: the slope of log error against log time step.
+
+    ∞ when all errors are rounding errors.
+    """
     if max(errors) < 1e-11:
         return math.inf
     return float(np.polyfit(np.log(steps), np.log(np.maximum(errors, 1e-300)), 1)[0])
 
 
-# The battery: a Gaussian whose axes are not the coordinates', and a damping that is not its precision.
+# The Gaussian of the checks. Its axes are not the coordinate axes, and the damping is not its precision.
 PRECISION = torch.tensor([[1.6, 0.5], [0.5, 0.7]], dtype=torch.float64)
 MEAN = torch.tensor([0.4, -1.1], dtype=torch.float64)
 DAMPING = 1.3
@@ -225,21 +232,26 @@ STEPS = [0.02 / 2**k for k in range(5)]
 
 @dataclass
 class Report:
-    """What :func:`verify` found. Its text is the report.
+    """The results of :func:`verify`. Print it to read them.
+
+    The time step is dτ, the length of one inner step.
 
     Attributes:
         name: Class of the dynamics.
-        evaluations: Evaluations of the score a step.
-        affine: Whether the exact algebra applies.
-        position_bias: Step → largest error of the stationary covariance of x.
-        bias_order: Order of that error in the step, ∞ where it vanishes.
-        mean_error: Error of the stationary mean at the smallest step.
-        variables: Other variable → (variance at a small step, largest covariance with x).
-        convergence_order: Order in which the covariance of x with x a fixed time later converges.
-        radii: Condition number → (spectral radius per evaluation at a step of 0.15/A, best radius, its step).
-        limits: Condition number → largest stable step in units of 1/A; ∞ when none was found.
-        sampled: Of steps that are not affine: (variance of x after 30 steps, its standard error), the truth being 1.
-        problems: What is wrong, a line each. Empty when all is well.
+        evaluations: Evaluations of the score in each step.
+        affine: Whether the step is affine, so that the exact algebra applies.
+        position_bias: Time step → largest error of the stationary covariance of x.
+        bias_order: Order of that error in the time step; ∞ where the error is 0.
+        mean_error: Error of the stationary mean of x at the smallest time step.
+        variables: Name of each variable other than x → (stationary variance, largest covariance with x), both at the
+            smallest time step.
+        convergence_order: Order in the time step of the covariance between x and the x of a fixed time later.
+        radii: Condition number → (spectral radius per evaluation at a time step of 0.15/A, smallest spectral radius per
+            evaluation over all time steps, time step of the smallest radius).
+        limits: Condition number → largest stable time step in units of 1/A; ∞ when every time step tried is stable.
+        sampled: For a step that is not affine: (variance of x after 30 steps, standard error of the variance). The true
+            variance is 1.
+        problems: One line for each problem found. Empty when there is none.
     """
 
     name: str
@@ -257,7 +269,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no problem was found."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -294,30 +306,36 @@ class Report:
 
 
 def verify(dynamics: Dynamics) -> Report:
-    """Check a dynamics by exact algebra, in seconds: ``print(lanpaint.verify(MyDynamics()))``.
+    """A report on a dynamics, by exact algebra, in seconds: ``print(lanpaint.verify(MyDynamics()))``.
 
-    The law that it leaves invariant and the order of its bias in the step; the order in which it converges to what it
-    discretises; contraction per evaluation and the largest stable step on Gaussians of condition number 1, 10 and 100
-    (largest curvature 1, damping A = 1); whether it repeats itself given the same random numbers, leaves old states and
-    the global generator alone, takes tensors of any shape and dtype (and CUDA where there is one), and holds entries
-    whose step is 0. For a step that is not affine (Metropolis), the law is measured by sampling.
+    The report answers these questions:
+
+    - Which distribution does the dynamics leave invariant, and of what order in the time step is its bias?
+    - In what order in the time step does it converge to the continuous dynamics that it discretises?
+    - How much does one evaluation contract, and what is the largest stable time step? This is measured on Gaussians of
+      condition number 1, 10 and 100, with largest curvature 1 and damping A = 1.
+    - Is the result the same for the same random numbers? Do old states and the global generator stay unchanged?
+    - Does it take tensors of any shape and dtype, on the CPU and on a CUDA device if there is one?
+    - Do entries with a time step of 0 stay where they are?
+
+    If a step is not affine (Metropolis), the distribution is measured by sampling.
 
     Args:
-        dynamics: What a sampler takes as ``dynamics``.
+        dynamics: An instance, as a sampler takes it for its argument ``dynamics``.
 
     Returns:
-        A :class:`Report`: print it, or look at its figures.
+        A :class:`Report`: print it, or read its attributes.
 
     Raises:
-        TypeError: For anything but a Dynamics.
+        TypeError: For any object that is not a Dynamics.
     """
     if not isinstance(dynamics, Dynamics):
-        raise TypeError(f"verify takes a Dynamics, an instance, got {dynamics!r:.60}")
+        raise TypeError(f"verify takes an instance of a Dynamics, got {dynamics!r:.60}")
     report = Report(type(dynamics).__name__)
     for check in (_check_evaluations, _check_purity, _check_shapes, _check_law):
         try:
             check(dynamics, report)
-        except Exception as error:  # a checker reports what a step does wrong, whatever it is
+        except Exception as error:  # whatever a step raises becomes a problem in the report
             report.problems.append(f"{check.__name__[7:]}: {type(error).__name__}: {error}")
     if report.affine and not report.problems:
         _check_contraction(dynamics, report)
@@ -359,7 +377,7 @@ def _check_purity(dynamics: Dynamics, report: Report) -> None:
     if not torch.equal(before, torch.random.get_rng_state()):
         report.problems.append("draws from the global generator; take random numbers from noise(x)")
     if not torch.equal(new.x, again.x):
-        report.problems.append("two runs with the same random numbers differ")
+        report.problems.append("gives different results with the same random numbers")
     if not torch.equal(state.x, copy) or not torch.equal(x, kept):
         report.problems.append("a step writes to the state that it was given")
     if torch.equal(state.x, new.x):
@@ -395,14 +413,14 @@ def _check_shapes(dynamics: Dynamics, report: Report) -> None:
                         return
                     if state.x.shape != x.shape or state.x.dtype != dtype or state.x.device.type != device:
                         report.problems.append(
-                            f"makes {tuple(state.x.shape)}, {state.x.dtype} of x of {tuple(shape)}, {dtype}"
+                            f"turns x of {tuple(shape)}, {dtype} into x of {tuple(state.x.shape)}, {state.x.dtype}"
                         )
                         return
                     if not bool(torch.isfinite(state.x).all()):
-                        report.problems.append(f"makes NaN or infinite values of {dtype}")
+                        report.problems.append(f"gives NaN or infinite values for x of {dtype}")
                         return
                     if two and not torch.allclose(state.x[..., 0], x[..., 0]):
-                        report.problems.append("moves entries whose step is 0")
+                        report.problems.append("moves entries whose time step is 0")
                         return
 
 
@@ -416,7 +434,9 @@ def _check_law(dynamics: Dynamics, report: Report) -> None:
         return
     unstable = [h for h, step in steps.items() if not step.spectral_radius < 1]
     if unstable:
-        report.problems.append(f"does not settle on a Gaussian at a step of {unstable[0]:g}/A: its law grows or stands")
+        report.problems.append(
+            f"does not converge on a Gaussian at a time step of {unstable[0]:g}/A: the distribution grows or stays"
+        )
         return
     covariances = {h: step.stationary_covariance() for h, step in steps.items()}
     errors = {h: float(np.abs(steps[h].block(cov, "x", "x") - truth).max()) for h, cov in covariances.items()}
@@ -430,18 +450,23 @@ def _check_law(dynamics: Dynamics, report: Report) -> None:
         report.variables[name] = float(np.trace(variance)) / 2, float(np.abs(cross).max())
     if report.bias_order < 0.7 or errors[smallest] > 0.05:
         report.problems.append(
-            f"does not leave p(x) invariant: the covariance is off by {errors[smallest]:.2g} at a step of {smallest:g} "
-            f"and does not improve with it (order {report.bias_order:.2f})"
+            f"does not leave p(x) invariant: the covariance is off by {errors[smallest]:.2g} at a time step of "
+            f"{smallest:g}, and this error does not vanish with the time step (order {report.bias_order:.2f})"
         )
     if report.mean_error > 1e-8 and measured_order(means, STEPS) < 0.7:
-        report.problems.append(f"the mean of x is off by {report.mean_error:.2g} and does not improve with the step")
+        report.problems.append(
+            f"the mean of x is off by {report.mean_error:.2g}, and this error does not vanish with the time step"
+        )
     report.convergence_order = _convergence_order(steps)
     if report.convergence_order < 0.7:
-        report.problems.append(f"does not converge as the step goes to 0 (order {report.convergence_order:.2f})")
+        report.problems.append(f"does not converge as the time step goes to 0 (order {report.convergence_order:.2f})")
 
 
 def _convergence_order(steps: dict[float, AffineStep], time: float = 0.64) -> float:
-    """Of the covariance of x with x a time later, in the step's own stationary law: each step against its half."""
+    """Order in the time step of the covariance between x and the x of ``time`` later, in the stationary distribution.
+
+    Each time step is compared with half of it, so the exact covariance is not needed.
+    """
     results = []
     for h, step in steps.items():
         later = np.linalg.matrix_power(step.linear, round(time / h)) @ step.stationary_covariance()
@@ -453,19 +478,24 @@ def _convergence_order(steps: dict[float, AffineStep], time: float = 0.64) -> fl
 def _check_law_by_sampling(dynamics: Dynamics, report: Report, count: int = 40_000) -> None:
     generator = torch.Generator().manual_seed(4)
     noise = NormalNoise(generator)
-    one = torch.eye(2, dtype=torch.float64)
-    drift = gaussian_drift(one, torch.zeros(2, dtype=torch.float64), 1.0, 0.8)
+    identity = torch.eye(2, dtype=torch.float64)
+    drift = gaussian_drift(identity, torch.zeros(2, dtype=torch.float64), 1.0, 0.8)
     state = dynamics.init(torch.randn(count, 2, generator=generator, dtype=torch.float64), drift, noise)
     for _ in range(30):
         state = dynamics.step(state, drift, noise)
     variance, error = float(state.x.square().mean()), math.sqrt(2 / (2 * count))
     report.sampled = variance, error
     if abs(variance - 1) > 5 * error:
-        report.problems.append(f"does not leave p(x) invariant at a step of 0.8: variance {variance:.4f} for 1")
+        report.problems.append(
+            f"does not leave p(x) invariant at a time step of 0.8: the variance is {variance:.4f}, expected 1"
+        )
 
 
 def spectral_radius(dynamics: Dynamics, condition: float, step: float) -> float:
-    """Of one step on a Gaussian of precisions 1 and 1/condition with damping 1; the step in units of 1/A."""
+    """Spectral radius of one step on a Gaussian of precisions 1 and 1/condition, with damping A = 1.
+
+    ``step`` is the time step in units of 1/A.
+    """
     precision = torch.diag(torch.tensor([1.0, 1 / condition], dtype=torch.float64))
     return affine_step(dynamics, gaussian_drift(precision, torch.zeros(2).double(), 1.0, step), 2).spectral_radius
 

@@ -240,7 +240,7 @@ MISTAKES = {
     "no results": (["report", "nothing.jsonl"], "nothing.jsonl does not exist; lanpaint bench … --results"),
     "results that are none": (["report", "text.png"], "text.png, line 1: Expecting value"),
     "numbers that are none": (["bench", "gaussian", "--lam", "8,high"], "--lam takes numbers separated"),
-    "too many digits": (["bench", "digits:box", "--samples", 1000], "at most 360, which are all there are"),
+    "too many digits": (["bench", "digits:box", "--samples", 1000], "at most 360, the number of images"),
     "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),
     "no pictures there": (["demo", "--images", "nowhere", "-o", "x.png"], "nowhere does not exist"),
     "too few digits": (["demo", "--count", 2, "-o", "x.png"], "must be from 8 to"),

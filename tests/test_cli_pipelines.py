@@ -208,11 +208,11 @@ MISTAKES = {
     ),
     "a prompt for pixels": (
         ["photo.png", "mask.png", "--prompt", "a cat", "--offload"],
-        "--prompt and --offload: for a pipeline, and this is a pixel-space model; leave it out",
+        "--prompt and --offload: only for pipelines, and this is a pixel-space model; leave it out",
     ),
     "levels for a pipeline": (
         ["photo.png", "mask.png", "--model", "sd", "--levels", "karras"],
-        "--levels: for a pixel-space model; a pipeline's levels are its --scheduler's",
+        "--levels: only for pixel-space models; for a pipeline, --scheduler sets the levels",
     ),
     "a solver that there is not": (
         ["photo.png", "mask.png", "--model", "sd", "--solver", "newton"],

@@ -167,9 +167,9 @@ def test_plain_langevin_by_hand_is_right():
         (InPlace(), "a step writes to the state that it was given"),
         (Still(), "a step does not move"),
         (Blind(), "a step does not evaluate the score"),
-        (Doubled(), r"makes \(\), torch\.float64 of x of \(\), torch\.float16"),
-        (Restless(), "moves entries whose step is 0|fails for x of"),
-        (Backwards(), r"does not settle on a Gaussian at a step of 0\.02/A"),
+        (Doubled(), r"turns x of \(\), torch\.float16 into x of \(\), torch\.float64"),
+        (Restless(), "moves entries whose time step is 0|fails for x of"),
+        (Backwards(), r"does not converge on a Gaussian at a time step of 0\.02/A"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, lp.Dynamics) else "",
 )
@@ -189,7 +189,7 @@ def test_the_trap_of_strang_splitting_shows_in_the_order_of_the_bias():
 
 
 def test_only_a_dynamics_is_verified():
-    with pytest.raises(TypeError, match="verify takes a Dynamics, an instance, got <class"):
+    with pytest.raises(TypeError, match="verify takes an instance of a Dynamics, got <class"):
         verify(lp.Langevin)
 
 

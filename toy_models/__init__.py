@@ -1,4 +1,4 @@
-"""Targets whose answers are known exactly, and small networks trained here."""
+"""Targets with exact scores and exact conditional samples, and small networks that are trained here."""
 
 from toy_models.gaussian import Gaussian, GaussianMixture
 from toy_models.problems import Problem, gauss2, star500

@@ -1,12 +1,12 @@
-"""Training of a small autoencoder with Lightning, whose latents a denoising network then learns.
+"""Training of a small autoencoder with Lightning. A denoising network then learns its latents.
 
 The objective is, with ``z ~ N(mu(x), s(x)^2)`` the latents and ``x' = D(z)`` the reconstruction,
 
     L = |x' - x| + w_g |grad x' - grad x| + w_KL KL( N(mu, s^2) || N(0, 1) ),
 
-each term a mean over its values. The absolute differences of neighbouring pixels (`grad`) keep edges sharp, which a
-picture this small lives by; the weak KL term keeps the latents in one place without blurring them (Rombach et al.,
-2022, https://arxiv.org/abs/2112.10752, section G).
+where each term is a mean over its values, and `grad` is the difference of neighbouring pixels. The term in `grad` keeps
+edges sharp, which matters most in such small pictures. The weak KL term keeps the latents near zero mean and unit
+variance without blurring the reconstruction (Rombach et al., 2022, https://arxiv.org/abs/2112.10752, section G).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KL_WEIGHT = 1e-4
 
 
 def reconstruction_loss(reconstruction: Tensor, images: Tensor) -> Tensor:
-    """Return the mean absolute error of the pixels, plus that of the differences of neighbours.
+    """Return the mean absolute error of the pixels, plus that of the differences of neighbouring pixels.
 
     Args:
         reconstruction: ``(N, C, H, W)``.
@@ -44,7 +44,7 @@ class Autoencoding(Reproducible):
         settings: Those of `toy_models.denoising.Reproducible`.
 
     Attributes:
-        latent_square: Running mean square of the latents, from which their scaling factor follows.
+        latent_square: Running mean square of the latents. Their scaling factor is 1/sqrt of it.
     """
 
     latent_square: Tensor

@@ -4,8 +4,8 @@ The objective is the unweighted one of DDPM (Ho et al., 2020, eq. 14, https://ar
 
     L = E_{t, x_0, eps} || y - f_theta(x_t, t) ||^2 / d,    x_t = alpha_t x_0 + sigma_t eps,
 
-with ``t`` uniform over the scheduler's times, ``d`` the number of values in an image, and ``y`` the target that the
-scheduler names: the noise, or a velocity (`toy_models.evaluation.noisy_and_target`).
+with ``t`` uniform over the scheduler's times, ``d`` the number of values in an image, and ``y`` the target. The
+scheduler's settings say whether the target is the noise or a velocity (`toy_models.evaluation.noisy_and_target`).
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from toy_models.evaluation import denoising_loss, image_losses, picture_grid, sa
 
 
 class Source(Protocol):
-    """Where training images come from.
+    """A source of training images.
 
     Attributes:
-        images: All of them, ``(N, C, H, W)``.
+        images: All training images, ``(N, C, H, W)``.
     """
 
     @property
@@ -45,10 +45,10 @@ class Source(Protocol):
 
 
 class ImageData(LightningDataModule):
-    """Training images, drawn anew in every step, and the images to validate on.
+    """Training images, of which every step draws a batch, and the images to validate on.
 
     Args:
-        training: Where the training images come from.
+        training: Source of the training images.
         validation: Images ``(M, C, H, W)`` on which to log the loss of the averaged weights; may be empty.
         epoch_steps: Steps between two validations at the ends of epochs.
     """
@@ -61,7 +61,7 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Return a loader that only counts the steps."""
-        # A loader's own order would start afresh when a run resumes, so a step draws its images itself.
+        # The order of a loader would start again when a run resumes. So each training step draws its images itself.
         return DataLoader(TensorDataset(torch.arange(self.epoch_steps)), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
@@ -70,19 +70,19 @@ class ImageData(LightningDataModule):
 
 
 class Reproducible(LightningModule):
-    """A model in training, in which everything random in a step follows from ``(seed, step, device)`` alone.
+    """A model in training. All random numbers of a training step depend on ``(seed, step, device)`` alone.
 
-    Images, times, noise and dropout are meant. A run that resumes from a checkpoint therefore ends with the same
-    weights as one that was never interrupted.
+    This holds for images, times, noise and dropout. So a run that resumes from a checkpoint ends with the same weights
+    as an uninterrupted run.
 
     Args:
-        steps: Length of the run, over which the learning rate falls to zero as a cosine; None for a run without an end,
-            whose learning rate stays at its peak.
-        batch_size: Images in a step on each device, drawn with replacement.
+        steps: Number of training steps, over which the learning rate falls to zero as a cosine. With None the run has
+            no end, and the learning rate stays at its peak.
+        batch_size: Images in each training step on each device, drawn with replacement.
         learning_rate: Peak of the learning rate.
-        warmup_steps: Steps in which the learning rate climbs to its peak.
-        weight_decay: Of AdamW.
-        seed: Names the run.
+        warmup_steps: Training steps in which the learning rate climbs to its peak.
+        weight_decay: Weight decay of AdamW.
+        seed: Seed of the run.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Reproducible(LightningModule):
         self.seed = seed
 
     def begin_step(self) -> Tensor:
-        """Seed the random numbers of this step, and return its images ``(batch_size, C, H, W)`` on the CPU."""
+        """Seed the random numbers of this training step. Return its images ``(batch_size, C, H, W)`` on the CPU."""
         name = (
             (self.seed, self.global_step) if self.global_rank == 0 else (self.seed, self.global_step, self.global_rank)
         )
@@ -112,7 +112,7 @@ class Reproducible(LightningModule):
         return self.trainer.datamodule.training.draw(self.batch_size)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Return AdamW, and a learning rate that climbs linearly and then stays or falls as a cosine."""
+        """Return AdamW, with a learning rate that climbs linearly and then stays constant or falls as a cosine."""
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=self.learning_rate, weight_decay=self.weight_decay)
         if self.steps is None:
@@ -123,17 +123,17 @@ class Reproducible(LightningModule):
 
 
 class Denoising(Reproducible):
-    """A network that learns to denoise images, or an autoencoder's latents of them.
+    """A network that learns to denoise images, or the latents that an autoencoder makes of images.
 
     Args:
         unet: The network, called as ``unet(x, t).sample``.
         scheduler: Defines the noise levels and the target.
-        autoencoder: Where the network works on latents; it does not learn any more.
-        validation_draws: Times at which to judge each validation image.
+        autoencoder: Makes the latents, and is not trained; None for a network that denoises images.
+        validation_draws: Number of times at which the loss of each validation image is evaluated.
         settings: Those of `Reproducible`.
 
     Attributes:
-        latent_scale: What brings the autoencoder's latents to unit variance.
+        latent_scale: The factor that brings the autoencoder's latents to unit variance.
     """
 
     latent_scale: Tensor
@@ -158,7 +158,7 @@ class Denoising(Reproducible):
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Return what the network works on: the images, or their scaled latents ``(N, c, h, w)``."""
+        """Return the input of the network for clean images: the images, or their scaled latents ``(N, c, h, w)``."""
         if self.autoencoder is None:
             return images
         return self.autoencoder.encode(images).latent_dist.mode() * self.latent_scale
@@ -191,10 +191,10 @@ class Denoising(Reproducible):
 
 
 class MovingAverage(WeightAveraging):
-    """Lightning's moving average of the weights, which forgets the first, random weights sooner.
+    """A moving average of the weights that forgets the random initial weights sooner than Lightning's does.
 
-    After ``n`` updates the decay is ``min(decay, (1 + n) / (10 + n))``. With a constant 0.999 the initial weights would
-    still weigh 37 % after 1,000 steps.
+    After ``n`` updates the decay is ``min(decay, (1 + n) / (10 + n))``. With a constant decay of 0.999 the initial
+    weights would still have a share of 37 % after 1,000 steps.
     """
 
     def __init__(self, decay: float) -> None:
@@ -208,16 +208,17 @@ class MovingAverage(WeightAveraging):
 
 
 class Checkpoints(Callback):
-    """Keeps one checkpoint, the last, from which a run goes on exactly.
+    """Keeps one checkpoint, the latest. A run resumes from it exactly.
 
-    It is written every so many steps or minutes, and at the last step.
+    The checkpoint is written every ``every_steps`` training steps or ``every_minutes`` minutes, and at the last step.
 
     Args:
-        path: The file. Lightning moves a finished file there, so that a kill leaves the one before.
-        every_steps: Steps between checkpoints.
+        path: The file. Lightning writes a new file and then moves it here. So a run that is killed while writing leaves
+            the previous checkpoint.
+        every_steps: Training steps between checkpoints.
         every_minutes: Minutes between checkpoints.
-        last_step: The run's last step, if it has one.
-        max_minutes: Stop the run, with a checkpoint, when it has gone on for so long since it was last resumed.
+        last_step: The run's last step, if it has an end.
+        max_minutes: Stop the run, with a checkpoint, so many minutes after it was started or resumed.
     """
 
     def __init__(
@@ -240,7 +241,7 @@ class Checkpoints(Callback):
         """Write the checkpoint, and end the run, if it is time."""
         now = time.monotonic()
         late, over = now - self.written >= 60 * self.every_minutes, now - self.begun >= 60 * self.max_minutes
-        # The clocks of several devices differ, and either all of them take part in writing or none.
+        # The clocks of several devices differ. All devices must take part in writing a checkpoint, or none.
         late, over = trainer.strategy.broadcast((late, over))
         step = trainer.global_step
         trainer.should_stop |= over
@@ -253,8 +254,8 @@ class Pictures(Callback):
     """Writes ``samples-STEP.png`` in a folder at each validation, from the averaged weights.
 
     Args:
-        folder: Where to.
-        count: Pictures in the grid.
+        folder: Folder to write to.
+        count: Number of pictures in the grid.
     """
 
     def __init__(self, folder: Path, count: int = 48) -> None:
@@ -262,7 +263,7 @@ class Pictures(Callback):
         self.count = count
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Write the picture. Here, and not after the validation, the model holds its averaged weights."""
+        """Write the picture now, because after the validation the model no longer holds its averaged weights."""
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             grid = picture_grid(pl_module.pictures(self.count))  # type: ignore[operator]

@@ -24,7 +24,7 @@ FOLDER = Path(__file__).parent / "weights" / "digits"
 TEST_IMAGES = 360
 """Size of the test split: a fifth of the images, 35 to 37 of each digit."""
 
-# Names the split for good: another number would move test images, on which nothing was ever chosen, into training.
+# Never change this. Nothing was ever chosen on the test images; a different split would train on some of them.
 _SPLIT_SEED = 0
 
 
@@ -32,8 +32,8 @@ def load_digits(split: Literal["train", "test"]) -> tuple[Tensor, Tensor]:
     """Return one part of the data set, always the same images in the same order.
 
     The split is stratified: each digit has the same share, up to rounding, of the 1,437 training and the 360 test
-    images. The data set holds no image twice, so no test image has a copy among the training images. It does not say
-    who wrote which image: one writer's digits lie in both parts.
+    images. The data set holds no image twice, so no test image has a copy among the training images. The data set does
+    not say who wrote which image, so both parts have digits of the same writers.
 
     Args:
         split: ``"train"`` or ``"test"``.
@@ -77,6 +77,6 @@ def load_unet(dtype: torch.dtype = torch.float32) -> UNet2DModel:
         FOLDER / "unet",
         torch_dtype=dtype,
         local_files_only=True,
-        low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which two megabytes do not need
+        low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which so small a model does not need
     )
     return unet.eval().requires_grad_(False)

@@ -1,9 +1,11 @@
-"""Small unconditional models of colour emoji, trained here; the images themselves are not part of the repository.
+"""Small unconditional models of colour emoji, trained here. The emoji images are not part of the repository.
 
-`PIXEL` has 32x32 pixels, is variance preserving and predicts the velocity: a `diffusers.DDIMPipeline`. `FLOW` is the
-same network as a rectified flow: a `DDPMPipeline`. `LATENT` has 64x64 pixels by way of an autoencoder, and predicts the
-velocity of its latents: an `LDMPipeline`. Their cards tell what they were trained on. `python -m toy_models.train NAME
---data FOLDER_OR_ZIP` trains them anew, on any images (`toy_models.images`).
+- `PIXEL`, a `diffusers.DDIMPipeline`: 32x32 pixels, variance preserving, predicts the velocity v.
+- `FLOW`, a `DDPMPipeline`: 32x32 pixels, the network of `PIXEL` trained as a rectified flow.
+- `LATENT`, an `LDMPipeline`: 64x64 pixels, predicts the velocity v of an autoencoder's latents.
+
+The model cards say what the models were trained on. `python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains them
+again, on any images (`toy_models.images`).
 """
 
 from __future__ import annotations
@@ -22,11 +24,11 @@ PIXEL, FLOW, LATENT = (Path(__file__).parent / "weights" / f"emoji-{name}" for n
 def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2DModel:
     """Return a model's network, frozen and in evaluation mode.
 
-    ``unet(x, t).sample`` answers at ``x``, ``(N, 3, 32, 32)`` in pixels or ``(N, 4, 16, 16)`` in scaled latents, and
-    the times ``t``, ``(N,)``, of the scheduler in the same folder.
+    ``unet(x, t).sample`` is the network's output. ``x`` is ``(N, 3, 32, 32)`` in pixels or ``(N, 4, 16, 16)`` in scaled
+    latents. ``t``, ``(N,)``, are times of the scheduler in the model's folder.
 
     Args:
-        folder: `PIXEL`, `FLOW` or `LATENT`, or that of a pipeline that ``toy_models.train`` wrote.
+        folder: `PIXEL`, `FLOW` or `LATENT`, or the folder of a pipeline that ``toy_models.train`` wrote.
         dtype: Type of the parameters. They are stored as float16.
 
     Raises:
@@ -38,7 +40,7 @@ def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2
         folder / "unet",
         torch_dtype=dtype,
         local_files_only=True,
-        low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which six megabytes do not need
+        low_cpu_mem_usage=False,  # otherwise diffusers asks for `accelerate`, which so small a model does not need
     )
     return unet.eval().requires_grad_(False)
 
@@ -47,10 +49,10 @@ def load_latent_pipeline(folder: Path = LATENT) -> LDMPipeline:
     """Return a latent model as a pipeline, in float32, frozen, in evaluation mode and without a progress bar.
 
     Args:
-        folder: `LATENT`, or that of a pipeline that ``toy_models.train`` wrote.
+        folder: `LATENT`, or the folder of a latent pipeline that ``toy_models.train`` wrote.
 
     Raises:
-        UserError: If it holds no such pipeline.
+        UserError: If the folder holds no such pipeline.
     """
     from diffusers import LDMPipeline
 

@@ -1,13 +1,13 @@
-"""What a denoising network is worth: its loss with a standard error, its samples, and how near they are to the data.
+"""Evaluate a denoising network: its loss with a standard error, its samples, and their distance from the data.
 
-A network is trained and judged against one **target**, which the scheduler that lies beside it names. With
+A network is trained to predict one **target**, which the settings of its scheduler name. With
 ``x_t = alpha_t x_0 + sigma_t eps``:
 
     epsilon        eps
     v_prediction   alpha_t eps - sigma_t x_0             (Salimans and Ho, 2022, https://arxiv.org/abs/2202.00512)
     rectified flow eps - x_0, where alpha = 1 - s, sigma = s    (Liu et al., 2022, https://arxiv.org/abs/2209.03003)
 
-The time that the network is told is the scheduler's timestep; for a flow, ``1000 s``.
+The network takes the scheduler's timestep as its time; for a flow, ``1000 s``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 def spread_positions(count: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw `count` numbers in [0, 1], one from each of `count` equal parts.
 
-    Each part is sampled uniformly, so a mean over them is an unbiased mean over uniform numbers. Its variance is
-    smaller than that of independent draws, because the loss differs far more between times than within a part.
+    The number in each part is uniform. So the mean of a function over these numbers is unbiased for its mean over
+    [0, 1]. For the loss, it has a smaller variance than the mean over independent uniform numbers, because the loss
+    differs far more between parts than within a part.
 
     Returns:
         Numbers ``(count,)``, float32, in rising order.
@@ -36,7 +37,7 @@ def spread_positions(count: int, generator: torch.Generator | None = None) -> Te
 
 
 def spread_timesteps(count: int, timesteps: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw `count` timesteps, one from each of `count` equal parts of ``0 .. timesteps - 1``, as `spread_positions`.
+    """Draw `count` timesteps, one from each of `count` equal parts of ``0 .. timesteps - 1``; see `spread_positions`.
 
     Returns:
         Timesteps ``(count,)``, int64, in rising order.
@@ -46,7 +47,7 @@ def spread_timesteps(count: int, timesteps: int, generator: torch.Generator | No
 
 
 def spread_times(count: int, scheduler: Any, generator: torch.Generator | None = None) -> Tensor:
-    """Draw times to train or to judge a network at, one from each of `count` equal parts.
+    """Draw times to train or to evaluate a network at, one from each of `count` equal parts.
 
     Returns:
         ``(count,)`` in rising order: int64 timesteps, or for a flow float32 times ``1000 s``.
@@ -58,12 +59,12 @@ def spread_times(count: int, scheduler: Any, generator: torch.Generator | None =
 
 
 def is_flow(scheduler: Any) -> bool:
-    """Return whether a diffusers scheduler is one of rectified flow."""
+    """Return whether a diffusers scheduler belongs to a rectified flow."""
     return type(scheduler).__name__.startswith("FlowMatch")
 
 
 def noisy_and_target(scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what a network is shown at some times, and what it should answer.
+    """Return the network's input at the given times, and the target that its output should equal.
 
     Args:
         scheduler: A diffusers scheduler: it defines the noise levels and names the target.
@@ -75,7 +76,7 @@ def noisy_and_target(scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor
         The noisy images and the targets, both of the shape of `clean`.
 
     Raises:
-        ValueError: If the scheduler asks for another target than those of this module.
+        ValueError: If the scheduler's target is none of those above.
     """
     if is_flow(scheduler):
         s = (times / scheduler.config["num_train_timesteps"]).to(clean.dtype).view(-1, 1, 1, 1)
@@ -90,7 +91,7 @@ def noisy_and_target(scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor
 
 
 def image_losses(unet: UNet2DModel, scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    """Return each image's mean squared error of the network's answer.
+    """Return the mean squared error of the network's output for each image.
 
     Args:
         unet: The network.
@@ -116,11 +117,11 @@ def denoising_loss(
         unet: The network, in evaluation mode.
         scheduler: Defines the noise levels and the target.
         images: ``(N, C, H, W)`` with ``N >= 2``.
-        draws: Times, and as many noises, for each image.
-        seed: Names the times and the noises.
+        draws: Number of times for each image, each with its noise.
+        seed: Seed of the times and the noise.
 
     Returns:
-        The mean over images, and the standard error of that mean over images drawn as these were.
+        The mean over images, and the standard error of this mean.
     """
     generator = torch.Generator().manual_seed(seed)
     losses = []
@@ -134,14 +135,14 @@ def denoising_loss(
 
 @torch.no_grad()
 def sample(unet: UNet2DModel, scheduler: Any, count: int, *, steps: int = 30, seed: int = 0) -> Tensor:
-    """Return samples by the deterministic solver of the network's formalism: DDIM, or Euler's method for a flow.
+    """Return samples of the network, made by DDIM, or by Euler's method for a flow. Both are deterministic.
 
     Args:
         unet: The network, in evaluation mode.
-        scheduler: The one that it was trained with; it is left as it is.
-        count: How many samples.
+        scheduler: The scheduler that the network was trained with. It is not changed.
+        count: Number of samples.
         steps: Evaluations of the network.
-        seed: Names the noise to start from, drawn on the CPU.
+        seed: Seed of the noise at the start, which is drawn on the CPU.
 
     Returns:
         ``(count, C, S, S)``, on the network's device.
@@ -168,7 +169,7 @@ def reconstruction_error(autoencoder: AutoencoderKL, images: Tensor) -> tuple[fl
         images: ``(N, C, H, W)`` with ``N >= 2``.
 
     Returns:
-        The mean over images of each one's error, and the standard error of that mean, in units of pixel values.
+        The mean over images of each image's error, and the standard error of this mean, in units of pixel values.
     """
     errors = [
         (autoencoder(part).sample.clamp(-1, 1) - part).square().flatten(1).mean(1).sqrt() for part in images.split(16)
@@ -178,7 +179,7 @@ def reconstruction_error(autoencoder: AutoencoderKL, images: Tensor) -> tuple[fl
 
 
 def nearest_distances(images: Tensor, data: Tensor) -> Tensor:
-    """Return each image's root mean squared difference to the image of `data` that is nearest.
+    """Return the root mean squared difference of each image to its nearest image in `data`.
 
     Args:
         images: ``(N, C, H, W)``.
@@ -187,7 +188,7 @@ def nearest_distances(images: Tensor, data: Tensor) -> Tensor:
     Returns:
         ``(N,)``, in units of pixel values.
     """
-    # Without matrix products, whose rounding would show in the distance of an image to itself.
+    # Without matrix products: with their rounding errors the distance of an image to itself would not be 0.
     distances = torch.cdist(images.flatten(1), data.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
     return distances.min(1).values / images[0].numel() ** 0.5
 
@@ -196,7 +197,7 @@ def picture_grid(images: Tensor, columns: int = 8, gap: int = 2, zoom: int = 3) 
     """Return images side by side as one `PIL.Image.Image`.
 
     Args:
-        images: ``(N, 3, H, W)`` or ``(N, 1, H, W)``, in [-1, 1]; what lies beyond is clamped.
+        images: ``(N, 3, H, W)`` or ``(N, 1, H, W)``, in [-1, 1]; values outside are clamped.
         columns: Images in a row.
         gap: Grey pixels between images.
         zoom: Side of the square that shows one pixel.

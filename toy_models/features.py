@@ -1,8 +1,9 @@
-"""Features of small colour pictures, in which to compare sets of them.
+"""Features of small colour pictures, for comparing sets of pictures.
 
-The features are those of the encoder of `emoji-latent`'s autoencoder, which was trained to reconstruct emoji of the
-training families: its middle block's 64 channels, the mean over each cell of a 4x4 grid. They know edges, colours and
-shapes, and where they lie; what they make of pictures that are no emoji nobody has measured.
+The features come from the encoder of `emoji-latent`'s autoencoder, which was trained to reconstruct emoji of the
+training families. They are the 64 channels of its middle block, each averaged over the cells of a 4x4 grid. They
+describe edges, colours and shapes, and their positions. Nobody has measured how well they describe pictures other than
+emoji.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _CHUNK = 32
 
 @torch.no_grad()
 def picture_features(images: Tensor) -> Tensor:
-    """Return the features of pictures, brought to 64 pixels a side first.
+    """Return the features of pictures. The pictures are resized to 64 pixels a side first.
 
     Args:
-        images: ``(N, 3, S, S)`` in [-1, 1]; what lies beyond is clamped.
+        images: ``(N, 3, S, S)`` in [-1, 1]; values outside are clamped.
 
     Returns:
-        ``(N, 1024)``, as the encoder has them.
+        ``(N, 1024)``, not normalised.
     """
     encoder = _encoder()
     parts = []

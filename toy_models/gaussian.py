@@ -1,8 +1,8 @@
-"""Gaussians and Gaussian mixtures, exact at every noise level.
+"""Gaussians and Gaussian mixtures, with exact scores at every noise level.
 
-If x₀ ~ N(m, C) then x = α x₀ + σ ε ~ N(α m, α C α + σ²), also when α and σ are vectors, one entry per coordinate. So
-the score, the density, samples and the conditionals of a Gaussian and of a mixture are known in closed form at every
-level.
+If x₀ ~ N(m, C) then x = α x₀ + σ ε ~ N(α m, diag(α) C diag(α) + diag(σ)²), where α and σ may differ per coordinate. So
+the score and the density of a Gaussian and of a mixture have a closed form at every level, and exact samples and
+conditional samples can be drawn.
 
 Points have shape (B, d). Levels are 0-d, per sample (B, 1), per coordinate (d,) or both (B, d).
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.score import Score
 
-_CHUNK_BYTES = 2**20  # of one (points, components, …) tensor: a few of them fit in a processor's cache
+_CHUNK_BYTES = 2**20  # largest size of a (points, components, …) tensor; a few such tensors fit in a processor's cache
 _CLEAN = NoiseLevel(1.0, 0.0)
 
 Array = Tensor | Sequence[float] | Sequence[Sequence[float]] | Sequence[Sequence[Sequence[float]]]
@@ -33,9 +33,9 @@ class GaussianMixture(Score):
 
     Args:
         means: Shape (K, d).
-        cov: Covariances of the components: a number (one variance for all), shape (K,) (a variance for each) or
-            (K, d, d) (full).
-        weights: Shape (K,), non-negative, normalised here; equal by default.
+        cov: Covariances of the components: a number (one variance for all components), shape (K,) (a variance for each
+            component) or (K, d, d) (a full covariance for each component).
+        weights: Shape (K,), non-negative. They are normalised here. By default all are equal.
 
     Raises:
         ValueError: When shapes do not fit, a covariance is not symmetric positive definite, or weights are negative or
@@ -86,7 +86,7 @@ class GaussianMixture(Score):
         return self.cov[:, None, None] * torch.eye(self.dim, dtype=torch.float64)
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """Exact score and posterior mean at x of shape (B, d); α = 0 included."""
+        """Exact score and posterior mean at x of shape (B, d), also at α = 0."""
         score, denoised = torch.empty_like(x), torch.empty_like(x)
         for rows, part, part_level in self._chunks(x, level):
             if self.isotropic and part_level.shape[-1:] in ((), (1,)):
@@ -99,18 +99,18 @@ class GaussianMixture(Score):
         return Prediction(x, level, score=score, denoised=denoised)
 
     def log_prob(self, x: Tensor, level: NoiseLevel = _CLEAN) -> Tensor:
-        """Log density of the noisy law at x (B, d), in nats: shape (B,)."""
+        """Log density of the noisy distribution at x (B, d), in nats: shape (B,)."""
         log_prob = x.new_empty(len(x))
         for rows, part, part_level in self._chunks(x, level):
             log_prob[rows] = torch.logsumexp(self._components(part, part_level)[0], dim=1)
         return log_prob
 
     def responsibilities(self, x: Tensor, level: NoiseLevel = _CLEAN) -> Tensor:
-        """Probability of each component of the noisy law given x (B, d): shape (B, K)."""
+        """Probability of each component of the noisy distribution given x (B, d): shape (B, K)."""
         return torch.softmax(self._components(x, level)[0], dim=1)
 
     def mahalanobis(self, x: Tensor) -> Tensor:
-        """Squared distance of x (B, d) from each component, in units of its clean covariance: shape (B, K)."""
+        """Squared Mahalanobis distance of x (B, d) from each component of the clean mixture: shape (B, K)."""
         away = x.double()[:, None] - self.means
         if self.isotropic:
             return away.square().sum(-1) / self.cov
@@ -124,23 +124,26 @@ class GaussianMixture(Score):
         level: NoiseLevel = _CLEAN,
         dtype: torch.dtype = torch.float64,
     ) -> Tensor:
-        """``count`` exact samples of the noisy law, shape (count, d)."""
+        """``count`` exact samples of the noisy distribution, shape (count, d)."""
         component = torch.multinomial(self.weights, count, replacement=True, generator=generator)
         return self._sample_from(component, self.means[component], level, generator).to(dtype)
 
     def conditional(self, values: Array, known: Array) -> GaussianMixture:
-        """The law of the unknown coordinates given the known ones, at σ = 0: a mixture with updated weights.
+        """The distribution of the unknown coordinates given the known coordinates, at σ = 0: a Gaussian mixture.
 
         Args:
-            values: Shape (d,); what stands at unknown coordinates is ignored.
+            values: Shape (d,). Values at unknown coordinates are ignored.
             known: Boolean, shape (d,), neither all True nor all False.
+
+        Raises:
+            ValueError: For any other ``known``.
         """
         values, known = _double(values), self._check_known(known)
         means, cov, log_weights = self._condition(values[None], known)
         return GaussianMixture(means[0], cov, torch.softmax(log_weights[0], dim=0))
 
     def sample_conditional(self, values: Tensor, known: Array, generator: torch.Generator | None = None) -> Tensor:
-        """Exact samples given the known coordinates of each row of ``values`` (B, d): shape (B, d), dtype of values."""
+        """Exact samples given the known coordinates of each row of ``values``; both have shape (B, d) and one dtype."""
         known = self._check_known(known)
         if not values.is_floating_point() or values.ndim != 2 or values.shape[1] != self.dim:
             raise ValueError(
@@ -164,7 +167,10 @@ class GaussianMixture(Score):
         return known
 
     def _condition(self, values: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Means (B, K, u), covariances (K, u, u) and log weights (B, K) given values (B, d)."""
+        """The mixture of the u unknown coordinates given the known coordinates of ``values`` (B, d).
+
+        Means (B, K, u), covariances (K, u, u), and log weights (B, K) up to a constant.
+        """
         cov, unknown = self.full_cov, ~known
         c_kk, c_uk = cov[:, known][:, :, known], cov[:, unknown][:, :, known]
         away = values[:, None, known] - self.means[:, known]
@@ -186,7 +192,7 @@ class GaussianMixture(Score):
         return level.perturb(means + noise, fresh)
 
     def _chunks(self, x: Tensor, level: NoiseLevel):  # type: ignore[no-untyped-def]
-        """(rows, x[rows], level of those rows) in pieces of bounded memory."""
+        """Yield (rows, x[rows], level of these rows), so that each chunk needs little memory."""
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x must have shape (B, {self.dim}), got {tuple(x.shape)}")
         size = (
@@ -201,7 +207,7 @@ class GaussianMixture(Score):
             yield rows, x[rows], NoiseLevel(level.alpha[rows], level.sigma[rows]) if per_sample else level
 
     def _predict_isotropic(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """Score and posterior mean with no tensor larger than (B, K), for one level per sample."""
+        """Score and posterior mean for one level per sample. No tensor is larger than (B, K) or (B, d)."""
         level = level.to(x)
         alpha, sigma = level.alpha, level.sigma
         means, cov = self.means.to(x), self.cov.to(x)
@@ -234,7 +240,7 @@ class GaussianMixture(Score):
             pulls = -away / variance
             posteriors = means - alpha * eigenvalues * pulls
             log_det = variance.log().sum(-1)
-        elif alpha.ndim == 0 or alpha.shape[-1] == 1:  # one level for all coordinates: the eigenvectors stay
+        elif alpha.ndim == 0 or alpha.shape[-1] == 1:  # one level for all coordinates: noise keeps the eigenvectors
             axes = self._eigenvectors.to(x)
             variance = alpha**2 * eigenvalues + sigma**2
             turned = torch.einsum("kji,bkj->bki", axes, away) / variance
@@ -255,7 +261,7 @@ class GaussianMixture(Score):
 
 
 class Gaussian(GaussianMixture):
-    """A Gaussian in d dimensions: a mixture of one.
+    """A Gaussian in d dimensions, a mixture with a single component.
 
     Args:
         mean: Shape (d,).
@@ -280,6 +286,6 @@ class Gaussian(GaussianMixture):
         return self.means[0]
 
     def conditional(self, values: Array, known: Array) -> Gaussian:
-        """The law of the unknown coordinates given the known ones, at σ = 0: a Gaussian."""
+        """The distribution of the unknown coordinates given the known coordinates, at σ = 0: a Gaussian."""
         conditional = super().conditional(values, known)
         return Gaussian(conditional.means[0], conditional.full_cov[0])

@@ -1,10 +1,9 @@
 """Pictures from a folder or a zip, as tensors that a small model can train on.
 
-A **family** is what must not be torn apart: the variants of one emoji (skin tones, genders) lie on one side of the
-split between training and held-out pictures, and a draw first chooses a family, then a variant, so that an emoji with
-250 variants weighs no more than one with a single picture. Emoji are recognised by their file names,
-``emoji_u1f468_200d_1f680.png`` or ``1f468-200d-1f680.png``, and their family is the first code point. Any other file is
-a family of its own.
+A **family** is the set of variants of one emoji (skin tones, genders). All its pictures are training pictures, or all
+are held out. A draw first chooses a family, then a variant, so that an emoji with 250 variants is drawn as often as an
+emoji with a single picture. Emoji are recognised by their file names, ``emoji_u1f468_200d_1f680.png`` or
+``1f468-200d-1f680.png``, and the first code point names the family. Any other file is a family with one picture.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-"""Files with these endings, in capitals or not, are taken for pictures; all others are passed over."""
+"""Files with these endings, in upper or lower case, are read as pictures. All other files are ignored."""
 
 HELD_OUT = 0.1
-"""Share of the families, not of the pictures, that no model trains on."""
+"""Share of the families (not of the pictures) that are held out: no model trains on them."""
 
-# Without the prefix only the blocks of pictures are recognised: 2024_05.png is no emoji.
+# Without the prefix emoji_u, only code points from 1f000 on are recognised: 2024_05.png is not an emoji.
 _EMOJI = re.compile(r"(?:emoji_u([0-9a-f]{4,6})|(1f[0-9a-f]{3}))(?:[_-][0-9a-f]{2,6})*", re.IGNORECASE)
 
-# Blocks of code points that are pictures of things, people and animals, and so may be mirrored ...
+# Blocks of code points that show things, people and animals, and so may be mirrored, except _ONE_WAY.
 _PICTURES = ((0x1F300, 0x1F64F), (0x1F680, 0x1F6FF), (0x1F900, 0x1FAFF))
-# ... and what in them is writing, a sign, a flag, a clock, an arrow or musical notation. All other blocks (punctuation,
-# digits, letters, arrows, dingbats, regional indicators) are never mirrored.
+# Code points in _PICTURES that show writing, a sign, a flag, a clock, an arrow or musical notation. They are never
+# mirrored, nor are the blocks outside _PICTURES: punctuation, digits, letters, arrows, dingbats, regional indicators.
 _ONE_WAY = (
     (0x1F38C, 0x1F38C),  # crossed flags
     (0x1F3A6, 0x1F3A6),  # cinema sign
@@ -62,17 +61,17 @@ _ONE_WAY = (
 
 
 class ImageError(ValueError):
-    """Pictures that cannot be had, told in one line."""
+    """Raised when pictures cannot be read. Its message is one line."""
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Square pictures in memory, and which of them belong together.
+    """Square pictures in memory, with the family of each picture.
 
     Attributes:
         images: ``(N, C, S, S)``, float32, in [-1, 1].
-        families: Name of each picture's family, ``N`` of them.
-        mirrored: ``(N,)``, bool: whether the mirror image is as good a picture as the picture.
+        families: ``N`` names, the family of each picture.
+        mirrored: ``(N,)``, bool: whether a draw may mirror the picture.
     """
 
     images: Tensor
@@ -84,14 +83,14 @@ class ImageSet:
         return len(self.images)
 
     def where(self, keep: Tensor) -> ImageSet:
-        """Return the pictures at which `keep`, ``(N,)``, bool, is true."""
+        """Return the pictures for which `keep`, ``(N,)``, bool, is true."""
         families = tuple(name for name, kept in zip(self.families, keep.tolist(), strict=True) if kept)
         return ImageSet(self.images[keep], families, self.mirrored[keep])
 
     def split(self, share: float = HELD_OUT) -> tuple[ImageSet, ImageSet]:
         """Return the pictures to train on, and those to hold out; no family is in both.
 
-        A family's side follows from its name alone (and `share`), so it stays when pictures are added.
+        Whether a family is held out depends only on its name and on `share`, so adding pictures does not change it.
 
         Args:
             share: Part of the families to hold out, in expectation.
@@ -105,21 +104,24 @@ class ImageSet:
         return self.where(torch.tensor(first, dtype=torch.bool))
 
     def unseen(self) -> ImageSet:
-        """Return what no model here was trained on: the held-out families, or all pictures where none has variants."""
+        """Return the pictures that no model here was trained on.
+
+        These are the held-out families. If every family has a single picture, they are all pictures.
+        """
         return self.split()[1] if len(set(self.families)) < len(self) else self
 
     def families_first(self) -> ImageSet:
-        """Return all pictures, the first of each family before the others."""
+        """Return all pictures: the first picture of every family, then all other pictures."""
         first = torch.tensor([name not in self.families[:row] for row, name in enumerate(self.families)])
         order = torch.cat([first.nonzero(), (~first).nonzero()]).flatten()
         return ImageSet(self.images[order], tuple(self.families[row] for row in order), self.mirrored[order])
 
     def rows(self, count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Draw pictures: a family uniformly, a variant of it uniformly, its mirror image in half of the cases allowed.
+        """Draw pictures: a family uniformly, then a variant uniformly, mirrored with probability 1/2 if allowed.
 
         Args:
-            count: How many, with replacement.
-            generator: Where the random numbers come from; PyTorch's own one by default.
+            count: Number of draws, with replacement.
+            generator: Source of the random numbers; by default PyTorch's global generator.
 
         Returns:
             Rows of `images`, ``(count,)``, int64, and whether to mirror each, ``(count,)``, bool.
@@ -184,7 +186,7 @@ def family(name: str) -> str:
 
 
 def may_be_mirrored(name: str) -> bool:
-    """Return whether a file's mirror image is as plausible, by the rule at `_PICTURES` and `_ONE_WAY`."""
+    """Return whether a file's picture may be mirrored, by the rule at `_PICTURES` and `_ONE_WAY`."""
     point = _first_code_point(name)
     return point is not None and _within(point, _PICTURES) and not _within(point, _ONE_WAY)
 

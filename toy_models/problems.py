@@ -1,7 +1,8 @@
-"""Conditional sampling problems with a figure of merit: the benchmarks of LanPaint, Sec. 5.1 and 5.2, and others.
+"""Conditional sampling problems, each with a divergence from the truth: LanPaint, Sec. 5.1 and 5.2, and others.
 
-The known coordinates are drawn from their marginal, one set for each sample, so that the joint samples (x, y) follow
-the target if and only if x follows the exact conditional, on average over y. ``star-line`` alone has one fixed y.
+For each sample, the known coordinates y are drawn from their marginal distribution. So the joint samples (x, y) follow
+the target if and only if the unknown coordinates x follow their exact conditional distribution, on average over y. Only
+``star-line`` has one fixed y.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from toy_models.gaussian import Gaussian, GaussianMixture
 
 @dataclass(frozen=True)
 class Problem:
-    """A target, what is known of it, and how far joint samples are from it.
+    """A target, its known coordinates, and a divergence of joint samples from the target.
 
     Attributes:
         name: Short name.
-        target: The exact law of the clean data.
-        known: Boolean, shape (d,).
-        divergence: Samples (B, d) → Kullback–Leibler divergence from the target, in nats.
-        meaning: What that divergence is, in one line.
-        samples: How many a benchmark draws.
-        observed: Values (d,) of what is known where they are the same for every sample; None where they are drawn.
+        target: The exact distribution of the clean data.
+        known: Boolean, shape (d,), True where known.
+        divergence: Function: samples (B, d) → Kullback–Leibler divergence from the target, in nats.
+        meaning: One line that defines this divergence.
+        samples: Number of samples that a benchmark draws.
+        observed: Values (d,) of the known coordinates, if they are the same for every sample; None if they are drawn.
     """
 
     name: str
@@ -39,17 +40,17 @@ class Problem:
     observed: Tensor | None = None
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` exact samples (count, d) in float64, known coordinates included."""
+        """``count`` exact joint samples (count, d) in float64, with known and unknown coordinates."""
         if self.observed is None:
             return self.target.sample(count, generator)
         return self.target.sample_conditional(self.observed.expand(count, -1), self.known, generator)
 
     def observe(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Observed values (count, d) in float64, and ``known``: what an Observation takes."""
+        """Observed values (count, d) in float64, and ``known``: the arguments of an Observation."""
         return torch.where(self.known, self.draw(count, generator), 0.0), self.known
 
     def floor(self, count: int, generator: torch.Generator) -> float:
-        """The divergence of ``count`` exact samples: what no method can be below, but by chance."""
+        """The divergence of ``count`` exact samples. Only by chance can a method be below it."""
         return self.divergence(self.draw(count, generator))
 
 
@@ -62,7 +63,7 @@ def _finite(samples: Tensor, dim: int) -> Tensor:
 
 
 def gaussian_kl(samples: Tensor, target: Gaussian) -> float:
-    """KL(N(m, S) ‖ target) in nats, m and S the mean and covariance of ``samples`` (B, d)."""
+    """KL(N(m, S) ‖ target) in nats, where m and S are the mean and covariance of ``samples`` (B, d)."""
     samples = _finite(samples, target.dim)
     away = samples.mean(0) - target.mean
     cov, true = torch.cov(samples.mT), target.full_cov[0]
@@ -71,10 +72,11 @@ def gaussian_kl(samples: Tensor, target: Gaussian) -> float:
 
 
 def histogram_kl(samples: Tensor, target: GaussianMixture, bins: int = 50, edge: float = 2.5) -> float:
-    """KL(histogram ‖ exact) in nats over ``bins`` squares a side on [−edge, edge]^d, for isotropic mixtures, d ≤ 2.
+    """KL(histogram ‖ exact) in nats, with ``bins`` squares a side on [−edge, edge]^d, for isotropic mixtures, d ≤ 2.
 
-    Samples (B, d) outside are clamped to the outermost squares, and the target's mass out there counts with them; exact
-    masses come from the normal distribution function; 1e-7 is added to every mass of both, which are then renormalised.
+    The exact mass of each square comes from the normal distribution function. Samples (B, d) outside count in the
+    nearest outermost square, and so does the target's mass outside. 1e-7 is added to every mass of both distributions,
+    which are then normalised again.
     """
     edges = torch.linspace(-edge, edge, bins + 1, dtype=torch.float64)
     if not target.isotropic or target.dim > 2:
@@ -94,7 +96,11 @@ def histogram_kl(samples: Tensor, target: GaussianMixture, bins: int = 50, edge:
 
 
 def mode_coverage(samples: Tensor, target: GaussianMixture) -> float:
-    """Share of the components that are the likeliest origin of at least a tenth of the samples (B, d) due to them."""
+    """Share of the components that are covered by the samples (B, d).
+
+    Each sample counts for its most probable component. A component is covered if it gets at least a tenth of the
+    samples that it should get by its weight.
+    """
     counted = torch.zeros(len(target.weights), dtype=torch.float64)
     for rows in _finite(samples, target.dim).split(2_000):
         origin = target.responsibilities(rows).argmax(1)
@@ -103,7 +109,10 @@ def mode_coverage(samples: Tensor, target: GaussianMixture) -> float:
 
 
 def stray(samples: Tensor, target: GaussianMixture) -> Tensor:
-    """Which samples (B, d) lie outside of the ellipsoid that holds 99.7 % of a component, for every component: (B,)."""
+    """Which samples (B, d) are stray: boolean (B,).
+
+    A stray sample lies outside all ellipsoids, where each component has an ellipsoid that holds 99.7 % of its mass.
+    """
     from scipy.stats import chi2
 
     limit = float(chi2.ppf(0.997, target.dim))
@@ -139,24 +148,27 @@ def _mixture(name: str, target: GaussianMixture) -> Problem:
 
 
 def gauss2(correlation: float = 0.8) -> Problem:
-    """Two unit Gaussians with correlation 0.8, one known (LanPaint, Sec. 5.1)."""
+    """Two Gaussian coordinates of unit variance with correlation 0.8, one known (LanPaint, Sec. 5.1)."""
     cov = torch.tensor([[1.0, correlation], [correlation, 1.0]], dtype=torch.float64)
     return _gaussian("gauss2", cov, [1])
 
 
 def scales() -> Problem:
-    """Two Gaussians of variances 0.01 and 1 with correlation 0.5, the wide one known."""
+    """Two Gaussian coordinates of variances 0.01 and 1 with correlation 0.5; the coordinate of variance 1 is known."""
     return _gaussian("scales", torch.tensor([[0.01, 0.05], [0.05, 1.0]], dtype=torch.float64), [1])
 
 
 def ar1(dim: int = 16, correlation: float = 0.9) -> Problem:
-    """A stationary autoregressive process of unit variance, every second coordinate known."""
+    """A stationary autoregressive process of unit variance; every second coordinate is known."""
     index = torch.arange(dim, dtype=torch.float64)
     return _gaussian("ar1", correlation ** (index[:, None] - index).abs(), list(range(1, dim, 2)))
 
 
 def stiff(dim: int, condition: float, seed: int) -> Problem:
-    """A Gaussian in a random basis, of variances spread evenly in logarithm below 1; every third coordinate known."""
+    """A Gaussian whose principal axes are random; every third coordinate is known.
+
+    The variances along the axes are evenly spaced in logarithm, from 1 to 1/``condition``.
+    """
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64))[0]
     cov = basis @ torch.diag(torch.logspace(0, -math.log10(condition), dim, dtype=torch.float64)) @ basis.mT
@@ -166,7 +178,7 @@ def stiff(dim: int, condition: float, seed: int) -> Problem:
 def star_outline(points: int = 500) -> Tensor:
     """Midpoints (points, 2) of equal arcs of the outline of a five-pointed star.
 
-    Ten vertices at radii 2.0 and 0.8 in turn, the first at angle π/2; the first arc starts there.
+    The ten vertices have radii 2.0 and 0.8 in turn. The first vertex is at angle π/2, where the first arc starts.
     """
     angle = math.pi / 2 + torch.arange(11, dtype=torch.float64) * math.pi / 5
     radius = torch.tensor([2.0, 0.8] * 5 + [2.0], dtype=torch.float64)
@@ -177,22 +189,22 @@ def star_outline(points: int = 500) -> Tensor:
 
 
 def star500() -> Problem:
-    """500 narrow Gaussians along the outline of a star, one coordinate known (LanPaint, Sec. 5.2)."""
+    """A mixture of 500 narrow Gaussians along the outline of a star, one coordinate known (LanPaint, Sec. 5.2)."""
     return _planar("star500", star_outline(500), 0.05)
 
 
 def star_line(height: float = 1.55) -> Problem:
-    """The star with one value known for all samples, which shows where they are trapped (LanPaint, Fig. 3)."""
+    """The star with the same known value for all samples. It shows where samples are trapped (LanPaint, Fig. 3)."""
     star = star500()
     observed = torch.tensor([0.0, height], dtype=torch.float64)
-    law = star.target.conditional(observed, star.known)
-    law = GaussianMixture(law.means, law.cov[:, 0, 0], law.weights)
+    conditional = star.target.conditional(observed, star.known)
+    conditional = GaussianMixture(conditional.means, conditional.cov[:, 0, 0], conditional.weights)
     return Problem(
         "star-line",
         star.target,
         star.known,
-        lambda samples: histogram_kl(samples[:, :1], law),
-        f"KL of the histogram of x (50 bins on [−2.5, 2.5]) from the law of x given y = {height:g}",
+        lambda samples: histogram_kl(samples[:, :1], conditional),
+        f"KL of the histogram of x (50 bins on [−2.5, 2.5]) from the distribution of x given y = {height:g}",
         samples=10_000,
         observed=observed,
     )
@@ -218,7 +230,7 @@ def moons() -> Problem:
 
 
 def equicorrelated(dim: int = 10, correlation: float = 0.7) -> Problem:
-    """Unit Gaussians that are all correlated alike, the first half known."""
+    """Gaussian coordinates of unit variance with equal correlations between all pairs; the first half is known."""
     cov = torch.full((dim, dim), correlation, dtype=torch.float64).fill_diagonal_(1.0)
     return _gaussian("equicorrelated", cov, list(range(dim // 2)))
 

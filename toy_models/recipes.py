@@ -1,4 +1,4 @@
-"""What each toy model is made of: its data, its network, its noise levels and its settings."""
+"""Recipes of the toy models: data, network, noise levels and settings of each model."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 
 class UserError(Exception):
-    """A mistake of the user's, told in one line."""
+    """Raised for a mistake of the user. Its message is one line."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the weights of a run, together with the code, the devices and the number of threads.
+    """Settings of a run. Code, devices, number of threads and these settings determine the weights.
 
     Attributes:
         model: A name in `RECIPES`.
         steps: Optimizer steps, over which the learning rate falls; None for a run without an end.
-        batch_size: Images in a step, on each device.
-        learning_rate: Its peak.
-        dropout: Probability within the network's residual blocks.
-        validation_images: Images, never trained on, to log the loss on.
-        seed: Names the initial weights and everything random in the run.
-        data: Names the content of the data, where they do not come with a package.
-        init: Names the content of the weights to begin with; None for random ones.
-        autoencoder: Names the content of the autoencoder, for a model of latents.
+        batch_size: Images in each step on each device.
+        learning_rate: Peak of the learning rate.
+        dropout: Dropout probability in the network's residual blocks.
+        validation_images: Number of images that are not trained on, to log the loss on.
+        seed: Seed of the initial weights and of all random numbers of the run.
+        data: Fingerprint of the training images; None for data that come with a package.
+        init: Fingerprint of the weights that the run begins with; None for random weights.
+        autoencoder: Fingerprint of the autoencoder, for a model of latents.
     """
 
     model: str
@@ -62,17 +62,17 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
-    """How to train a model and how to ship it; the base of the two kinds below.
+    """How to train a model and how to ship it: the base class of the two recipes below.
 
     Attributes:
         summary: One line for the command line's help.
         defaults: Settings that the command line may override.
         warmup_steps: Steps in which the learning rate climbs.
-        average_decay: Of the moving average of the weights, in the long run.
-        epoch_steps: Steps between two validations; None where they go with the checkpoints.
-        checkpoint_steps: Steps between checkpoints; None where `checkpoint_minutes` rules.
+        average_decay: Decay of the moving average of the weights, after many steps.
+        epoch_steps: Steps between two validations; None for a validation at each checkpoint.
+        checkpoint_steps: Steps between checkpoints; None to use `checkpoint_minutes`.
         checkpoint_minutes: Minutes between checkpoints.
-        size: Side to which images from a folder or a zip are resized; None for a model with data of its own.
+        size: Side in pixels to which images from a folder or a zip are resized; None if the data come with a package.
         half: Whether to ship the weights as float16.
     """
 
@@ -93,7 +93,7 @@ class Recipe(ABC):
 
     @abstractmethod
     def make_module(self, settings: Settings) -> Any:
-        """Return the `toy_models.denoising.Reproducible` to train, with the random weights that the seed names."""
+        """Return the `toy_models.denoising.Reproducible` to train, with random weights drawn with the run's seed."""
 
     @abstractmethod
     def save(self, module: Any, folder: Path) -> None:
@@ -115,20 +115,20 @@ class Recipe(ABC):
         """Return the data to train and to validate on.
 
         Args:
-            settings: Of the run.
-            path: Folder or zip of the images, for a model that has none of its own.
+            settings: Settings of the run.
+            path: Folder or zip of images, for a model whose data do not come with a package.
 
         Raises:
-            UserError: If the images cannot be had, or `settings.validation_images` is more than there are.
+            UserError: If the images cannot be read, or `settings.validation_images` does not fit their number.
         """
         from toy_models.denoising import ImageData
 
         training, held_out = self.sources(path)
         count = settings.validation_images
-        if self.size is None:  # no image of the test split may decide anything, so some of the others do
+        if self.size is None:  # test images must not influence any choice, so training images are set aside to validate
             if not 0 <= count < len(training):
                 raise UserError(f"{count} validation images, expected 0 to {len(training) - 1}")
-            # The split shuffles, so the first are as good as any.
+            # The split has shuffled the images, so the first ones are a random choice.
             source = Uniform(training.images[count:])
             return ImageData(source, training.images[:count], epoch_steps=self.epoch_steps or settings.steps or 1000)
         first = held_out.one_per_family().images
@@ -137,10 +137,10 @@ class Recipe(ABC):
         return ImageData(training, first[:count], epoch_steps=self.epoch_steps or 1000)
 
     def sources(self, path: Path | None) -> tuple[ImageSet, ImageSet]:
-        """Return the images to train on and the held-out ones.
+        """Return the training images and the held-out images.
 
         Raises:
-            UserError: If they cannot be had.
+            UserError: If the images cannot be read, or all of them are held out.
         """
         if self.size is None:
             sets = []
@@ -162,14 +162,14 @@ class Recipe(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class DenoiserRecipe(Recipe):
-    """How to train a denoising network, of images or of an autoencoder's latents.
+    """How to train a denoising network, for images or for an autoencoder's latents.
 
     Attributes:
         unet: Arguments of `diffusers.UNet2DModel`.
         scheduler: Name of a diffusers scheduler class, and its arguments.
-        pipeline: Name of the diffusers pipeline class in whose folder layout the weights are written.
+        pipeline: Name of a diffusers pipeline class. The weights are written in its folder layout.
         autoencoder: Arguments of `diffusers.AutoencoderKL`, for a model of latents.
-        validation_draws: Times at which to judge each validation image.
+        validation_draws: Number of times at which the loss of each validation image is evaluated.
     """
 
     unet: dict[str, Any]
@@ -179,7 +179,7 @@ class DenoiserRecipe(Recipe):
     validation_draws: int = 50
 
     def make_scheduler(self) -> Any:
-        """Return the scheduler, anew."""
+        """Return a new scheduler."""
         import diffusers
 
         name, arguments = self.scheduler
@@ -192,7 +192,7 @@ class DenoiserRecipe(Recipe):
         return UNet2DModel(**self.unet, dropout=dropout)
 
     def make_module(self, settings: Settings) -> Denoising:
-        """Return the network in training, with the random weights that the seed names."""
+        """Return the network in training, with random weights drawn with the run's seed."""
         from toy_models.denoising import Denoising
 
         torch.manual_seed(settings.seed)
@@ -228,7 +228,7 @@ class AutoencoderRecipe(Recipe):
     autoencoder: dict[str, Any]
 
     def make_module(self, settings: Settings) -> Autoencoding:
-        """Return the autoencoder in training, with the random weights that the seed names."""
+        """Return the autoencoder in training, with random weights drawn with the run's seed."""
         from toy_models.autoencoding import Autoencoding
 
         torch.manual_seed(settings.seed)
@@ -266,7 +266,7 @@ class Uniform:
 
 
 def fingerprint(*tensors: Tensor) -> str:
-    """Return 16 letters that name the content of tensors."""
+    """Return 16 hexadecimal digits that identify the content of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(json.dumps([list(tensor.shape), str(tensor.dtype)]).encode())
@@ -274,7 +274,7 @@ def fingerprint(*tensors: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-WEIGHT_DECAY = 0.01  # AdamW's own default
+WEIGHT_DECAY = 0.01  # the default of AdamW
 
 # The noise schedule of DDPM (Ho et al., 2020, section 4). The images' range is exact, so no step needs clipping.
 DIGITS_SCHEDULER = {
@@ -286,8 +286,8 @@ DIGITS_SCHEDULER = {
     "clip_sample": False,
 }
 
-# Of 32x32 colour pictures. A convolution costs about the same at each resolution; self-attention only where a picture
-# has 64 places. 25 pictures a second train on one core (AVX2); channels (32, 96, 160) would be 15, (32, 96, 192) 11.
+# For 32x32 colour pictures. A convolution costs about the same at each resolution. Self-attention is used only at the
+# 8x8 resolution. One core (AVX2) trains 25 pictures a second; with channels (32, 96, 160) 15, with (32, 96, 192) 11.
 _PIXEL_UNET = {
     "sample_size": 32,
     "in_channels": 3,
@@ -301,8 +301,9 @@ _PIXEL_UNET = {
     "resnet_time_scale_shift": "scale_shift",
 }
 
-# The cosine schedule (Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672) spends more of its time where a
-# picture takes shape than the linear one. It ends in pure noise, where the noise is no target: hence the velocity.
+# The cosine schedule (Nichol and Dhariwal, 2021, https://arxiv.org/abs/2102.09672) has more of its times at the levels
+# where a picture takes shape than the linear schedule. It ends in pure noise. There the noise is useless as a target,
+# because the network's input is the noise itself; so the target is the velocity.
 _COSINE_VELOCITY = {
     "num_train_timesteps": 1000,
     "beta_schedule": "squaredcos_cap_v2",
@@ -311,10 +312,10 @@ _COSINE_VELOCITY = {
     "timestep_spacing": "trailing",  # begins at the last timestep, pure noise, however few the steps
 }
 
-# An endless run without decay: the averaged weights of any checkpoint can be shipped, and a later session can go on.
+# A run without an end, whose learning rate stays: any checkpoint's averaged weights can be shipped, and it can resume.
 _ENDLESS: dict[str, Any] = {"warmup_steps": 200, "epoch_steps": 1000, "checkpoint_minutes": 4, "half": True}
 
-# 64x64 pictures to 16x16 latents of 4 channels. Few channels at full size, where a convolution costs most.
+# 64x64 pictures to 16x16 latents of 4 channels. It has few channels at full size, where a convolution costs most.
 _AUTOENCODER = {
     "sample_size": 64,
     "in_channels": 3,
@@ -344,7 +345,7 @@ RECIPES: dict[str, Recipe] = {
         },
         scheduler=("DDPMScheduler", DIGITS_SCHEDULER),
         pipeline="DDPMPipeline",
-        # Chosen on 180 validation images; the model card tells what was compared.
+        # Chosen on 180 validation images; the model card lists the settings that were compared.
         defaults=Settings(
             model="digits",
             steps=3000,
@@ -381,7 +382,7 @@ RECIPES: dict[str, Recipe] = {
         summary="32x32 colour pictures, rectified flow; --init runs/emoji-pixel spares most of the training",
         unet=_PIXEL_UNET,
         scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
-        pipeline="DDPMPipeline",  # its loop only asks the scheduler for timesteps and steps, so Euler's method runs
+        pipeline="DDPMPipeline",  # its loop uses only timesteps and step() of the scheduler, so a flow scheduler works
         defaults=Settings(
             model="emoji-flow",
             steps=None,

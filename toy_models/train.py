@@ -1,4 +1,4 @@
-"""Train a toy model, export its weights, or print what they are worth.
+"""Train a toy model, export its weights, or print the losses of weights.
 
     python -m toy_models.train digits                                     # train; writes runs/digits/pipeline
     python -m toy_models.train digits --evaluate                          # losses of the shipped weights
@@ -7,9 +7,9 @@
     python -m toy_models.train emoji-pixel --export                       # the last checkpoint, as a pipeline
     python -m toy_models.train emoji-pixel --evaluate --data FOLDER_OR_ZIP
 
-Training, given again after an interruption, goes on from the last checkpoint and ends with the weights that an
-uninterrupted run has (on the same machine, with the same number of threads and devices). `--export` only reads the
-checkpoint, so it may be given while a run goes on.
+If training was interrupted, the same command resumes it from the last checkpoint. The run then ends with the weights of
+an uninterrupted run (on the same machine, with the same number of threads and devices). `--export` only reads the
+checkpoint, so it may be used while a run is training.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 @dataclass(frozen=True)
 class Hardware:
-    """On what a run runs; the names and values are those of `lightning.Trainer`.
+    """The devices and the precision of a run, with the names and values of `lightning.Trainer`.
 
     Attributes:
         device: ``"cpu"`` or ``"cuda"``.
-        devices: How many; each draws its own batch.
+        devices: Number of devices. Each device draws a different batch.
         strategy: ``"auto"``, ``"ddp"`` and so on.
         precision: One of `PRECISIONS`. ``"auto"`` is bfloat16 on a GPU that has it, else float32.
     """
@@ -82,13 +82,13 @@ class Hardware:
 
 @dataclass(frozen=True)
 class Sources:
-    """Files and folders that a run reads; what they hold is named in its settings, so they may move.
+    """Files and folders that a run reads. Its settings record their content and not their paths, so they may move.
 
     Attributes:
-        data: Folder or zip of images, for the models that have no data of their own.
-        init: Weights to begin with: the folder of a pipeline or of a run with the same network.
-        autoencoder: For a model of latents, the autoencoder's folder. Like `init` it is read only until there is a
-            checkpoint, which holds it too.
+        data: Folder or zip of images, for a model whose data do not come with a package.
+        init: Weights to begin with: the folder of a pipeline, or of a run, with the same network.
+        autoencoder: Folder of the autoencoder, for a model of latents. `init` and `autoencoder` are read only until the
+            run has a checkpoint, which holds these weights.
     """
 
     data: Path | None = None
@@ -107,25 +107,27 @@ def train(
     max_minutes: float | None = None,
     progress: bool = False,
 ) -> Path:
-    """Train a model, going on from ``out/checkpoints/last.ckpt`` if that exists, and write it to ``out/pipeline``.
+    """Train a model and write it to ``out/pipeline``. If ``out/checkpoints/last.ckpt`` exists, the run resumes from it.
 
-    Losses are logged to ``out/log/version_*/metrics.csv``, one version for each time that the run went on, and to
-    TensorBoard's files in ``out/tensorboard`` if that is installed. Models of images write a grid of samples (an
-    autoencoder: of reconstructions) to ``out/samples`` with each validation.
+    Losses are logged to ``out/log/version_*/metrics.csv``, with a new version each time the run resumes. If TensorBoard
+    is installed, they are also logged to ``out/tensorboard``. At each validation, a model that trains on images from a
+    folder or zip writes a grid of samples (an autoencoder: of reconstructions) to ``out/samples``.
 
     Args:
-        settings: What to train. A run that goes on must have the settings that it began with. What names the content of
-            `sources` is filled in here.
+        settings: Settings of the run. A run that resumes must have the settings that it began with. The fingerprints of
+            `sources` are filled in here.
         out: Folder of the run.
-        sources: What to read.
-        hardware: Where to train; one CPU by default.
-        checkpoint_every: Steps between checkpoints and between validations; by default what the recipe says.
-        stop_after: Leave after this step without a pipeline. What lies after the last checkpoint is lost, as in a kill.
-        max_minutes: Stop after this time, counted anew when a run goes on, with a checkpoint and a pipeline.
+        sources: Files and folders to read.
+        hardware: Devices and precision; by default one CPU.
+        checkpoint_every: Steps between checkpoints and between validations; by default those of the recipe.
+        stop_after: Stop after this step, without writing a pipeline. Steps after the last checkpoint are lost, as if
+            the run had been killed.
+        max_minutes: Stop so many minutes after the start or the resumption of the run, with a checkpoint and a
+            pipeline.
         progress: Whether to show a progress bar.
 
     Returns:
-        ``out/pipeline``, in the folder layout of diffusers; missing if the run left early.
+        ``out/pipeline``, in the folder layout of diffusers. The folder does not exist if `stop_after` ended the run.
 
     Raises:
         UserError: If a source cannot be read, or `out` cannot be written, or holds a run with other settings or an
@@ -153,7 +155,7 @@ def train(
 
     module = recipe.make_module(settings)
     for part in weights.values():
-        module.load_state_dict(part, strict=False)  # each is one part of the module's weights
+        module.load_state_dict(part, strict=False)  # not strict, because each has only a part of the module's weights
     if checkpoint is not None and settings.steps is not None and checkpoint["global_step"] >= settings.steps:
         module.load_state_dict(checkpoint["state_dict"])  # where Lightning puts the averaged weights
     else:
@@ -171,8 +173,8 @@ def train(
                 val_check_interval=min(every_steps or images.epoch_steps, images.epoch_steps),
                 limit_val_batches=1 if settings.validation_images else 0,
                 num_sanity_val_steps=0,
-                use_distributed_sampler=False,  # the loader only counts
-                enable_checkpointing=False,  # one of the callbacks does it
+                use_distributed_sampler=False,  # the loader only counts steps, see ImageData
+                enable_checkpointing=False,  # the callback Checkpoints writes them
                 enable_progress_bar=progress,
                 enable_model_summary=False,
             )
@@ -187,7 +189,7 @@ def train(
 def _callbacks(
     recipe: Recipe, out: Path, every_steps: int | None, last_step: int | None, max_minutes: float | None
 ) -> list[Any]:
-    """Return what goes on beside the steps; the average first, so that a checkpoint holds that of its own step."""
+    """Return the callbacks. The moving average comes first, so that a checkpoint holds the average of its step."""
     from toy_models.denoising import Checkpoints, MovingAverage, Pictures
 
     checkpoints = Checkpoints(
@@ -202,12 +204,12 @@ def _callbacks(
 
 
 def export(model: str, run: Path, folder: Path) -> int:
-    """Write the averaged weights of a run's last checkpoint in the folder layout of diffusers. The run may still go on.
+    """Write the averaged weights of a run's last checkpoint in the folder layout of diffusers, also during the run.
 
     Args:
         model: A name in `RECIPES`.
         run: Folder of the run.
-        folder: Where to write.
+        folder: Folder to write to.
 
     Returns:
         The number of steps that the weights were trained for.
@@ -231,7 +233,7 @@ def export(model: str, run: Path, folder: Path) -> int:
 
 
 def _first_weights(recipe: Recipe, sources: Sources) -> dict[str, dict[str, Tensor]]:
-    """Return the weights that a new run begins with, under the names of `Sources`, as far as there are any."""
+    """Return the given weights that a new run begins with. The keys are ``"init"`` and ``"autoencoder"``, if given."""
     weights = {}
     if isinstance(recipe, DenoiserRecipe) and recipe.autoencoder is not None:
         if sources.autoencoder is None:
@@ -246,12 +248,12 @@ def _first_weights(recipe: Recipe, sources: Sources) -> dict[str, dict[str, Tens
         weights["autoencoder"] = {**state, "latent_scale": scale}
     if sources.init is not None:
         if not isinstance(recipe, DenoiserRecipe):
-            raise UserError("only a denoising network can begin with other weights")
+            raise UserError("only a denoising network can begin with given weights: leave --init out")
         checkpoint = _read_checkpoint(sources.init / "checkpoints" / "last.ckpt")
-        given = {} if checkpoint is None else checkpoint["state_dict"]
+        state = {} if checkpoint is None else checkpoint["state_dict"]
         if checkpoint is None:
-            given = _prefixed("unet", load_trained(sources.init).unet.state_dict())
-        weights["init"] = {name: value for name, value in given.items() if name.startswith("unet.")}
+            state = _prefixed("unet", load_trained(sources.init).unet.state_dict())
+        weights["init"] = {name: value for name, value in state.items() if name.startswith("unet.")}
         _match(_prefixed("unet", recipe.make_unet().state_dict()), weights["init"], sources.init)
     return weights
 
@@ -261,13 +263,13 @@ def _prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _match(wanted: dict[str, Tensor], given: dict[str, Tensor], folder: Path) -> None:
-    """Make sure that weights are those of a network."""
+    """Raise UserError unless the weights in `given` have the names and shapes of those in `wanted`."""
     if {name: value.shape for name, value in wanted.items()} != {name: value.shape for name, value in given.items()}:
-        raise UserError(f"the weights in {folder} are of another network than this model's")
+        raise UserError(f"the weights in {folder} do not fit this model's network: give weights of the same network")
 
 
 def _loggers(out: Path) -> list[Any]:
-    """Return where losses are logged: a table always, TensorBoard's files where a writer of them is installed."""
+    """Return the loggers of losses: a CSV file, and TensorBoard's files if TensorBoard is installed."""
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
     loggers: list[Any] = [CSVLogger(out, name="log")]
@@ -288,7 +290,7 @@ def _begun(out: Path) -> dict[str, Any] | None:
 
 
 def _begin_or_match(settings: Settings, out: Path) -> None:
-    """Write the settings of a new run into its folder, or make sure that they are those of the run in it."""
+    """Write the settings of a new run into its folder. If the folder holds a run, check that its settings are equal."""
     record = out / "settings.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -319,7 +321,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
 
 @contextmanager
 def _quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning tells about itself, and its warnings that do not hold here."""
+    """Silence Lightning's messages about itself, and its warnings that do not apply here."""
     log = logging.getLogger("lightning.pytorch")
     level = log.level
     log.setLevel(logging.WARNING)
@@ -349,7 +351,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _whole(minimum: int) -> Callable[[str], int]:
-    """Return a reader of whole numbers from `minimum` on."""
+    """Return a function that parses a whole number of at least `minimum`."""
 
     def read(text: str) -> int:
         try:
@@ -364,7 +366,7 @@ def _whole(minimum: int) -> Callable[[str], int]:
 
 
 def _real(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], float]:
-    """Return a reader of the numbers that `accepts` lets through; not-a-number never passes."""
+    """Return a function that parses a finite number for which `accepts` is true."""
 
     def read(text: str) -> float:
         try:
@@ -380,7 +382,7 @@ def _real(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], fl
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="python -m toy_models.train", description="Train a toy model, export its weights, or print their worth."
+        prog="python -m toy_models.train", description="Train a toy model, export its weights, or print their losses."
     )
     models = parser.add_subparsers(dest="model", metavar="MODEL", required=True, help=f"one of: {', '.join(RECIPES)}")
     for name, recipe in RECIPES.items():
@@ -400,7 +402,7 @@ def _add_arguments(model: argparse.ArgumentParser, name: str, recipe: Recipe) ->
         nargs="?",
         const=recipe.shipped,
         metavar="FOLDER",
-        help="do not train, print what these weights are worth (without FOLDER: the shipped ones)",
+        help="do not train, print the losses of these weights (without FOLDER: of the shipped weights)",
     )
     model.add_argument(
         "--export",
@@ -408,7 +410,7 @@ def _add_arguments(model: argparse.ArgumentParser, name: str, recipe: Recipe) ->
         nargs="?",
         const=Path(),
         metavar="FOLDER",
-        help="do not train, write the last checkpoint as a pipeline (without FOLDER: into the run's)",
+        help="do not train, write the last checkpoint as a pipeline (without FOLDER: into the run's folder)",
     )
     if isinstance(recipe, DenoiserRecipe):
         model.add_argument("--init", type=Path, metavar="FOLDER", help="pipeline or run whose weights a new run takes")
@@ -416,17 +418,17 @@ def _add_arguments(model: argparse.ArgumentParser, name: str, recipe: Recipe) ->
             model.add_argument("--autoencoder", type=Path, metavar="FOLDER", help="pipeline of emoji-autoencoder")
     model.add_argument("--max-minutes", type=positive, help="stop after this time, with a checkpoint and a pipeline")
     model.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (%(default)s)")
-    model.add_argument("--devices", type=_whole(1), default=1, help="how many of them (%(default)s)")
-    model.add_argument("--strategy", default="auto", help="of Lightning's Trainer, ddp for example (%(default)s)")
+    model.add_argument("--devices", type=_whole(1), default=1, help="number of devices (%(default)s)")
+    model.add_argument("--strategy", default="auto", help="strategy of Lightning's Trainer, such as ddp (%(default)s)")
     model.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bfloat16 on a GPU that has it")
-    model.add_argument("--threads", type=_whole(1), help="CPU threads (PyTorch's choice)")
+    model.add_argument("--threads", type=_whole(1), help="number of CPU threads (PyTorch's choice)")
     for setting, read, meaning in (
         ("steps", _whole(1), "optimizer steps, over which the learning rate falls; None: no end, and no fall"),
         ("batch_size", _whole(1), "images in a step on each device"),
         ("learning_rate", positive, "peak of the learning rate"),
         ("dropout", share, "probability within the residual blocks"),
         ("validation_images", _whole(0), "images not trained on, to log the loss on them"),
-        ("seed", _whole(0), "names the run"),
+        ("seed", _whole(0), "seed of all random numbers"),
     ):
         model.add_argument(
             "--" + setting.replace("_", "-"),
@@ -464,9 +466,9 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def _given(record: Any, arguments: argparse.Namespace, besides: Any = None) -> dict[str, Any]:
-    """Return what the command line gives for the fields of a dataclass, without those of another."""
-    other = {field.name for field in fields(besides)} if besides else set()
-    names = [field.name for field in fields(record) if field.name not in other]
+    """Return the command line's values for the fields of the dataclass `record` that are not fields of `besides`."""
+    excluded = {field.name for field in fields(besides)} if besides else set()
+    names = [field.name for field in fields(record) if field.name not in excluded]
     return {name: getattr(arguments, name) for name in names if hasattr(arguments, name)}
 
 
@@ -484,10 +486,10 @@ def _print_worth(recipe: Recipe, folder: Path, data: Path | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command line; a mistake of the user's ends it with one line and exit status 2.
+    """Run the command line. A mistake of the user prints one line and gives exit status 2.
 
     Args:
-        argv: Arguments, by default those of the process.
+        argv: Arguments; by default the arguments of the process.
     """
     parser = _parser()
     arguments = parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""Trained weights read back from a folder, and what they are worth."""
+"""Load trained weights from a folder, and evaluate them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d import UNet2DModel
 
-_CHUNK = 32  # pictures that go through an autoencoder together
+_CHUNK = 32  # number of pictures in each call of an autoencoder
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A denoising network, in float32 and evaluation mode, and what belongs to it.
+    """A denoising network, in float32 and evaluation mode, with its scheduler and its autoencoder.
 
     Attributes:
-        unet: Called as ``unet(x, t).sample``.
-        scheduler: A diffusers scheduler: the noise levels, and what the network predicts.
-        autoencoder: Where the network works on latents.
+        unet: The network, called as ``unet(x, t).sample``.
+        scheduler: A diffusers scheduler. It defines the noise levels and the network's target.
+        autoencoder: Makes latents of images, for a network that denoises latents; else None.
     """
 
     unet: UNet2DModel
@@ -39,7 +39,7 @@ class Trained:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        """Return what the network works on: the images ``(N, C, H, W)``, or their scaled latents."""
+        """Return the input of the network for clean images: the images ``(N, C, H, W)``, or their scaled latents."""
         if self.autoencoder is None:
             return images
         scale = self.autoencoder.config["scaling_factor"]
@@ -47,7 +47,7 @@ class Trained:
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Return the images of what the network works on."""
+        """Return the images of scaled latents: the inverse of `encode`."""
         if self.autoencoder is None:
             return latents
         scale = self.autoencoder.config["scaling_factor"]
@@ -59,13 +59,13 @@ class Trained:
 
 
 def load_trained(folder: Path) -> Trained:
-    """Read a pipeline's folder.
+    """Return the model in a pipeline's folder.
 
     Args:
-        folder: In the layout of a diffusers pipeline of a `UNet2DModel`; an autoencoder lies in ``vqvae``.
+        folder: Folder in the layout of a diffusers pipeline with a `UNet2DModel`. An autoencoder is in ``vqvae``.
 
     Raises:
-        UserError: If it holds no such pipeline.
+        UserError: If the folder holds no such pipeline.
     """
     import diffusers
     from diffusers.models.unets.unet_2d import UNet2DModel
@@ -82,13 +82,14 @@ def load_trained(folder: Path) -> Trained:
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:
-    """Read an autoencoder, in float32, frozen and in evaluation mode.
+    """Return an autoencoder from a folder, in float32, frozen and in evaluation mode.
 
     Args:
-        folder: Where diffusers saved it; or a latent pipeline's folder; or that of a finished or exported run.
+        folder: The folder in which diffusers saved it, the folder of a latent pipeline, or the folder of a finished or
+            exported run.
 
     Raises:
-        UserError: If it holds no autoencoder.
+        UserError: If the folder holds no autoencoder.
     """
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
@@ -105,21 +106,21 @@ def evaluate(
 ) -> dict[str, tuple[float, float]]:
     """Return the loss of a model's weights on its training and on its held-out images.
 
-    The loss of a denoising network is that of `toy_models.evaluation.denoising_loss`, the loss of an autoencoder the
-    root mean square error of `toy_models.evaluation.reconstruction_error`.
+    For a denoising network, the loss is `toy_models.evaluation.denoising_loss`. For an autoencoder, it is the root mean
+    square error `toy_models.evaluation.reconstruction_error`.
 
     Args:
-        recipe: Decides the images.
-        folder: The weights, as `toy_models.train` writes them.
-        data: Folder or zip of images, for the models that have no data of their own. Then one picture of each held-out
-            family counts, and one of as many training families.
-        draws: Times, and as many noises, for each image.
+        recipe: The model's recipe, which names the images.
+        folder: Folder of the weights, as `toy_models.train` writes them.
+        data: Folder or zip of images, for a model whose data do not come with a package. Then the loss is taken over
+            one picture of each held-out family, and one picture of each of as many training families.
+        draws: Number of times for each image, each with its noise.
 
     Returns:
         For ``"train"`` and ``"test"``, the loss and its standard error.
 
     Raises:
-        UserError: If `folder` holds no such weights, or the images cannot be had.
+        UserError: If `folder` holds no such weights, or the images cannot be read.
     """
     if isinstance(recipe, AutoencoderRecipe):
         autoencoder = load_autoencoder(folder)
@@ -132,43 +133,43 @@ def evaluate(
 
 
 def memorisation(recipe: Recipe, folder: Path, *, data: Path | None = None, count: int = 32) -> dict[str, float]:
-    """Return how near samples are to the training images, and how near held-out images are to them.
+    """Return the distances of samples, and of held-out images, to the nearest training image.
 
-    A model that copies its training images has samples much nearer to them than held-out images are.
+    If a model copies its training images, its samples are much nearer to training images than held-out images are.
 
     Args:
-        recipe: Of a denoising network; decides the images.
-        folder: The weights, as `toy_models.train` writes them.
+        recipe: The recipe of a denoising network, which names the images.
+        folder: Folder of the weights, as `toy_models.train` writes them.
         data: Folder or zip of images, as for `evaluate`.
-        count: Samples.
+        count: Number of samples.
 
     Returns:
-        For ``"samples"``, ``"held-out"`` images and, of the samples, the ``"nearest"``: the root mean square difference
-        to the nearest training image (mirror images included), in units of pixel values, which span [-1, 1]; of the
-        first two the median.
+        ``"samples"``: median distance of the samples; ``"held-out"``: median distance of the held-out images;
+        ``"nearest"``: smallest distance of a sample. A distance is the root mean square difference to the nearest
+        training image (mirror images included), in units of pixel values, which span [-1, 1].
 
     Raises:
-        UserError: If `folder` holds no such weights, or the images cannot be had.
+        UserError: If `folder` holds no such weights, or the images cannot be read.
     """
     model = load_trained(folder)
     training, held_out = recipe.sources(data)
-    known = torch.cat([training.images, training.images[training.mirrored].flip(-1)])
-    distances = nearest_distances(model.sample(count), known)
+    trained_on = torch.cat([training.images, training.images[training.mirrored].flip(-1)])
+    distances = nearest_distances(model.sample(count), trained_on)
     return {
         "samples": distances.median().item(),
-        "held-out": nearest_distances(held_out.one_per_family().images, known).median().item(),
+        "held-out": nearest_distances(held_out.one_per_family().images, trained_on).median().item(),
         "nearest": distances.min().item(),
     }
 
 
 def _judged(recipe: Recipe, data: Path | None) -> dict[str, ImageSet]:
-    """Return the images on which to judge a model."""
+    """Return the images on which a model is evaluated, as ``"train"`` and ``"test"``."""
     training, held_out = recipe.sources(data)
     if recipe.size is not None:
         training, held_out = training.one_per_family(), held_out.one_per_family()
         if len(held_out) < 2:
             raise UserError(f"{data} has {len(held_out)} held-out families, and a standard error needs 2")
-        # Spread over all, since neighbours in the order of code points are alike.
+        # Evenly spaced over all families, because emoji with neighbouring code points are alike.
         keep = torch.zeros(len(training), dtype=torch.bool)
         keep[torch.linspace(0, len(training) - 1, min(len(training), len(held_out))).long()] = True
         training = training.where(keep)
@@ -177,7 +178,7 @@ def _judged(recipe: Recipe, data: Path | None) -> dict[str, ImageSet]:
 
 @contextmanager
 def _told(folder: Path) -> Iterator[None]:
-    """Tell what goes wrong with a folder's weights in one line."""
+    """Turn an error in reading a folder's weights into a UserError of one line."""
     try:
         yield
     except (OSError, ValueError, RuntimeError, KeyError, AttributeError) as error:

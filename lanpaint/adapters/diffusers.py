@@ -1,7 +1,7 @@
 """Unconditional pixel-space models of diffusers as scores.
 
-A folder in diffusers' layout (``unet/`` and ``scheduler/``, as ``DDPMPipeline.save_pretrained`` writes it) or a model
-of that layout on the hub becomes a :class:`~lanpaint.score.NetworkScore`.
+The model is a folder in diffusers' layout (``unet/`` and ``scheduler/``, as ``DDPMPipeline.save_pretrained`` writes
+it), or a model of that layout on the hub. It becomes a :class:`~lanpaint.score.NetworkScore`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
 
 _VIEWS: dict[str, View] = {"epsilon": "epsilon", "v_prediction": "v", "sample": "denoised"}
-# Schedulers of variance-preserving models: all read the same noise schedule off the same settings.
+# Schedulers of variance-preserving models. The same settings give the same noise schedule in each of these classes.
 _VARIANCE_PRESERVING = (
     *("DDPMScheduler", "DDIMScheduler", "PNDMScheduler", "LMSDiscreteScheduler", "EulerDiscreteScheduler"),
     *("EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler"),
@@ -29,18 +29,18 @@ _FLOWS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 
 
 def schedule_of(scheduler: Any) -> tuple[Schedule, View]:
-    """The noise schedule of a diffusers scheduler, and what its network predicts.
+    """The noise schedule of a diffusers scheduler, and the view that its network predicts.
 
     Raises:
-        ValueError: For a scheduler that is no flow and has no ᾱ, or with an unknown prediction type.
+        ValueError: For a scheduler that is not of a flow and has no ᾱ, or has an unknown prediction type.
     """
     if type(scheduler).__name__ in _FLOWS:
         return Flow(shift=scheduler.config.shift), "flow"
     alphas = getattr(scheduler, "alphas_cumprod", None)
     if alphas is None:
         raise ValueError(
-            f"{type(scheduler).__name__} has no alphas_cumprod and is no FlowMatch…; variance-preserving models and "
-            "rectified flows are supported"
+            f"{type(scheduler).__name__} has no alphas_cumprod and is not a FlowMatch… scheduler; give the scheduler "
+            "of a variance-preserving model or of a rectified flow"
         )
     prediction = scheduler.config.prediction_type
     if prediction not in _VIEWS:
@@ -52,13 +52,13 @@ class PixelModel(NetworkScore):
     """An unconditional diffusers U-Net on pixels in [−1, 1].
 
     Args:
-        unet: A ``UNet2DModel``; one that also predicts its variance is cut to its mean.
-        scheduler: The scheduler that it was trained with, of diffusion or of rectified flow.
+        unet: A ``UNet2DModel``. If it also predicts a variance, only its mean is used.
+        scheduler: The scheduler that the U-Net was trained with, of diffusion or of rectified flow.
 
     Attributes:
         channels: Image channels.
-        sample_size: (height, width) that it was trained for.
-        multiple: What height and width must be divisible by.
+        sample_size: (height, width) in pixels that the U-Net was trained for.
+        multiple: Height and width in pixels must be multiples of this number.
     """
 
     def __init__(self, unet: torch.nn.Module, scheduler: Any) -> None:
@@ -76,7 +76,7 @@ class PixelModel(NetworkScore):
         return self.unet(x, self._ticks * time).sample[:, : self.channels]
 
     def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError, naming the nearest size that fits, when the network cannot take this one."""
+        """Raise ValueError when the network cannot take this size in pixels. The error names the nearest size."""
         if height % self.multiple or width % self.multiple:
             nearest = [max(self.multiple, round(n / self.multiple) * self.multiple) for n in (width, height)]
             raise ValueError(
@@ -88,12 +88,12 @@ class PixelModel(NetworkScore):
 def load_pixel_model(
     source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> PixelModel:
-    """Load an unconditional pixel-space model.
+    """An unconditional pixel-space model, loaded from a folder or from the hub.
 
     Args:
         source: A folder in diffusers' layout, or a hub id such as ``google/ddpm-cat-256``.
-        device: Where it runs.
-        dtype: What it computes in.
+        device: The device that the model runs on.
+        dtype: The dtype of its weights and computations.
 
     Raises:
         ValueError: When there is no such model, or it is not an unconditional pixel-space one.
@@ -119,13 +119,13 @@ def load_pixel_model(
         unet, loaded = UNet2DModel.from_pretrained(
             source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **local
         )
-        for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):  # would be random, or left out
+        for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):  # such weights are random, or left out
             if loaded[what]:
                 raise ValueError(f"its weights do not fit its unet/config.json: {what} {list(loaded[what])[:2]}")
         if getattr(unet.config, "num_class_embeds", None) or getattr(unet.config, "class_embed_type", None):
-            raise ValueError("it is a class-conditional model; an unconditional one is needed")
+            raise ValueError("it is a class-conditional model; give an unconditional model")
         return PixelModel(unet.to(device).eval().requires_grad_(False), scheduler)
-    except Exception as error:  # whatever a foreign folder can do to the libraries that read it
+    except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
             f"cannot load {str(source)!r} as an unconditional pixel-space model (unet/ and scheduler/): "
@@ -136,7 +136,7 @@ def load_pixel_model(
 def _check_class(config: Any, part: str, expected: tuple[str, ...]) -> None:
     given = config.get("_class_name") if isinstance(config, dict) else None
     if given not in expected:
-        raise ValueError(f"its {part} is {given or 'of no class'}; supported: {', '.join(expected)}")
+        raise ValueError(f"its {part} has the class {given}; supported: {', '.join(expected)}")
 
 
 def _check_folder(folder: Path) -> None:
@@ -146,11 +146,11 @@ def _check_folder(folder: Path) -> None:
     except ValueError as error:
         raise ValueError(f"{index} is not valid JSON: {error}") from error
     if not isinstance(parts, dict):
-        raise ValueError(f"{index} is not a pipeline's index")
+        raise ValueError(f"{index} is not the index of a diffusers pipeline: it must be a JSON object")
     extra = sorted(set(parts) & {"vae", "vqvae", "text_encoder", "transformer"})
     if extra:
         raise ValueError(
-            f"{folder} has {', '.join(extra)}: not an unconditional pixel-space model; use lanpaint.Inpainter"
+            f"{folder} has {', '.join(extra)}, so it is not an unconditional pixel-space model; use lanpaint.Inpainter"
         )
     missing = [name for name in ("unet", "scheduler") if not (folder / name).is_dir()]
     if missing:

@@ -1,6 +1,6 @@
-"""The families of pipelines that are tested, and what each supports.
+"""The families of pipelines that are tested, and what each family supports.
 
-Any other pipeline of diffusers may well run: it is not asked for its name.
+Other pipelines of diffusers may run as well: no code checks whether a pipeline is in this list.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from lanpaint.adapters.networks import FAMILIES as NETWORKS
 
 @dataclass(frozen=True)
 class SupportedFamily:
-    """A family as it is listed.
+    """One family of pipelines, a row of the table.
 
     Attributes:
-        name: What people call it.
-        pipelines: Classes of diffusers.
+        name: Name of the model family.
+        pipelines: Names of its pipeline classes in diffusers.
         formalism: ``"diffusion"`` or ``"flow"``.
         makes: ``"image"`` or ``"video"``.
-        guidance: The argument that is its weight of classifier-free guidance; None where there is none.
-        negative_prompt: Whether it takes one.
-        known_guidance: Whether the known part can have another weight through the bridge.
+        guidance: Name of the pipeline's argument for the weight of classifier-free guidance; None if it has none.
+        negative_prompt: Whether the pipeline takes a negative prompt.
+        known_guidance: Whether the known part can have a different guidance weight through the bridge.
     """
 
     name: str
@@ -34,7 +34,7 @@ class SupportedFamily:
 
     @property
     def network_adapter(self) -> str | None:
-        """Where its network is a score: a function's name, None where nothing makes one."""
+        """Name of the function that makes a score of the family's network; None if no function does."""
         if all(pipeline in NETWORKS for pipeline in self.pipelines):
             return "network_score"
         return None
@@ -70,7 +70,7 @@ def table() -> str:
     ]
     for family in SUPPORTED:
         adapter, guidance = family.network_adapter or "–", family.guidance or "–"
-        yes = ["yes" if given else "–" for given in (family.negative_prompt, family.known_guidance)]
+        yes = ["yes" if supported else "–" for supported in (family.negative_prompt, family.known_guidance)]
         names = ", ".join(name.removesuffix("Pipeline") for name in family.pipelines)
         rows.append([family.name, names, family.formalism, family.makes, "yes", adapter, guidance, *yes])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

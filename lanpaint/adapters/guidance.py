@@ -1,20 +1,23 @@
-"""Classifier-free guidance of one weight on what is known, and of another on what is painted.
+"""Classifier-free guidance with one weight on the known part and another weight on the unknown part.
 
-With the scores s_u without and s_c with the prompt, guidance of weight w has the score of a law p_w,
+Let s_c be the score with the prompt and s_u the score without it. Guidance of weight w gives the score of a
+distribution p_w,
 
     s_w = s_u + w (s_c − s_u).
 
-The field of a level (LanPaint, Eq. 12) reads the unknown part's score in the one place and the known part's in the
-other. So they may be of laws with different weights, w and v, and the level's law is that of Eq. 11 with p_v below:
+The field of a level (LanPaint, Eq. 12) uses the score at the unknown entries x in one place and the score at the known
+entries y in another place. So the two scores may have different weights: w at x and v at y. The level's distribution
+is then that of Eq. 11 with p_v in the denominator:
 
     q ∝ p_w(x | y) p(y | y_o)^(1+λ) / p_v(y)^λ.
 
-*Image first*, v = w: what is known answers to what is painted as the guided model has it, the prompt's pull included.
-*Prompt first*, v = 0: it answers as the model without the prompt has it. What is known is then not pushed away from the
-prompt for being drawn to it, so that the painted part, which follows, keeps closer to the prompt.
+*Image first*, v = w: the known part follows the guided model, so the prompt acts on it too.
+*Prompt first*, v = 0: the known part follows the model without the prompt. With v = w, the division by p_v(y)^λ pushes
+the known part away from the prompt. With v = 0 it does not, so the painted part, which follows the known part, stays
+closer to the prompt.
 
-A pipeline guides its own network. What is handed to it here in place of a number *is* that number, and multiplies
-(s_c − s_u) by one weight or the other, entry by entry.
+A pipeline computes its guidance itself: it multiplies (s_c − s_u) by a number. :class:`RegionalScale` takes the place
+of that number. It is a float, and it multiplies each entry of a tensor by w or by v.
 """
 
 from __future__ import annotations
@@ -27,11 +30,11 @@ from torch import Tensor
 
 
 class RegionalScale(float):
-    """A pipeline's weight of guidance that is another one on the known part of the latents.
+    """A pipeline's guidance weight: w at the unknown part of the latents and v at the known part.
 
     Args:
-        scale: w, the pipeline's own.
-        known_scale: v, on the known part, as the pipeline counts its weights.
+        scale: w, the guidance weight that the pipeline was given.
+        known_scale: v, the guidance weight at the known part, counted as the pipeline counts w.
 
     Raises:
         ValueError: For a weight that is no finite number.
@@ -40,30 +43,33 @@ class RegionalScale(float):
     known_scale: float
 
     def __new__(cls, scale: float, known_scale: float) -> RegionalScale:
-        """A float, for every question that a pipeline asks of it."""
+        """A float of value w, because pipelines compare and convert their guidance weight."""
         for name, value in (("the guidance scale", scale), ("known_guidance_scale", known_scale)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value!r}")
-        own = super().__new__(cls, scale)
-        own.known_scale = float(known_scale)
-        own._known = None
-        own._rows = 0
-        return own
+        weight = super().__new__(cls, scale)
+        weight.known_scale = float(known_scale)
+        weight._known = None
+        weight._rows = 0
+        return weight
 
     _known: Tensor | None
     _rows: int
 
     def hold(self, known: Tensor) -> None:
-        """Where what is known lies: boolean, of the latents' shape."""
+        """Set the known part: boolean, True where known, of the latents' shape."""
         self._known, self._rows = known, 0
 
     def was_used(self) -> bool:
-        """Whether every row of the batch was guided once since this was last asked."""
+        """Whether every row of the batch was guided once since the last call of this method."""
         rows, self._rows = self._rows, 0
         return self._known is not None and rows == len(self._known)
 
     def __mul__(self, other: Any) -> Any:
-        """Times a tensor as a pipeline guides it, all rows of the batch or the next ones; else a number's product."""
+        """The product, with v at known entries of a tensor and w elsewhere; with w alone for numbers.
+
+        A tensor holds all rows of the batch, or the rows that follow those of the last product.
+        """
         if not isinstance(other, Tensor) or other.ndim == 0 or self._known is None:
             return float(self) * other
         known = self._next_rows(other)
@@ -72,6 +78,7 @@ class RegionalScale(float):
     __rmul__ = __mul__
 
     def _next_rows(self, guided: Tensor) -> Tensor:
+        """The known part of the rows in ``guided``, in the shape of ``guided``; these rows then count as guided."""
         assert self._known is not None
         known = self._known[self._rows :]
         if guided.ndim == known.ndim and guided.shape[1] == 2 * known.shape[1]:  # with a learned variance
@@ -79,9 +86,8 @@ class RegionalScale(float):
         count = guided.numel() // max(known[:1].numel(), 1)
         if count == 0 or count > len(known) or guided.numel() != known[:count].numel():
             raise ValueError(
-                f"the pipeline guides tensors of shape {tuple(guided.shape)}, not of its latents' "
-                f"{tuple(self._known.shape)}; use a network adapter (lanpaint.adapters.networks) for "
-                "known_guidance_scale"
+                f"known_guidance_scale: the pipeline guides tensors of shape {tuple(guided.shape)}; expected the "
+                f"latents' shape {tuple(self._known.shape)}; use a network adapter (lanpaint.adapters.networks)"
             )
         self._rows += count
         return known[:count].reshape(guided.shape)

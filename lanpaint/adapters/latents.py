@@ -1,10 +1,10 @@
 """Pictures and masks in the latents of a diffusers pipeline.
 
-A latent pipeline samples z = (E(picture) − mean) · scale / std, with E the encoder of its VAE, and some fold 2×2 cells
-of it into one token. All of that is read off the pipeline: the numbers from its VAE, the folding from its own
-``_pack_latents``. Pixel pipelines sample the picture itself.
+A latent pipeline samples z = (E(picture) − mean) · scale / std, where E is the encoder of its VAE. Some pipelines then
+fold 2×2 latent cells into one token. All of this is read from the pipeline: the numbers from its VAE, the folding from
+its ``_pack_latents``. A pixel pipeline samples the picture itself.
 
-Shapes here are (n, channels, [frames,] height, width), ``[frames]`` for video alone.
+Shapes here are (n, channels, [frames,] height, width). Only videos have ``frames``.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from lanpaint.observation import Observation
 
 CellRule = Callable[[Tensor, tuple[int, ...]], Tensor]
 
-# Video pipelines whose latents have their frames before their channels.
+# Video pipelines whose latents have the axis of frames before the axis of channels.
 _FRAMES_FIRST = ("CogVideoX", "ConsisID")
-# Pipelines that stretch every size to one area.
+# Pipelines that change every size to one fixed number of pixels.
 _ONE_AREA = ("HiDreamImage",)
 
 
 def wholly_known(known: Tensor, cells: tuple[int, ...]) -> Tensor:
-    """A latent cell is known if every pixel under it is.
+    """Which latent cells are known: those whose pixels are all known.
 
     Args:
         known: Boolean, (n, 1, [frames,] height, width), True where a pixel is known.
-        cells: ([frames,] height, width) of the latents. Frames are grouped as video VAEs do: where their numbers do not
-            divide, the first frame is a cell of its own.
+        cells: ([frames,] height, width) of the latents. Frames are grouped as video VAEs group them: if the number of
+            frames is not a multiple of the number of latent frames, the first frame has a latent frame to itself.
 
     Returns:
         Boolean, (n, 1, ``*cells``).
 
     Raises:
-        ValueError: When the pixels cannot be divided among the cells.
+        ValueError: When the pixels cannot be divided evenly among the cells.
     """
     sizes = list(known.shape[2:])
     if len(sizes) == 3 and sizes[0] % cells[0] and cells[0] > 1:
@@ -55,11 +55,12 @@ def wholly_known(known: Tensor, cells: tuple[int, ...]) -> Tensor:
 
 
 class LatentLayout:
-    """How a pipeline lays out pictures in its latents; override a method for a family that does it otherwise.
+    """How a pipeline lays out pictures in its latents. Override a method for a family with a different layout.
 
     Args:
         pipe: The pipeline.
-        cell_rule: Which latent cells are known, given the pixels that are: a function as :func:`wholly_known`.
+        cell_rule: Function (known pixels, latent sizes) → known latent cells, with the signature of
+            :func:`wholly_known`.
     """
 
     def __init__(self, pipe: Any, cell_rule: CellRule = wholly_known) -> None:
@@ -79,7 +80,7 @@ class LatentLayout:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels if the pipeline takes no other, else None."""
+        """(height, width) in pixels if the pipeline takes only one size, else None."""
         if "height" in inspect.signature(self.pipe.__call__).parameters:
             return None
         side = self.pipe.unet.config.sample_size
@@ -91,15 +92,18 @@ class LatentLayout:
         """Pixels per latent cell, along height and along width."""
         if self.vae is None:
             return 1
-        own: Any = getattr(self.vae, "spatial_compression_ratio", None)
-        if own is None:
+        ratio: Any = getattr(self.vae, "spatial_compression_ratio", None)
+        if ratio is None:
             stages = getattr(self.vae.config, "block_out_channels", None)
-            own = 2 ** (len(stages) - 1) if stages else getattr(self.pipe, "vae_scale_factor", 8)
-        return int(own)
+            ratio = 2 ** (len(stages) - 1) if stages else getattr(self.pipe, "vae_scale_factor", 8)
+        return int(ratio)
 
     @property
     def multiple(self) -> int:
-        """What height and width must be divisible by: whole cells, and whole patches of the network's."""
+        """Height and width in pixels must be multiples of this number.
+
+        Then the picture fills whole latent cells, and the cells fill whole patches of the network.
+        """
         network = getattr(self.pipe, "transformer", None) or getattr(self.pipe, "transformer_2", None)
         patch = getattr(getattr(network, "config", None), "patch_size", None) or 1
         patch = patch[-1] if isinstance(patch, (tuple, list)) else patch
@@ -114,11 +118,11 @@ class LatentLayout:
         return f"{area}multiples of {self.multiple}"
 
     def nearest(self, height: int, width: int) -> tuple[int, int]:
-        """The nearest (height, width) that the pipeline takes; the same ones if it takes them."""
+        """The nearest (height, width) in pixels that the pipeline takes: unchanged if the pipeline takes this size."""
         if self.size is not None:
             return self.size
         sides = height, width
-        if self._area:  # as the pipeline has it, until it has no more to change
+        if self._area:  # repeat the pipeline's rule until it changes nothing
             for _ in range(100):
                 scale = math.sqrt(self._area / (sides[0] * sides[1]))
                 high, wide = (int(side * scale // self.multiple * self.multiple) for side in sides)
@@ -131,24 +135,24 @@ class LatentLayout:
 
     @property
     def _area(self) -> int | None:
-        """Pixels of every picture, for a pipeline that has but one number of them."""
+        """Number of pixels of every picture, for a pipeline where this number is fixed; else None."""
         if not type(self.pipe).__name__.startswith(_ONE_AREA):
             return None
         return int(self.pipe.default_sample_size * self.pipe.vae_scale_factor) ** 2
 
     @property
     def group(self) -> int:
-        """Frames per latent frame, after the first, which has one of its own; 1 for stills."""
+        """Frames per latent frame; 1 for stills. The first frame has a latent frame to itself."""
         names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
         return next((int(getattr(self.pipe, name)) for name in names if hasattr(self.pipe, name)), 1)
 
     def _takes_size(self) -> bool:
-        """Whether the pipeline folds 2×2 cells into one token."""
+        """Whether the pipeline folds 2×2 cells into one token: its ``_pack_latents`` then takes the height."""
         pack = getattr(self.pipe, "_pack_latents", None)
         return pack is not None and "height" in inspect.signature(pack).parameters
 
     def preprocess(self, pictures: Tensor) -> Tensor:
-        """Pictures in [0, 1] as the VAE takes them, by the pipeline's own processor where it has one."""
+        """Pictures in [0, 1] as input of the VAE, by the pipeline's processor if it has one, else in [−1, 1]."""
         if self.processor is None:
             return 2 * pictures - 1
         height, width = pictures.shape[-2:]
@@ -158,13 +162,13 @@ class LatentLayout:
 
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
-        """The pipeline's clean latents of pictures in [0, 1], before they are folded: (n, channels, [frames,] h, w)."""
+        """Clean latents of pictures in [0, 1], before folding: (n, channels, [frames,] height, width)."""
         pixels = self.preprocess(pictures)
         vae = self.vae
         if vae is None:
             return pixels
         dtype = vae.dtype
-        upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)  # overflows in float16
+        upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)  # this VAE overflows in float16
         if upcast:
             vae.to(torch.float32)
         try:
@@ -179,12 +183,12 @@ class LatentLayout:
         return latents.squeeze(2) if single else latents
 
     def normalise(self, latents: Tensor) -> Tensor:
-        """(z − mean) · scale / std, each per channel or one number, as far as the VAE has them."""
+        """(z − mean) · scale / std, with the VAE's values for the three, each one number or one number per channel."""
         vae: Any = self.vae
-        given = {**dict(vae.config), **dict(vae.named_buffers())}  # LTX has buffers
+        settings = {**dict(vae.config), **dict(vae.named_buffers())}  # LTX keeps these numbers in buffers
 
         def statistic(*names: str, otherwise: float) -> Tensor:
-            value = next((given[name] for name in names if given.get(name) is not None), otherwise)
+            value = next((settings[name] for name in names if settings.get(name) is not None), otherwise)
             value = torch.as_tensor(value, dtype=latents.dtype, device=latents.device)
             return value.reshape(-1, *(1,) * (latents.ndim - 2))
 
@@ -192,12 +196,16 @@ class LatentLayout:
         return (latents - mean) * statistic("scaling_factor", otherwise=1.0) / statistic("latents_std", otherwise=1.0)
 
     def fold(self, latents: Tensor) -> Tensor:
-        """Latents in the order in which the pipeline samples them."""
+        """Latents in the layout in which the pipeline samples them.
+
+        Raises:
+            ValueError: When the pipeline's ``_pack_latents`` takes arguments that are not known here.
+        """
         pack = getattr(self.pipe, "_pack_latents", None)
         if pack is None:
             frames_first = self.is_video and type(self.pipe).__name__.startswith(_FRAMES_FIRST)
             return latents.transpose(1, 2) if frames_first else latents
-        given = {
+        arguments = {
             "latents": latents,
             "batch_size": latents.shape[0],
             "num_channels_latents": latents.shape[1],
@@ -207,23 +215,27 @@ class LatentLayout:
             "patch_size_t": getattr(self.pipe, "transformer_temporal_patch_size", 1),
         }
         names = inspect.signature(pack).parameters
-        if not set(names) <= set(given):
-            raise ValueError(f"{type(self.pipe).__name__} folds its latents in a way that is not known here")
-        return pack(**{name: given[name] for name in names})
+        if not set(names) <= set(arguments):
+            unknown = ", ".join(sorted(set(names) - set(arguments)))
+            raise ValueError(
+                f"_pack_latents of {type(self.pipe).__name__} takes {unknown}, which is not known here; "
+                "give a layout= for its family"
+            )
+        return pack(**{name: arguments[name] for name in names})
 
     def observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
-        """What is known of the latents.
+        """The observation of the latents: which latent entries are known, and their clean values.
 
         Args:
             pictures: (n, C, [frames,] height, width) in [0, 1].
-            known: Boolean, (n, 1, [frames,] height, width).
-            latents: The pipeline's own first latents, (B, …), for their shape, device and dtype.
+            known: Boolean, (n, 1, [frames,] height, width), True where a pixel is known.
+            latents: The latents with which the pipeline starts, (B, …). Their shape and device are used.
 
         Returns:
             An observation of batch n, in the layout of ``latents``, float32.
 
         Raises:
-            ValueError: When the layout of the latents is not one that is known here.
+            ValueError: When the encoded pictures do not have the shape of ``latents``.
         """
         values = self.encode(pictures)
         cells = self.cell_rule(known, tuple(values.shape[2:])).to(values.device)
@@ -237,12 +249,12 @@ class LatentLayout:
 
 
 def _takes_frames(vae: Any) -> bool:
-    """Whether a VAE is one of video, with convolutions over time."""
+    """Whether a VAE is made for video: its encoder has convolutions over time."""
     return any(parameter.ndim == 5 for parameter in vae.encoder.parameters())
 
 
 def _mode(encoded: Any) -> Tensor:
-    """The latents that an encoder is surest of."""
+    """The latents of an encoder's output: the mode of their distribution where the encoder gives a distribution."""
     if hasattr(encoded, "latent_dist"):
         return encoded.latent_dist.mode()
     return encoded.latents if hasattr(encoded, "latents") else encoded.latent

@@ -1,8 +1,11 @@
-"""The network of a diffusers pipeline as a score, with prompt and guidance: for gradients, loops of one's own, studies.
+"""The network of a diffusers pipeline as a score, with prompt and guidance.
 
-The prompt is encoded once, by the pipeline's own ``encode_prompt``. Latents are in the pipeline's own layout, as in
-:mod:`lanpaint.adapters.bridge`, and so is the score: one sampler gives the same latents through either. Here x has a
-gradient, and what a pipeline does beside its network, its guidance and a ControlNet (IP-Adapter, …) is left out.
+Use it for methods that need a gradient in x, for sampling loops that you write yourself, and for studies. Otherwise use
+:mod:`lanpaint.adapters.bridge`, which runs the whole pipeline. Both use the pipeline's layout of latents, so a sampler
+gives the same latents through both. The score made here uses only the pipeline's network, its guidance and one
+ControlNet. All else that a pipeline may do (IP-Adapter, …) is left out.
+
+The prompt is encoded once, by the pipeline's ``encode_prompt``.
 """
 
 from __future__ import annotations
@@ -20,25 +23,25 @@ from lanpaint.adapters.schedulers import view_of
 from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
 
-Part = Tensor | list[Tensor]  # one row per prompt; a list where they differ in length
+Part = Tensor | list[Tensor]  # one row per prompt; a list of rows where the rows differ in length
 Conditioning = dict[str, Part]
 Clock = Callable[[Tensor], Tensor]
-# Where pipelines keep the networks that one evaluation may call.
+# Attributes in which pipelines keep the networks that one evaluation may call.
 _NETWORKS = ("unet", "transformer", "transformer_2", "controlnet")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a caller asks of a family.
+    """The arguments of :func:`network_score` that a :class:`Family` needs.
 
     Attributes:
         pipe: The pipeline.
-        prompt: Arguments of its ``encode_prompt``.
-        height: In pixels.
-        width: In pixels.
-        scale: Weight w of classifier-free guidance as diffusers counts it; None for none.
-        embedded: Guidance that the network is told as a number (Flux); None where it is not.
-        control: Picture of a ControlNet.
+        prompt: Arguments of the pipeline's ``encode_prompt``.
+        height: Height of the pictures, in pixels.
+        width: Width of the pictures, in pixels.
+        scale: Weight w of classifier-free guidance as diffusers counts it; None for no guidance.
+        embedded: Guidance weight that the network takes as an input (Flux); None for a network without such an input.
+        control: Picture for the ControlNet.
         strength: Weight of the ControlNet.
     """
 
@@ -52,33 +55,36 @@ class Request:
     strength: float = 1.0
 
     def encode(self, **more: Any) -> tuple[Any, ...]:
-        """What the pipeline's ``encode_prompt`` returns."""
+        """The output of the pipeline's ``encode_prompt``."""
         names = inspect.signature(self.pipe.encode_prompt).parameters
-        given: dict[str, Any] = {name: None for name in ("prompt", "prompt_2", "prompt_3") if name in names}
-        given |= {"device": self.pipe._execution_device, "num_images_per_prompt": 1} | self.prompt | more
-        given["do_classifier_free_guidance"] = self.scale is not None
+        arguments: dict[str, Any] = {name: None for name in ("prompt", "prompt_2", "prompt_3") if name in names}
+        arguments |= {"device": self.pipe._execution_device, "num_images_per_prompt": 1} | self.prompt | more
+        arguments["do_classifier_free_guidance"] = self.scale is not None
         with torch.no_grad():
-            return self.pipe.encode_prompt(**{name: value for name, value in given.items() if name in names})
+            return self.pipe.encode_prompt(**{name: value for name, value in arguments.items() if name in names})
 
     def encode_twice(self) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        """For pipelines that encode the negative prompt in a call of its own: that, and the prompt."""
+        """The encoded negative prompt, empty without guidance, and the encoded prompt.
+
+        For pipelines that encode the two in two calls of ``encode_prompt``.
+        """
         negative = {name.removeprefix("negative_"): value for name, value in self.prompt.items() if "negative_" in name}
         positive = {name: value for name, value in self.prompt.items() if "negative_" not in name}
-        own, other = replace(self, prompt=positive), replace(self, prompt=negative)
-        return (other.encode() if self.scale is not None else ()), own.encode()
+        with_prompt, with_negative = replace(self, prompt=positive), replace(self, prompt=negative)
+        return (with_negative.encode() if self.scale is not None else ()), with_prompt.encode()
 
     def branches(self, conditional: Conditioning, unconditional: Conditioning) -> list[Conditioning]:
-        """The unconditional branch first, as diffusers has it; without guidance the conditional one alone."""
+        """Unconditional, then conditional branch, in the order of diffusers; without guidance only the conditional."""
         return [conditional] if self.scale is None else [unconditional, conditional]
 
 
 class Family(ABC):
-    """How the network of a family is called. One class a family, with the two methods that differ.
+    """How the network of one family of pipelines is called. Each family is a subclass.
 
     Attributes:
         together: Whether the pipeline evaluates both branches of guidance in one batch.
-        scale_name: What the pipeline calls its weight of classifier-free guidance.
-        neutral_scale: The weight at which, and below which, it does not guide.
+        scale_name: Name of the pipeline's argument for the weight of classifier-free guidance.
+        neutral_scale: The pipeline guides only with a weight above this number.
     """
 
     together = True
@@ -87,14 +93,17 @@ class Family(ABC):
 
     @abstractmethod
     def condition(self, request: Request) -> list[Conditioning]:
-        """The branches: tensors of one row per prompt, or without a batch."""
+        """The conditioning of each branch of guidance: tensors with one row per prompt, or without a batch axis."""
 
     @abstractmethod
     def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
-        """The network's output at x, (B, …), and the pipeline's time, (B,)."""
+        """The network's output at x, (B, …), and at the pipeline's time, (B,).
+
+        ``given`` is one branch of :meth:`condition`, with one row per row of x.
+        """
 
     def guide(self, unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-        """Classifier-free guidance."""
+        """The guided output s_u + w (s_c − s_u), with w = ``scale``."""
         return unconditional + scale * (conditional - unconditional)
 
 
@@ -119,8 +128,8 @@ class _ControlNet(_StableDiffusion):
     def condition(self, request: Request) -> list[Conditioning]:
         pipe, network = request.pipe, request.pipe.controlnet
         if request.control is None or not hasattr(network, "config"):
-            what = "one ControlNet" if request.control is not None else "control_image, the ControlNet's picture"
-            raise ValueError(f"{type(pipe).__name__} needs {what}, or lanpaint.Inpainter")
+            what = "a single ControlNet" if request.control is not None else "control_image, the ControlNet's picture"
+            raise ValueError(f"{type(pipe).__name__} needs {what}; or use lanpaint.Inpainter")
         size = {"width": request.width, "height": request.height}
         image = pipe.prepare_image(request.control, **size, batch_size=1, num_images_per_prompt=1,
                                    device=pipe._execution_device, dtype=network.dtype)  # fmt: skip
@@ -229,7 +238,7 @@ class _Wan(Family):
 
 
 class _LTX(_PixArt):
-    frame_rate = 25  # the pipeline's default
+    frame_rate = 25  # per second, the pipeline's default
 
     def call(self, request: Request, x: Tensor, time: Tensor, given: Conditioning) -> Tensor:
         pipe = request.pipe
@@ -259,7 +268,7 @@ class _HiDream(Family):
         t5, negative_t5, llama, negative_llama, pooled, negative_pooled = request.encode()
 
         def named(t5: Tensor, llama: Tensor, pooled: Tensor) -> Conditioning:
-            llama = llama.transpose(0, 1)  # its layers come before its batch
+            llama = llama.transpose(0, 1)  # the axis of layers comes before the batch axis
             names = ("encoder_hidden_states_t5", "encoder_hidden_states_llama3", "pooled_embeds")
             return dict(zip(names, (t5, llama, pooled), strict=True))
 
@@ -290,7 +299,7 @@ class _ZImage(Family):
         return -torch.stack([output.squeeze(1) for output in outputs]).to(x.dtype)
 
     def guide(self, unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-        """Its weights are counted from the conditional velocity."""
+        """The guided output u_c + w (u_c − u_u): this pipeline's weight w is 0 without guidance."""
         return conditional + scale * (conditional - unconditional)
 
 
@@ -314,7 +323,7 @@ class _QwenImage(Family):
         ]
 
     def guide(self, unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-        """With the length of each token's conditional velocity, as the pipeline has it."""
+        """The guided output, each token rescaled to the norm of its conditional velocity, as in the pipeline."""
         guided = super().guide(unconditional, conditional, scale)
         return guided * (conditional.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
 
@@ -354,30 +363,35 @@ def network_score(
     family: Family | None = None,
     **prompt: Any,
 ) -> NetworkScore:
-    """The network of a pipeline as a score of its latents, in the pipeline's layout and the scheduler's formalism.
+    """The network of a pipeline as a score of the pipeline's latents.
+
+    The latents x have the pipeline's layout. The levels are those of the scheduler's formalism, diffusion or flow.
 
     Args:
-        pipe: The pipeline; those of :data:`FAMILIES` are known.
-        height: Of the pictures, in pixels; a pipeline of one size needs none.
-        width: Of the pictures, in pixels.
-        guidance_scale: The pipeline's: weight of classifier-free guidance, above 1 for any; for Flux the number that
-            the network is told. The pipeline's own default when left out.
-        true_cfg_scale: Weight of classifier-free guidance where the pipeline calls it so (Flux, Qwen-Image).
-        known_guidance_scale: Weight of classifier-free guidance for the known part's score; the other one's when left
-            out. See :mod:`lanpaint.adapters.guidance`.
-        known: What is known of the latents, for that: boolean, broadcastable to x, such as ``observation.known``.
-        control_image: Picture of a ControlNet.
-        controlnet_conditioning_scale: Its weight.
-        family: How the network is called, for a pipeline that is not known.
+        pipe: The pipeline, of a class in :data:`FAMILIES` unless ``family`` is given.
+        height: Height of the pictures, in pixels. Not needed for a pipeline with only one size.
+        width: Width of the pictures, in pixels. Not needed for a pipeline with only one size.
+        guidance_scale: The pipeline's argument of this name: the weight of classifier-free guidance, which guides above
+            1 in most families. For Flux, the guidance weight that the network takes as an input. By default the
+            pipeline's default.
+        true_cfg_scale: Weight of classifier-free guidance in pipelines that give it this name (Flux, Qwen-Image).
+        known_guidance_scale: Weight of classifier-free guidance for the score at the known part. By default the weight
+            is the same everywhere. See :mod:`lanpaint.adapters.guidance`.
+        known: The known part of the latents, needed for ``known_guidance_scale``: boolean, broadcastable to x, such as
+            ``observation.known``.
+        control_image: Picture for the ControlNet.
+        controlnet_conditioning_scale: Weight of the ControlNet.
+        family: How to call the network of a pipeline that is not in :data:`FAMILIES`.
         **prompt: Arguments of the pipeline's ``encode_prompt``: ``prompt``, ``negative_prompt``, or embeddings.
 
     Returns:
-        A score. x has one row per prompt, or several for each, those of one prompt beside each other. It holds the
-        pipeline's own networks: ``.to()`` moves them for the pipeline too.
+        A score. x has the same number of rows for each prompt, and the rows of one prompt follow each other. The score
+        holds the pipeline's networks themselves, no copies: ``.to()`` moves them for the pipeline too.
 
     Raises:
-        ValueError: For a family that is not known, an argument that ``encode_prompt`` does not take, a weight for the
-            known part where nothing is guided, and a ControlNet without a picture.
+        ValueError: For a pipeline of an unknown family, an argument that ``encode_prompt`` or the pipeline does not
+            take, missing ``height`` or ``width``, ``known_guidance_scale`` without ``known`` or without guidance, and
+            a ControlNet without a picture.
 
     Example::
 
@@ -392,19 +406,19 @@ def network_score(
     defaults = inspect.signature(pipe.__call__).parameters
     if (height is None or width is None) and "height" in defaults:
         raise ValueError(f"{name} makes pictures of any size; give height and width, in pixels")
-    given = {"guidance_scale": guidance_scale, "true_cfg_scale": true_cfg_scale}
-    for scale_name, value in given.items():
+    scales = {"guidance_scale": guidance_scale, "true_cfg_scale": true_cfg_scale}
+    for scale_name, value in scales.items():
         if value is None and scale_name in defaults:
-            given[scale_name] = defaults[scale_name].default
+            scales[scale_name] = defaults[scale_name].default
         elif value is not None and scale_name not in defaults:
             raise ValueError(f"{name} has no {scale_name}; leave it out")
     has_negative = family.scale_name == "guidance_scale" or any("negative_" in key for key in prompt)
-    scale = given[family.scale_name]
+    scale = scales[family.scale_name]
     scale = scale if scale is not None and scale > family.neutral_scale and has_negative else None
     if known_guidance_scale is not None and (known is None or scale is None):
         raise ValueError(
-            "known_guidance_scale needs known, the mask of the latents, and guidance: "
-            f"{family.scale_name} above {family.neutral_scale:g}, for some families a negative prompt"
+            "known_guidance_scale needs known, the mask of the latents, and guidance: give "
+            f"{family.scale_name} above {family.neutral_scale:g} and, for some families, a negative prompt"
         )
     if control_image is not None and not hasattr(pipe, "controlnet"):
         raise ValueError(f"{name} has no ControlNet; leave control_image out")
@@ -414,7 +428,7 @@ def network_score(
     if unknown:
         what = f"{name} has no prompt and" if encode is None else f"encode_prompt of {name}"
         raise ValueError(f"{what} does not take {', '.join(sorted(unknown))}")
-    embedded = given["guidance_scale"] if family.scale_name != "guidance_scale" else None
+    embedded = scales["guidance_scale"] if family.scale_name != "guidance_scale" else None
     control = {"control": control_image, "strength": controlnet_conditioning_scale}
     request = Request(pipe, prompt, height or 0, width or 0, scale, embedded, **control)
     view = view_of(pipe.scheduler)
@@ -424,17 +438,17 @@ def network_score(
 
 
 def _clock(scheduler: Any) -> Clock:
-    """The pipeline's time of a schedule's."""
+    """A function from the schedule's time to the time that the pipeline gives its network."""
     if view_of(scheduler) != "flow":
         return lambda time: time
     ticks = scheduler.config.num_train_timesteps
     if type(scheduler).__name__.startswith("FlowMatch"):
         return lambda time: ticks * time
-    return lambda time: torch.floor(ticks * time + 1e-3)  # DPM-Solver and UniPC show times without their fraction
+    return lambda time: torch.floor(ticks * time + 1e-3)  # DPM-Solver and UniPC give the network whole-numbered times
 
 
 class _Guided(nn.Module):
-    """The network with its conditioning and guidance, of (x, time) alone; the pipeline's networks are submodules."""
+    """A function of (x, time): the network with its conditioning and guidance. The networks are submodules."""
 
     def __init__(
         self, family: Family, request: Request, clock: Clock, known_scale: float | None, known: Tensor | None
@@ -453,8 +467,8 @@ class _Guided(nn.Module):
             both = {name: _joined(rows[0][name], rows[1][name]) for name in rows[0]}
             outputs = list(family.call(request, torch.cat([x, x]), torch.cat([time, time]), both).chunk(2))
         else:
-            outputs = [family.call(request, x, time, given) for given in rows]
-        if outputs[0].shape[1] == 2 * x.shape[1]:  # a learned variance
+            outputs = [family.call(request, x, time, branch) for branch in rows]
+        if outputs[0].shape[1] == 2 * x.shape[1]:  # the second half is a learned variance
             outputs = [output.chunk(2, dim=1)[0] for output in outputs]
         if request.scale is None:
             return outputs[0]
@@ -466,13 +480,14 @@ class _Guided(nn.Module):
 
 
 def _like(part: Part, x: Tensor) -> Part:
-    """On the device of x, and in its dtype if floating point."""
+    """The conditioning on the device of x, and in the dtype of x if it is floating point."""
     if isinstance(part, list):
         return [row.to(x) for row in part]
     return part.to(x) if part.is_floating_point() else part.to(x.device)
 
 
 def _joined(first: Part, second: Part) -> Part:
+    """The rows of both."""
     if isinstance(first, list) and isinstance(second, list):
         return [*first, *second]
     assert isinstance(first, Tensor)
@@ -481,11 +496,13 @@ def _joined(first: Part, second: Part) -> Part:
 
 
 def _rows(part: Part, batch: int) -> Part:
-    """One row per sample of a tensor of one per prompt; ids of tokens, (tokens, 3), have no batch."""
+    """One row per sample, from one row per prompt. Ids of tokens, (tokens, 3), have no batch axis and stay."""
     if isinstance(part, Tensor) and part.ndim == 2 and part.shape[-1] == 3 and batch % len(part):
         return part
     if batch % len(part):
-        raise ValueError(f"x has {batch} rows and there are {len(part)} prompts; give several rows for each")
+        raise ValueError(
+            f"x has {batch} rows and there are {len(part)} prompts; give the same number of rows for each prompt"
+        )
     repeats = batch // len(part)
     if isinstance(part, list):
         return [row for row in part for _ in range(repeats)]

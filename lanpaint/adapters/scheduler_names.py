@@ -1,4 +1,4 @@
-"""Schedulers of diffusers by short names: a pipeline gets another, made from the settings of its own."""
+"""Schedulers of diffusers by short names. The new scheduler takes over the settings of the pipeline's scheduler."""
 
 from __future__ import annotations
 
@@ -27,33 +27,34 @@ FLOW_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_flow_sigmas": True}),
     "unipc": ("UniPCMultistepScheduler", {"use_flow_sigmas": True}),
 }
-"""The same for flow models."""
+"""Name → class and settings, for flow models."""
 
 _COGVIDEOX: dict[str, tuple[str, dict[str, Any]]] = {"ddim": ("CogVideoXDDIMScheduler", {})}
 KARRAS = "-karras"
-"""Ending of a name, for levels spaced as Karras et al., 2022, have them."""
+"""Ending of a name that asks for the spacing of levels of Karras et al., 2022."""
 
 
 def named_scheduler(name: str, scheduler: Any) -> Any:
-    """The scheduler of a name, with the settings of a pipeline's own.
+    """A new scheduler of the given name, with the settings of the pipeline's scheduler.
 
     Args:
-        name: One of :data:`SCHEDULERS`, or of :data:`FLOW_SCHEDULERS` for the scheduler of a flow model; with
-            ``-karras`` at its end for Karras' spacing.
-        scheduler: The pipeline's scheduler, which knows the schedule that the model was trained with.
+        name: One of :data:`SCHEDULERS`; for a flow model, one of :data:`FLOW_SCHEDULERS`. Add ``-karras`` at the end
+            for Karras' spacing.
+        scheduler: The pipeline's scheduler. It holds the schedule that the model was trained with.
 
     Raises:
-        ValueError: For a name that is not known or that this kind of model does not have.
+        ValueError: For an unknown name, a scheduler that does not suit this kind of model, or ``-karras`` where the
+            scheduler has no such spacing.
     """
-    flow, kind, known = False, "a diffusion model", SCHEDULERS
-    if type(scheduler).__name__.startswith("CogVideoX"):  # shifts its schedule in a way that no other class reads
-        kind, known = "CogVideoX", _COGVIDEOX
+    flow, kind, schedulers = False, "a diffusion model", SCHEDULERS
+    if type(scheduler).__name__.startswith("CogVideoX"):  # shifts its schedule as no other class of diffusers can
+        kind, schedulers = "CogVideoX", _COGVIDEOX
     elif view_of(scheduler) == "flow":
-        flow, kind, known = True, "a flow model", FLOW_SCHEDULERS
+        flow, kind, schedulers = True, "a flow model", FLOW_SCHEDULERS
     short, karras = name.removesuffix(KARRAS), name.endswith(KARRAS)
-    if short not in known:
-        raise ValueError(f"unknown scheduler {name!r} for {kind}; expected one of {', '.join(known)}")
-    class_name, settings = known[short]
+    if short not in schedulers:
+        raise ValueError(f"unknown scheduler {name!r} for {kind}; expected one of {', '.join(schedulers)}")
+    class_name, settings = schedulers[short]
     if flow:
         settings = {**settings, **_flow_settings(scheduler, class_name)}
     import diffusers
@@ -62,15 +63,15 @@ def named_scheduler(name: str, scheduler: Any) -> Any:
     if not karras:
         return made
     if "use_karras_sigmas" not in made.config or class_name.startswith("FlowMatchHeun"):
-        raise ValueError(f"{short} has no spacing of Karras; expected {short}, or a scheduler that has one, as dpm++")
+        raise ValueError(f"{short} has no Karras spacing; give {short}, or a scheduler with that spacing: dpm++-karras")
     return type(made).from_config(made.config, use_karras_sigmas=True)
 
 
 def _flow_settings(scheduler: Any, class_name: str) -> dict[str, Any]:
-    """The shift of a flow's times, which each class calls by a name of its own."""
+    """The shift of a flow's times, under the name that the new scheduler's class has for it."""
     shift = scheduler.config.get("shift", scheduler.config.get("flow_shift", 1.0))
     if class_name.startswith("FlowMatch"):
         if class_name == "FlowMatchHeunDiscreteScheduler" and scheduler.config.get("use_dynamic_shifting"):
-            raise ValueError("heun cannot shift its times with the picture's size, as this model does; take euler")
+            raise ValueError("heun cannot shift its times with the picture's size, as this model needs; give euler")
         return {"shift": shift}
     return {"flow_shift": shift, "prediction_type": "flow_prediction"}

@@ -1,7 +1,8 @@
 """Any scheduler of diffusers as a solver.
 
-The outer step is the scheduler's own, and so are the levels, in the scheduler's own coordinates. A step of several
-stages (Heun, KDPM2, single-step DPM-Solver) is one outer step here, with as many evaluations.
+The scheduler makes the outer steps and sets the noise levels, in the coordinates that it uses itself. Some schedulers
+make one outer step in several stages (Heun, KDPM2, single-step DPM-Solver). All stages together are one outer step
+here, with one evaluation for each stage.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ _VIEWS: dict[str, View] = {
 
 
 def level_of(scheduler: Any, index: int) -> NoiseLevel:
-    """The level of a scheduler's sample before the step ``index``, after its ``set_timesteps``.
+    """The noise level of the sample before the scheduler's step ``index``. ``set_timesteps`` must have been called.
 
     Raises:
-        ValueError: For a scheduler from which it cannot be read.
+        ValueError: When the scheduler has neither ``sigmas`` nor ``alphas_cumprod``.
     """
     name = type(scheduler).__name__
     sigmas = getattr(scheduler, "sigmas", None)
@@ -54,19 +55,19 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
     return NoiseLevel(alpha.sqrt(), (1 - alpha).sqrt())
 
 
-# Schedulers, with their times, that have given the known answer in this process.
+# (class, fingerprint) of the schedulers that have passed DiffusersSolver._check_known_answer in this process.
 _PASSED: set[tuple[type, str]] = set()
 
 
 def fingerprint(scheduler: Any) -> str:
-    """What a scheduler's steps depend on: its class, its settings and its times."""
+    """A text of all that a scheduler's steps depend on: its class, its settings and its times."""
     sigmas = getattr(scheduler, "sigmas", None)
     numbers = [values.tolist() for values in (scheduler.timesteps, sigmas) if isinstance(values, Tensor)]
     return f"{type(scheduler).__module__}.{type(scheduler).__qualname__} {dict(scheduler.config)} {numbers}"
 
 
 class _Point(Score):
-    """The score of data that are one point."""
+    """The exact score when all data are one point c: x̂₀ = c at every x."""
 
     def __init__(self, point: Tensor) -> None:
         self.point = point
@@ -80,9 +81,9 @@ class SchedulerState(SolverState):
     """State of :class:`DiffusersSolver`.
 
     Attributes:
-        scheduler: The run's own copy of the scheduler; what it remembers changes with each step.
-        index: The number of the scheduler's next step.
-        levels: The levels of all its evaluations, in order.
+        scheduler: A copy of the scheduler for this run. Each step changes what the copy remembers.
+        index: Index of the scheduler's next step.
+        levels: The noise levels of all of the scheduler's evaluations, in order.
     """
 
     scheduler: Any = None
@@ -91,18 +92,19 @@ class SchedulerState(SolverState):
 
 
 class DiffusersSolver(Solver):
-    """A diffusers scheduler as the outer step, with its own levels.
+    """A diffusers scheduler as the solver. It makes the outer steps and sets the noise levels.
 
     Args:
         scheduler: Any scheduler of diffusers with a ``step(model_output, timestep, sample)``. It is copied, and never
-            changed. Its ``prediction_type`` says what it wants to be given, not what the model predicts.
+            changed. Its ``prediction_type`` says which model output its ``step`` expects. The model may predict
+            something else: the prediction is converted.
         **timesteps: Further arguments of its ``set_timesteps``, such as ``mu`` for a flow with dynamic shifting.
 
-    Random numbers of stochastic schedulers come from the run's generator, or from one that is seeded by the noise
-    source when it has none.
+    A stochastic scheduler draws its random numbers from the run's generator. If the noise source has no generator, a
+    new generator is made, with a seed that the noise source draws.
 
     Raises:
-        ValueError: For a scheduler that has no levels, or that changes its times within a step (PNDM).
+        ValueError: For an object that is not a scheduler, and for PNDM, which changes its times within a step.
     """
 
     def __init__(self, scheduler: Any, **timesteps: Any) -> None:
@@ -115,15 +117,19 @@ class DiffusersSolver(Solver):
         """Raise ValueError for what cannot be a solver."""
         name = type(scheduler).__name__
         if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "set_timesteps", None)):
-            raise ValueError(f"{name} is no scheduler: it has no step() and set_timesteps()")
+            raise ValueError(f"{name} is no scheduler: it has no step() or no set_timesteps(); give one of diffusers'")
         if name == "PNDMScheduler":
             raise ValueError(
-                "PNDMScheduler evaluates its first steps at times of its own, with states in between that are not "
-                "samples of any level; use DPMSolverMultistepScheduler.from_config(scheduler.config)"
+                "PNDMScheduler is not supported: the states within its first steps are not samples of any noise level; "
+                "use DPMSolverMultistepScheduler.from_config(scheduler.config)"
             )
 
     def levels(self, steps: int) -> list[NoiseLevel]:
-        """The levels before each outer step, and clean data."""
+        """The noise level before each outer step, then the level of clean data.
+
+        Raises:
+            ValueError: When the scheduler's levels cannot be read, or its steps fail the check against a known answer.
+        """
         try:
             scheduler = self._set(steps)
             starts = [index for index in range(len(scheduler.timesteps)) if not is_inner(scheduler, index)]
@@ -138,16 +144,16 @@ class DiffusersSolver(Solver):
         except (AttributeError, KeyError, TypeError) as error:
             name = type(self.scheduler).__name__
             raise ValueError(
-                f"{name} cannot be stepped as other schedulers are ({type(error).__name__}: {error})"
+                f"{name} cannot be used as a solver ({type(error).__name__}: {error}); give one of lanpaint.solvers"
             ) from error
         return levels
 
     def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
-        """One for each stage of each step, for levels that :meth:`levels` has returned."""
+        """Evaluations in each outer step, one for each stage. The levels must come from :meth:`levels`."""
         return list(self._stages.get(len(levels) - 1, super().evaluations(levels)))
 
     def init(self, x: Tensor, steps: int) -> SchedulerState:
-        """With a copy of the scheduler, set to ``steps``."""
+        """The state at the start: x, and a copy of the scheduler on which ``set_timesteps(steps)`` was called."""
         scheduler = self._fresh(steps, x.device)
         return SchedulerState(x, scheduler=scheduler, levels=self._stage_levels(scheduler))
 
@@ -160,7 +166,7 @@ class DiffusersSolver(Solver):
         """All stages of the scheduler's next step."""
         assert isinstance(state, SchedulerState)
         scheduler, index, x = state.scheduler, state.index, state.x
-        if not same_noise(level, state.levels[index]):  # a sampler that travelled back
+        if not same_noise(level, state.levels[index]):  # the sampler has gone back to a noisier level
             index = self._index(state, level)
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(index)
@@ -178,24 +184,27 @@ class DiffusersSolver(Solver):
     def _advance(
         self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
     ) -> Tensor:
-        """One call of the scheduler's step."""
+        """The state x after one call of the scheduler's ``step``."""
         output = _output(scheduler, prediction)
         if hasattr(scheduler, "scale_model_input"):
-            scheduler.scale_model_input(x, scheduler.timesteps[index])  # some warn without
+            scheduler.scale_model_input(x, scheduler.timesteps[index])  # some schedulers warn without this call
         return scheduler.step(output, scheduler.timesteps[index], x, return_dict=False, **options)[0].to(x.dtype)
 
     @staticmethod
     def _index(state: SchedulerState, level: NoiseLevel) -> int:
+        """Index of the scheduler's step that starts an outer step at ``level``."""
         for index, candidate in enumerate(state.levels):
             if not is_inner(state.scheduler, index) and same_noise(level, candidate):
                 return index
         raise ValueError(f"{level} is not a level of this run's {type(state.scheduler).__name__}")
 
     def _check_known_answer(self, levels: list[NoiseLevel], steps: int) -> None:
-        """Data that are one point c: the state at every level is α c + σ ε, which no step of any length may spoil.
+        """Raise ValueError if the scheduler leaves a distribution that is known exactly.
 
-        The evaluations are exact, so what comes out otherwise tells of levels, coordinates or a kind of output that are
-        not what they were taken for. The bounds leave room for schedulers that are a little too noisy.
+        All data are one point c. Then the state at every level is α c + σ ε, and no step of any length may change
+        that. The score is exact too. So a wrong state means that this adapter misread the scheduler: its levels, its
+        coordinates, or the model output that it expects. The bounds leave room for schedulers that are a little too
+        noisy.
         """
         point = torch.full((1, 1, 32, 32), 0.7)
         noise = NormalNoise(torch.Generator().manual_seed(0))
@@ -207,8 +216,8 @@ class DiffusersSolver(Solver):
             error = (state.x - alpha * point).mean().abs() - 0.3 * sigma
             if not (error < 0.05 and 0.5 * sigma < state.x.std() < 2 * sigma + 0.05):
                 raise ValueError(
-                    f"{type(self.scheduler).__name__} leaves the law of its own levels on data that are one point: its "
-                    "coordinates, or the output that it wants, are not those of an ε, v, x₀ or flow model; "
+                    f"{type(self.scheduler).__name__} fails a check with a known answer (all data are one point): its "
+                    "coordinates, or the output that it expects, are not those of an ε, v, x₀ or flow model; "
                     "give a solver of lanpaint.solvers"
                 )
 
@@ -217,6 +226,7 @@ class DiffusersSolver(Solver):
         return self._fresh(steps)
 
     def _fresh(self, steps: int, device: torch.device | str = "cpu") -> Any:
+        """A copy of the scheduler, set to ``steps`` and to its first step."""
         scheduler = copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(steps, device=device, **self.timesteps)
         if hasattr(scheduler, "set_begin_index"):
@@ -225,6 +235,7 @@ class DiffusersSolver(Solver):
 
     @staticmethod
     def _random(scheduler: Any, noise: NoiseSource, x: Tensor) -> dict[str, Any]:
+        """The ``generator`` argument for the scheduler's ``step``; empty for a scheduler that takes none."""
         if not _draws(type(scheduler)):  # type: ignore[arg-type]
             return {}
         generator = getattr(noise, "generator", None)
@@ -236,12 +247,15 @@ class DiffusersSolver(Solver):
 
 @functools.cache
 def _draws(kind: Any) -> bool:
-    """Whether steps of a class of schedulers take a generator."""
+    """Whether the ``step`` of a class of schedulers takes a generator."""
     return "generator" in inspect.signature(kind.step).parameters
 
 
 def is_inner(scheduler: Any, index: int) -> bool:
-    """Whether the step ``index`` continues the one before, from a state that is not a sample of its level."""
+    """Whether the scheduler's step ``index`` is a later stage of an outer step.
+
+    The state before a later stage is not a sample of any noise level.
+    """
     orders = getattr(scheduler, "order_list", None)  # single-step DPM-Solver: 1, 2, 3, 1, 2, 3, …
     if orders is not None:
         return bool(orders[index] > 1)
@@ -249,7 +263,7 @@ def is_inner(scheduler: Any, index: int) -> bool:
 
 
 def stage_level(scheduler: Any, index: int) -> NoiseLevel:
-    """The level at which the evaluation ``index`` is made, that of a later stage of a step included."""
+    """The noise level at which evaluation ``index`` is made, also for the later stages of an outer step."""
     between = getattr(scheduler, "sigmas_interpol", None)
     if between is None or not is_inner(scheduler, index):
         return level_of(scheduler, index)
@@ -259,7 +273,7 @@ def stage_level(scheduler: Any, index: int) -> NoiseLevel:
 
 
 def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
-    """Whether two levels are one to float32 rounding: equal α and σ."""
+    """Whether two levels have the same α and the same σ, up to float32 rounding."""
     if level.alpha.numel() == other.alpha.numel() == 1:
         pairs = zip(level.numbers, other.numbers, strict=True)
         return all(math.isclose(one, two, rel_tol=1e-6, abs_tol=1e-12) for one, two in pairs)
@@ -270,17 +284,23 @@ def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
 
 
 def view_of(scheduler: Any) -> View:
-    """The view that the scheduler wants as its model's output; ``v`` in variance-preserving coordinates."""
+    """The view that the scheduler expects as the model's output. ``v`` is meant in variance-preserving coordinates.
+
+    Raises:
+        ValueError: For a ``prediction_type`` that is not known here.
+    """
     if type(scheduler).__name__.startswith("FlowMatch"):
         return "flow"
     kind = getattr(scheduler.config, "prediction_type", None)
     if kind not in _VIEWS:
-        raise ValueError(f"{type(scheduler).__name__} wants prediction_type {kind!r}, which is not known here")
+        raise ValueError(
+            f"{type(scheduler).__name__} has prediction_type {kind!r}; expected one of {', '.join(_VIEWS)}"
+        )
     return _VIEWS[kind]
 
 
 def _output(scheduler: Any, prediction: Prediction) -> Tensor:
-    """The model output that the scheduler expects, of an evaluation in any coordinates."""
+    """A prediction, in any coordinates, as the model output that the scheduler expects."""
     view = view_of(scheduler)
     if view != "v":
         return getattr(prediction, view)
@@ -290,11 +310,11 @@ def _output(scheduler: Any, prediction: Prediction) -> Tensor:
 
 
 def prediction_of(scheduler: Any, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-    """The evaluation at x, in any coordinates, that gave ``output``; the inverse of what a step is given."""
+    """A model output that the scheduler expects, as a prediction at x in any coordinates; the inverse of `_output`."""
     view = view_of(scheduler)
     if view != "v":
         return Prediction(x, level, **{view: output})
     level = level.to(x)
     norm = (level.alpha**2 + level.sigma**2).sqrt()
-    own = Prediction(x / norm, level.rescale(1 / norm), v=output)
-    return Prediction(x, level, denoised=own.denoised, epsilon=own.epsilon)
+    preserving = Prediction(x / norm, level.rescale(1 / norm), v=output)  # in variance-preserving coordinates
+    return Prediction(x, level, denoised=preserving.denoised, epsilon=preserving.epsilon)

@@ -1,4 +1,4 @@
-"""Methods against exact answers and held-out images: runs, grids of them, and reports."""
+"""Benchmarks of methods against exact samples and held-out images: single runs, grids of runs, and reports."""
 
 from lanpaint.bench.grid import Results, Section, expand, read_grid, run_sections
 from lanpaint.bench.runs import Result, Settings, run

@@ -1,4 +1,4 @@
-"""Grids of runs: from a YAML file or keyword lists, kept in a file of results, gone on with after a kill."""
+"""Grids of runs, from a YAML file or from lists of settings. A file of results lets an interrupted grid continue."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from lanpaint.names import all_dynamics_options
 from lanpaint.options import Option
 
 KEPT = 2_000
-"""Samples of a planar target that are kept for pictures, beside the results."""
+"""Number of samples of a run on a planar target that are stored for pictures, in a folder beside the results."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
+    """A section of a report.
 
     Attributes:
-        title: Its heading.
-        runs: What it compares.
+        title: Heading of the section.
+        runs: The runs that the section compares.
     """
 
     title: str
@@ -35,35 +35,36 @@ class Section:
 
 
 def expand(grid: Mapping[str, Any]) -> list[Settings]:
-    """Every combination of settings that are lists, each once.
+    """The runs of a grid: every combination of the values of settings that are lists. No run occurs twice.
 
-    Among several methods, an option that a method does not have is left out for it; with a single one it is an error.
+    With several methods, an option is left out for a method that does not have it. With a single method, an option that
+    the method does not have is an error.
 
     Raises:
-        ValueError: For an unknown setting or a value that does not fit.
+        ValueError: For an unknown setting, a value that does not fit, or an option that none of the methods has.
     """
     lists = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
     empty = [name for name, value in lists.items() if not value]
     if empty:
-        raise ValueError(f"{empty[0]} is an empty list")
+        raise ValueError(f"{empty[0]} is an empty list; give at least one value")
     options = options_of(lists)
-    known = dict.fromkeys([*NAMES, *options, *all_options(), *all_dynamics_options()])
-    unknown = [name for name in grid if name not in known]
+    names = dict.fromkeys([*NAMES, *options, *all_options(), *all_dynamics_options()])
+    unknown = [name for name in grid if name not in names]
     if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(known)}")
+        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(names)}")
     if "target" not in grid:
-        raise ValueError(f"target is missing; the settings are {', '.join(map(str, grid))}")
+        raise ValueError(f"target is missing among the settings {', '.join(map(str, grid))}; give one")
     several = len(lists.get("method", [])) > 1
     runs: dict[Settings, None] = {}
     left_out, taken = set(), set()
     for combination in itertools.product(*lists.values()):
         settings = Settings.of(dict(zip(lists, combination, strict=True)))
         if several:
-            given = settings.given()
+            values = settings.given()
             has = OF_EVERY_METHOD | find_method(settings.method).takes(settings.dynamics)
-            left_out |= set(given) - has
+            left_out |= set(values) - has
             taken |= has
-            settings = Settings.of({name: value for name, value in given.items() if name in has})
+            settings = Settings.of({name: value for name, value in values.items() if name in has})
         runs[settings.complete()] = None
     nowhere = sorted(left_out - taken - {"inner_steps"})
     if nowhere:
@@ -72,7 +73,7 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
 
 
 def options_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Option]:
-    """Name → option of all methods and dynamics of a grid of lists.
+    """Name → option, for all options of the methods and dynamics in a grid whose values are lists.
 
     Raises:
         ValueError: For an unknown method or dynamics.
@@ -85,14 +86,17 @@ def options_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Option]:
 
 
 def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
-    """The sections of a YAML file: a grid, or a list of them, each with a ``title`` and settings or lists of settings.
+    """The sections of a YAML file.
+
+    The file is a grid, or a list of grids. A grid maps each setting to a value or to a list of values. It may have a
+    ``title``. Grids with the same title form one section.
 
     Args:
         path: The file.
-        images: Folder or zip of images for all runs that are not given one.
+        images: Folder or zip of images, for the runs whose grid has no ``images``.
 
     Raises:
-        ValueError: When the file cannot be read, or does not say what to run.
+        ValueError: When the file cannot be read, or a grid in it is not valid.
     """
     import yaml
 
@@ -113,7 +117,7 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
         except ValueError as error:
             raise ValueError(f"{path}: {title}: {error}") from error
         same = [number for number, section in enumerate(sections) if section.title == title]
-        if same:  # grids of one title are one section
+        if same:  # grids with the same title form one section
             sections[same[0]] = Section(title, (*sections[same[0]].runs, *runs))
         else:
             sections.append(Section(title, runs))
@@ -121,17 +125,17 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
 
 
 class Results:
-    """A file of results, a line of JSON each, that only ever grows.
+    """A file of results with one line of JSON for each run. Lines are only ever appended.
 
     Args:
-        path: The file; made when the first line is written.
+        path: The file. It is made when the first line is written.
 
     Attributes:
-        rows: What it holds.
+        rows: The results in the file.
 
     Raises:
-        ValueError: When the folder is missing, or a line is none that was written here, but for a last one that a kill
-            has cut short.
+        ValueError: When the folder is missing, or a line is not a result. An incomplete last line is no error: it is
+            left by a run that was killed while writing.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -150,12 +154,12 @@ class Results:
                 if line.strip():
                     self.rows.append(Result.from_json(line))
             except ValueError as error:
-                if number == len(lines) and line.startswith('{"section"'):  # cut short by a kill: written anew
+                if number == len(lines) and line.startswith('{"section"'):  # incomplete: the run was killed
                     break
                 raise ValueError(f"{self.path}, line {number}: {error}; give another file") from error
 
     def find(self, settings: Settings) -> list[Result]:
-        """The rows of these settings that this version has made."""
+        """The rows with these settings that the installed version of lanpaint has made."""
         from importlib.metadata import version
 
         return [
@@ -163,10 +167,10 @@ class Results:
         ]
 
     def add(self, row: Result) -> None:
-        """Append a row: written whole, and on the disk when this returns.
+        """Append a row. The whole row is on the disk when this returns.
 
         Raises:
-            OSError: When it cannot be written.
+            OSError: When the row cannot be written.
         """
         self._cut_short()
         with self.path.open("ab") as file:
@@ -176,7 +180,7 @@ class Results:
         self.rows.append(row)
 
     def _cut_short(self) -> None:
-        """Take a last line without an end from the file."""
+        """Remove an incomplete last line from the file."""
         if not self.path.exists():
             return
         with self.path.open("rb+") as file:
@@ -185,14 +189,14 @@ class Results:
                 file.truncate(content.rfind(b"\n") + 1)
 
     def samples_path(self, settings: Settings) -> Path:
-        """Where the samples of a run on a planar target are kept."""
+        """The file in which the samples of a run on a planar target are stored."""
         import hashlib
 
         name = hashlib.sha256(repr(sorted(settings.given().items())).encode()).hexdigest()[:16]
         return self.path.with_name(self.path.name + ".samples") / f"{name}.npy"
 
     def keep(self, settings: Settings, x: Tensor | None) -> None:
-        """Keep some samples (B, 2) for pictures."""
+        """Store the first :data:`KEPT` samples for pictures, if the samples have shape (B, 2)."""
         if x is None or x.ndim != 2 or x.shape[1] != 2:
             return
         path = self.samples_path(settings)
@@ -200,7 +204,7 @@ class Results:
         np.save(path, x[:KEPT].float().numpy())
 
     def kept(self, settings: Settings) -> np.ndarray | None:
-        """The samples (B, 2) of a run, if they are there."""
+        """The stored samples (B, 2) of a run; None if there are none."""
         path = self.samples_path(settings)
         return np.load(path) if path.exists() else None
 
@@ -214,13 +218,13 @@ def run_sections(
     each: Callable[[], None] = lambda: None,
     progress: bool = False,
 ) -> Iterator[Result]:
-    """Run what is not in the results yet; rows as they are done, those that were there included.
+    """Yield the result of every run. A run whose result is in ``results`` already is not run again.
 
     Args:
-        sections: What to run.
-        results: Where rows are read from and appended to.
-        device: Where to sample.
-        notice: What to do with a line about figures that cannot be had; each is told once.
+        sections: The runs.
+        results: The file that results are read from and appended to; None for no file.
+        device: The device to sample on.
+        notice: Called with a line of text about metrics that cannot be computed. Each line is passed once.
         each: Called after every run.
         progress: Show a progress bar for each run.
     """

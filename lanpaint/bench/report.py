@@ -1,4 +1,4 @@
-"""Tables and pictures of a file of results."""
+"""Tables and pictures made from a file of results."""
 
 from __future__ import annotations
 
@@ -50,44 +50,44 @@ TITLES = {
 }
 MOST_CLOUDS = 16
 
-Group = dict[Settings, list[Result]]  # settings with seed 0 → the runs of all seeds
+Group = dict[Settings, list[Result]]  # settings with the seed set to 0 → results with these settings, of all seeds
 
 
 def varying(runs: Sequence[Settings]) -> list[str]:
-    """Names of the settings, but the seed and the number of samples, that are not the same in all runs."""
+    """Names of the settings that differ between the runs. Seed, number of samples and images are not considered."""
     names = [name for name in names_of(runs) if name not in ("seed", "samples", "images")]
     return [name for name in names if len({settings.get(name) for settings in runs}) > 1]
 
 
 def cell(name: str, value: Any) -> str:
-    """A setting's value for a reader."""
+    """The value of a setting as text for a reader."""
     if value is None:
         return {"preset": "paper"}.get(name, "own" if name == "dynamics" else "–")
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def write_report(results: Results, folder: str | Path, further: Sequence[str] = (), title: str = "Benchmark") -> Path:
-    """Write ``report.md``, ``figures.csv`` and the pictures.
+    """Write ``report.md``, ``figures.csv`` and the pictures of a file of results.
 
     Args:
-        results: What to report.
-        folder: Where to; made if it is missing. Files of the same names are written over.
-        further: Figures to tabulate beside those of merit.
+        results: The results.
+        folder: Folder to write to, made if it is missing. Existing files of these names are overwritten.
+        further: Names of metrics to tabulate in addition to the metrics in ``Result.merits``.
         title: Heading of the Markdown file.
 
     Returns:
         The path of the Markdown file.
 
     Raises:
-        ValueError: When the folder is a file, there are no results, or none of them has one of the further figures.
+        ValueError: When the folder is a file, there are no results, or no result has one of the further metrics.
     """
     rows, folder = results.rows, Path(folder)
     if not rows:
-        raise ValueError(f"{results.path} holds no results")
-    known = {name for row in rows for name in row.figures}
-    missing = [name for name in further if name not in known]
+        raise ValueError(f"{results.path} holds no results; give a file that lanpaint bench has written")
+    available = {name for row in rows for name in row.figures}
+    missing = [name for name in further if name not in available]
     if missing:
-        raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(known))}")
+        raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(available))}")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder for the report")
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def _preamble(rows: list[Result]) -> str:
 
 
 def _section(title: str, rows: list[Result], results: Results, folder: Path, further: Sequence[str]) -> list[str]:
-    """The parts of a section: one for each target, unless there is no other axis than the targets."""
+    """The text of a section. It has a part for each target, or one part if only the target could be an axis."""
     names = varying([row.settings for row in rows])
     along = _axis(names, rows)
     targets = list(dict.fromkeys(row.settings.target for row in rows))
@@ -131,7 +131,7 @@ def _section(title: str, rows: list[Result], results: Results, folder: Path, fur
 
 
 def _axis(names: list[str], rows: list[Result]) -> str | None:
-    """The setting of numbers with the most values; None where there is none of several."""
+    """The setting with the most values, among settings whose values are numbers; None if none has several values."""
     values = {name: {row.settings.get(name) for row in rows} - {None} for name in names}
     values = {name: found for name, found in values.items() if len(found) > 1 and all(map(_is_number, found))}
     return max(values, key=lambda name: len(values[name])) if values else None
@@ -181,7 +181,7 @@ def _seedless(settings: Settings) -> Settings:
 
 
 def _telling(runs: Sequence[Settings], names: Sequence[str]) -> list[str]:
-    """The fewest of these settings, the method first, that tell the runs apart as all of them do."""
+    """Few of the settings ``names`` that distinguish the runs as well as all of them do. The method comes first."""
 
     def kinds(chosen: Sequence[str]) -> int:
         return len({tuple(settings.get(name) for name in chosen) for settings in runs})
@@ -197,14 +197,14 @@ def _label(settings: Settings, names: Sequence[str]) -> str:
     parts = []
     for name in names:
         value = settings.get(name)
-        own = name in ("preset", "dynamics") and "method" not in names  # what None stands for is worth a word
-        if value is not None or own:
+        names_default = name in ("preset", "dynamics") and "method" not in names  # then a default gets a label, too
+        if value is not None or names_default:
             parts.append((f"{SYMBOLS[name]} = " if name in SYMBOLS else "") + cell(name, value))
     return ", ".join(parts).replace("lanpaint, fast", "lanpaint fast") or settings.method
 
 
 def _common(runs: list[Settings]) -> str:
-    """The settings that all runs share which have them."""
+    """A sentence with the settings that have the same value in all runs that have the setting."""
     values = {name: {settings.get(name) for settings in runs} - {None} for name in names_of(runs)}
     parts = [
         f"{name.replace('_', ' ')} {cell(name, *found)}"
@@ -215,7 +215,11 @@ def _common(runs: list[Settings]) -> str:
 
 
 def mean(rows: Sequence[Result], figure: str) -> tuple[float, float]:
-    """Mean of a figure over the seeds and its standard error; infinite or NaN for a run that diverged."""
+    """Mean of a metric over the seeds, and its standard error.
+
+    If a run diverged, the mean is infinite: the worst value of the metric. If a run does not have the metric, the mean
+    is NaN. With a single seed the standard error is that of the run, NaN if the run has none.
+    """
     worst = -math.inf if figure in LARGER_IS_BETTER else math.inf
     values = [worst if row.diverged else row.figures.get(figure, math.nan) for row in rows]
     if not all(math.isfinite(value) for value in values):
@@ -245,7 +249,7 @@ def _values(group: Group, column: str) -> list[Any]:
 
 
 def _pivot(group: Group, labels: dict[Settings, str], column: str, figure: str) -> str:
-    """A line for each label, a column for each value."""
+    """A table of a metric, with a line for each label and a column for each value of the setting ``column``."""
     values = _values(group, column)
     cells = {(labels[s], s.get(column)): _number(*mean(rows, figure)) for s, rows in group.items()}
     lines = [[label, *(cells.get((label, value), "") for value in values)] for label in dict.fromkeys(labels.values())]
@@ -271,7 +275,7 @@ def _overview(group: Group, labels: dict[Settings, str], figures: Sequence[str])
 
 
 def _cost(group: Group, labels: dict[Settings, str], along: str) -> str:
-    """Cost at the largest value of the axis."""
+    """A table of the cost of each label, at the largest value of the setting ``along``."""
     largest = max(v for v in _values(group, along) if v is not None)
     lines = [[labels[s], *_costs(rows)] for s, rows in group.items() if s.get(along) in (largest, None)]
     return _table([f"at {along.replace('_', ' ')} {cell(along, largest)}", "NFE", "ms a sample", "KiB a sample"], lines)
@@ -283,7 +287,7 @@ def _costs(rows: Sequence[Result]) -> list[str]:
 
 
 def _draw_curves(group: Group, labels: dict[Settings, str], along: str, figure: str, path: Path) -> None:
-    """The figure along the axis, and along the evaluations where the axis changes their number."""
+    """Draw a metric against the setting ``along``, and against the evaluations if the setting changes their number."""
     curves: dict[str, Curve] = {label: Curve([], [], [], []) for label in dict.fromkeys(labels.values())}
     for settings, rows in sorted(group.items(), key=lambda item: item[0].get(along) or 0):
         value, error = mean(rows, figure)
@@ -309,7 +313,10 @@ def _draw_curves(group: Group, labels: dict[Settings, str], along: str, figure: 
 
 
 def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, results: Results, path: Path) -> bool:
-    """Samples of each run of the first seed, a row for each value of the column; False if there are none."""
+    """Draw the stored samples of the runs of the first seed, a row for each value of ``column``.
+
+    Returns False, and draws nothing, if there are no samples, too many panels, or several targets.
+    """
     panels: dict[tuple[str, Any], tuple[str, np.ndarray, np.ndarray]] = {}
     targets = {settings.target for settings in group}
     if len(targets) > 1:
@@ -343,7 +350,10 @@ def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, 
 
 
 def _background(target: Target) -> np.ndarray | None:
-    """Samples of the joint law, where all questions are the same and their answers lie on a line."""
+    """Samples of the joint distribution, if all samples share one observation; else None.
+
+    In such a problem all samples of a method lie on a line.
+    """
     if not isinstance(target, AnalyticTarget) or target.problem.observed is None:
         return None
     return target.problem.target.sample(4_000, torch.Generator().manual_seed(2)).numpy()
@@ -354,6 +364,7 @@ def _merit(rows: Sequence[Result]) -> str:
 
 
 def _stray(settings: Settings, x: np.ndarray) -> np.ndarray:
+    """Booleans (n,), True for samples that are far from every mode of the target."""
     from toy_models.problems import stray
 
     target = make_target(settings.target, settings.images)

@@ -1,4 +1,4 @@
-"""One run of one method on one target, with everything that is needed to repeat it."""
+"""One run of one method on one target, and a record of all that is needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore
 
 OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "seed"}
-"""Settings that a run has whatever its method is; the others are options and parts of some methods."""
-# Settings that results of older versions name otherwise.
+"""Settings of every run, whatever its method. All other settings exist only for some methods."""
+# Former name → name, for results that older versions have written.
 _RENAMED = {"guidance": "lam"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is made of; None is the default of method or target.
+    """The settings of a run. None stands for the default of the method or of the target.
 
     Attributes:
         target: See :func:`lanpaint.bench.make_target`.
-        method: One of :data:`lanpaint.bench.METHODS`, or ``module:name`` for one of your own.
-        steps: Outer steps.
-        inner_steps: Inner steps at each level.
+        method: One of :data:`lanpaint.bench.METHODS`, or ``module:name`` for your own method.
+        steps: Number of outer steps.
+        inner_steps: Number of inner steps at each level.
         levels: Spacing of the levels: paper, logsnr or karras.
         dynamics: Name of the dynamics, or ``module:name``.
         solver: Name of the solver, or ``module:name``.
@@ -49,15 +49,14 @@ class Settings:
         step_size: η.
         friction: γ.
         expected_noise: a.
-        particles: Of ``tds``.
-        images: Folder or zip of images, for a model that brings none.
-        samples: How many.
-        seed: Of all random numbers.
-        options: Further options of the method or the dynamics, (name, value) pairs in the order of their names; see
-            :meth:`of`.
+        particles: Number of particles per sample, for ``tds``.
+        images: Folder or zip of images, for a model that comes without images.
+        samples: Number of samples.
+        seed: Seed of all random numbers.
+        options: Further options of the method or the dynamics: (name, value) pairs, sorted by name. See :meth:`of`.
 
     Raises:
-        ValueError: For a value of another kind.
+        ValueError: For a value of the wrong type or outside the allowed range.
     """
 
     target: str
@@ -80,7 +79,7 @@ class Settings:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Settings:
-        """Settings of name → value; what is no field here is an option of the method."""
+        """Settings from name → value. A name that is not an attribute of this class goes into ``options``."""
         options = {name: value for name, value in given.items() if name not in NAMES and value is not None}
         return cls(
             **{name: value for name, value in given.items() if name in NAMES}, options=tuple(sorted(options.items()))
@@ -102,7 +101,9 @@ class Settings:
             raise ValueError(f"seed must be from 0 to 2³¹ − 1, got {self.seed}")
 
     def complete(self) -> Settings:
-        """With the defaults filled in that two runs may share: levels, solver, inner steps, number of samples.
+        """These settings with defaults filled in: levels, solver, inner steps and number of samples.
+
+        So two runs have equal settings if one was given a default explicitly and the other was not given it.
 
         Raises:
             ValueError: For an unknown name, an option that the method does not have, or too many samples.
@@ -110,9 +111,9 @@ class Settings:
         target, method = make_target(self.target, self.images), find_method(self.method)
         samples = target.samples if self.samples is None else self.samples
         if target.most < 10:
-            raise ValueError(f"{target.name} has {target.most} images to be judged on; give 10 or more")
+            raise ValueError(f"{target.name} has {target.most} held-out images; give 10 or more")
         if not 10 <= samples <= target.most:
-            most = f" and at most {target.most}, which are all there are" if target.most < math.inf else ""
+            most = f" and at most {target.most}, the number of images" if target.most < math.inf else ""
             raise ValueError(f"samples must be at least 10{most}, got {samples}")
         full = replace(
             self,
@@ -121,7 +122,7 @@ class Settings:
             preset=None if self.preset == "paper" else self.preset,
             inner_steps=self.inner_steps if "inner_steps" in method.arguments else None,
         )
-        if self.method in METHODS:  # the defaults of a method of the user's are its own
+        if self.method in METHODS:  # a method of the user's keeps its defaults
             has_levels = self.solver is not None and make_solver(self.solver).levels(self.steps) is not None
             spacing = None if has_levels else "logsnr" if self.preset == "fast" else "paper"
             full = replace(
@@ -134,7 +135,7 @@ class Settings:
         return full
 
     def sampler(self, target: Target, steps: int | None = None, progress: bool = False) -> Sampler:
-        """The sampler, with another number of steps if given."""
+        """The sampler of these settings. ``steps``, if given, replaces the number of outer steps."""
         return make_sampler(
             self.method,
             CountedScore(target.score),
@@ -145,7 +146,7 @@ class Settings:
         )
 
     def get(self, name: str) -> Any:
-        """A setting or an option by its name; None for one that is not given."""
+        """The value of a setting or option by its name; None if it is not set."""
         return getattr(self, name) if name in NAMES else dict(self.options).get(name)
 
     def given(self) -> dict[str, Any]:
@@ -156,30 +157,30 @@ class Settings:
 
 FIELDS = {name: argument.option for name, argument in arguments_of(Settings).items() if argument.option is not None}
 NAMES = list(FIELDS)
-"""Names of the settings that are fields; all others are options of a method."""
+"""Names of the settings that are attributes of :class:`Settings`. All other names are options of a method."""
 
 
 def names_of(runs: Iterable[Settings]) -> list[str]:
-    """Names of the settings and options of some runs, those that every run has first."""
+    """Names of the settings and options of the runs: first :data:`NAMES`, then the options."""
     return [*NAMES, *dict.fromkeys(name for settings in runs for name, _ in settings.options)]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run's outcome.
+    """The result of a run.
 
     Attributes:
-        settings: What was run.
-        figures: Figure → value; empty for a run that diverged.
-        floors: Figure → that of exact answers.
-        merits: The figures to compare methods by.
+        settings: The settings of the run.
+        figures: Name of a metric → value; empty for a run that diverged.
+        floors: Name of a metric → value for exact samples.
+        merits: Names of the metrics that methods are compared by.
         nfe: Evaluations of the score per sample.
-        memory: Peak memory of tensors made while sampling, in bytes per sample; the model's weights are not among them.
-        seconds: Time of sampling, per sample.
-        diverged: What the sampler said when it gave up; None if it did not.
+        memory: Peak memory of the tensors made while sampling, in bytes per sample, without the model's weights.
+        seconds: Wall-clock time of sampling, in seconds per sample.
+        diverged: Message of the sampler's error if the run diverged, else None.
         versions: Package → version.
-        device: What it ran on.
-        section: Part of a report that it belongs to.
+        device: Name of the device that the run used.
+        section: Title of the report's section that the run belongs to.
     """
 
     settings: Settings
@@ -196,11 +197,11 @@ class Result:
 
     @property
     def kl(self) -> float:
-        """KL in nats; infinite for a run that diverged, NaN where there is none."""
+        """KL in nats; infinite for a run that diverged, NaN if the target has no KL."""
         return math.inf if self.diverged else self.figures.get("kl", math.nan)
 
     def as_json(self) -> str:
-        """One line, what does not depend on the machine first."""
+        """One line of JSON. The values that depend on the machine come last."""
         values = asdict(self)
         order = ("section", "settings", "figures", "floors", "merits", "nfe", "diverged", "memory", "versions")
         line = {name: values[name] for name in order} | {"seconds": self.seconds, "device": self.device}
@@ -209,28 +210,29 @@ class Result:
 
     @classmethod
     def from_json(cls, line: str) -> Result:
-        """The inverse of :meth:`as_json`.
+        """The result in a line that :meth:`as_json` has made.
 
         Raises:
-            ValueError: For a line that it did not write.
+            ValueError: For any other line.
         """
         try:
             values = json.loads(line)
-            given = _restored(values.pop("settings"))
-            settings = Settings.of({_RENAMED.get(name, name): value for name, value in given.items()})
+            pairs = _restored(values.pop("settings"))
+            settings = Settings.of({_RENAMED.get(name, name): value for name, value in pairs.items()})
             return cls(settings=settings, **{**_restored(values), "merits": tuple(values["merits"])})
         except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"no line of results: {error}") from error
+            raise ValueError(f"the line is not a result of lanpaint bench: {error}") from error
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: it is spelled out."""
+    """The value with infinities and NaN as text, because JSON has no numbers for them."""
     if isinstance(value, dict):
         return {name: _finite(part) for name, part in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _restored(value: Any) -> Any:
+    """The inverse of :func:`_finite`."""
     if isinstance(value, dict):
         return {name: _restored(part) for name, part in value.items()}
     return float(value) if value in ("inf", "-inf", "nan") else value
@@ -246,16 +248,17 @@ def run(
     """Run one method on one target.
 
     Args:
-        settings: What to run.
-        device: Where to sample; all else is done on the CPU.
+        settings: The settings of the run.
+        device: The device to sample on. All else is done on the CPU.
         progress: Show a progress bar.
-        notice: What to do with a line about figures that cannot be had.
+        notice: Called with a line of text about metrics that cannot be computed.
 
     Returns:
-        The figures, and the samples (B, …); None for a run that diverged.
+        The result, and the samples (B, …), or None instead of samples for a run that diverged.
 
     Raises:
-        ValueError: As :meth:`Settings.complete`, and for a gradient method on a score without a gradient.
+        ValueError: When :meth:`Settings.complete` raises it, and for a method that needs a gradient with a score that
+            gives none.
     """
     settings = settings.complete()
     target = make_target(settings.target, settings.images, device)
@@ -274,7 +277,7 @@ def run(
             sources = target.generators(settings.seed, first, len(rows), generator)
             score.rows, start = 0, time.perf_counter()
             observation = Observation(rows.to(device), target.known.to(device))
-            parts.append(sampler(observation, generator=sources).cpu())  # waits for a GPU
+            parts.append(sampler(observation, generator=sources).cpu())  # .cpu() waits for a GPU to finish
             seconds += time.perf_counter() - start
             nfe = score.rows // len(rows)
     except DivergenceError as error:
@@ -308,7 +311,10 @@ def _device_name(device: str) -> str:
 
 
 def _memory(settings: Settings, target: Target, truth: Tensor, device: str) -> float:
-    """Peak bytes per sample of a run of two steps: every level needs the same. On a GPU its allocator's own figure."""
+    """Peak memory in bytes per sample, measured in a run of two outer steps, because every level needs the same memory.
+
+    On a GPU, the peak is that of PyTorch's allocator.
+    """
     sampler = settings.sampler(target, steps=min(2, settings.steps))
     sources = target.generators(settings.seed, 0, len(truth), torch.Generator().manual_seed(settings.seed))
     observation = Observation(truth.to(device), target.known.to(device))

@@ -1,8 +1,8 @@
-"""What methods are compared on: analytic problems, and trained models with held-out images under a mask.
+"""Targets, on which methods are compared: analytic problems, and trained models with held-out images under a mask.
 
-A target draws complete samples, of which a method is shown the known part and asked for the rest. Since the truth is an
-exact answer to the question that it was taken from, truth and answer may be exchanged in every pair if the method is
-exact: all two-sample figures rest on that (:mod:`lanpaint.metrics`).
+A target draws complete samples, the truth. A method gets the known part of each and samples the unknown part. The truth
+is itself an exact sample given its known part. So if the method is exact, the truth and the method's sample may be
+exchanged in every pair. All two-sample metrics use this (:mod:`lanpaint.metrics.distances`).
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ LARGER_IS_BETTER = {"psnr", "psnr_whole", "ssim", "ssim_whole", "ms_ssim", "cove
 
 
 class Target(ABC):
-    """A model, what is known of its samples, and figures of how far answers are from the truth.
+    """A model, a mask, and metrics of how far a method's samples are from the truth.
 
     Attributes:
-        name: As :func:`make_target` takes it.
+        name: Name of the target, as :func:`make_target` takes it.
         score: The model.
-        known: Boolean, broadcastable to the samples.
-        samples: How many are drawn by default.
-        most: How many there are.
-        batch: How many are sampled at once.
-        merits: The figures to compare methods by, the first one foremost.
+        known: Boolean, True where known, broadcastable to the samples.
+        samples: Number of samples that a run draws by default.
+        most: Largest number of samples that can be drawn.
+        batch: Number of samples that are sampled at once.
+        merits: Names of the metrics that methods are compared by, the most important first.
     """
 
     name: str
@@ -56,26 +56,32 @@ class Target(ABC):
 
     @abstractmethod
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` complete samples (count, …)."""
+        """The truth: ``count`` complete samples (count, …)."""
 
     @abstractmethod
     def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
-        """Where the random numbers of samples ``first`` to ``first + count`` come from."""
+        """The generator, or one generator per sample, for a method's samples ``first`` to ``first + count − 1``.
+
+        ``generator`` is the generator that has drawn the truth.
+        """
 
     @abstractmethod
     def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
-        """Name → figure of answers x to what was asked of ``truth``, both (B, …)."""
+        """Name → metric, for samples x of a method given the known part of ``truth``, both (B, …).
+
+        ``notice`` is called with a line of text about metrics that cannot be computed.
+        """
 
     @abstractmethod
     def floors(self, truth: Tensor, seed: int) -> Figures:
-        """The same of exact answers, where there are any."""
+        """Name → metric, for exact samples given the known part of ``truth``; empty if there are no exact samples."""
 
 
 class AnalyticTarget(Target):
-    """A problem whose answers are known exactly.
+    """A problem with exact conditional samples.
 
     Args:
-        name: What it is called in results.
+        name: Name of the target in results.
         problem: The problem.
     """
 
@@ -89,27 +95,27 @@ class AnalyticTarget(Target):
         return self.problem.draw(count, generator)
 
     def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
-        """The generator that has drawn the samples goes on."""
+        """The generator that has drawn the truth; the method continues its random numbers."""
         return generator
 
     def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
-        """Divergences, distances, and what mixtures have."""
-        law = self.problem.target
+        """Divergences and distances, and for mixtures the share of stray samples and of covered modes."""
+        mixture = self.problem.target
         figures = {"kl": self.problem.divergence(x)}
-        own = self.problem.observed is None
-        if own and isinstance(law, Gaussian):
-            figures["gaussian_kl"] = gaussian_kl(x, law)
-        if own and law.isotropic and law.dim == 2:
-            figures["histogram_kl"] = histogram_kl(x, law)
+        joint = self.problem.observed is None  # then exact samples follow the joint distribution
+        if joint and isinstance(mixture, Gaussian):
+            figures["gaussian_kl"] = gaussian_kl(x, mixture)
+        if joint and mixture.isotropic and mixture.dim == 2:
+            figures["histogram_kl"] = histogram_kl(x, mixture)
         figures |= _distances(x, truth)
-        if len(law.weights) > 1:
-            figures["stray"] = float(stray(x, law).double().mean())
-            if own:
-                figures["coverage"] = mode_coverage(x, law)
+        if len(mixture.weights) > 1:
+            figures["stray"] = float(stray(x, mixture).double().mean())
+            if joint:
+                figures["coverage"] = mode_coverage(x, mixture)
         return figures
 
     def floors(self, truth: Tensor, seed: int) -> Figures:
-        """The figures of other exact answers to the same questions."""
+        """The metrics of exact samples, drawn independently of ``truth`` given its known part."""
         generator = torch.Generator().manual_seed(seed + 2**31)  # only the last 32 bits of a seed count
         exact = self.problem.target.sample_conditional(truth, self.known, generator)
         return self.figures(exact, truth, lambda line: None)
@@ -119,11 +125,11 @@ class ImageTarget(Target):
     """A pixel-space model and held-out images under a mask.
 
     Args:
-        name: What it is called in results.
+        name: Name of the target in results.
         score: The model.
         images: Held-out images (N, C, H, W) in [−1, 1].
-        known: Boolean (H, W).
-        families: What the images belong to, N names: variants of one thing are not independent.
+        known: Boolean (H, W), True where known.
+        families: N names. Images with the same name are variants of one picture, and so not independent.
     """
 
     def __init__(
@@ -142,13 +148,13 @@ class ImageTarget(Target):
         return self.images[:count]
 
     def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
-        """One for each image."""
+        """One generator for each image."""
         return seeded(range(seed + first, seed + first + count))
 
     def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
-        """Means over the images with their standard errors, and distances of the sets.
+        """Means over the images with their standard errors, and distances between the two sets of images.
 
-        Of small colour pictures, ``kernel`` is the squared MMD in the features of :mod:`toy_models.features`.
+        For small colour images, ``kernel`` is the squared MMD in the features of :mod:`toy_models.features`.
         """
         figures: Figures = {}
         for name, values in image_figures(x, truth, self.known).items():
@@ -163,15 +169,15 @@ class ImageTarget(Target):
         return figures | _distances(x.clamp(-1, 1), truth) | perceptual
 
     def floors(self, truth: Tensor, seed: int) -> Figures:
-        """None are known."""
+        """Empty, because no exact samples are known."""
         return {}
 
 
 def standard_error(values: Tensor, families: Sequence[object]) -> float:
-    """Standard error of a mean over values (n,) of which those of one family vary together.
+    """Standard error of the mean of values (n,) that are correlated within a family, independent between families.
 
-    The root of the sum over families of (sum of the family's deviations)², over n, with the factor F/(F − 1) for F
-    families (Cameron and Miller, 2015, Eq. 11, without regressors): std/√n where each value is a family of its own.
+    It is √(F/(F − 1) · Σ_f d_f²) / n, where F is the number of families and d_f the sum of the deviations from the mean
+    in family f (Cameron and Miller, 2015, Eq. 11, without regressors). If each family has one value, it is std/√n.
     """
     number = {name: row for row, name in enumerate(dict.fromkeys(families))}
     rows = torch.tensor([number[name] for name in families])
@@ -193,19 +199,22 @@ def _distances(x: Tensor, truth: Tensor) -> Figures:
 
 @cache
 def make_target(name: str, images: str | None = None, device: str = "cpu") -> Target:
-    """A target by its name.
+    """The target of a name.
 
     Args:
-        name: A problem of :data:`toy_models.problems.PROBLEMS` (or ``gauss2``, ``star500``); ``module:function`` for a
-            function of your own that returns a :class:`toy_models.Problem`; or ``MODEL:MASK``, where the model is
-            ``digits``, ``emoji-pixel``, ``emoji-flow``, or a folder or hub id in diffusers' layout, and the mask is
-            box, half, checkerboard, outpaint or a file, white where the image is painted.
-        images: Folder or zip of images for a model other than ``digits``; of emoji, those are used that no model here
-            was trained on: the first of each family, then their variants.
-        device: Where a network is loaded; formulas run wherever they are asked.
+        name: One of these:
+
+            - a problem of :data:`toy_models.problems.PROBLEMS`, also by its former name ``gauss2`` or ``star500``;
+            - ``module:function``, your own function that returns a :class:`toy_models.Problem`;
+            - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, or a folder or hub id in
+              diffusers' layout. The mask is box, half, checkerboard, outpaint, or a file that is white where the image
+              is painted.
+        images: Folder or zip of images, for a model other than ``digits``. Emoji that a model of this project was
+            trained on are left out. The first picture of each family comes first, then the variants.
+        device: The device that a network is loaded to. Analytic problems need none.
 
     Raises:
-        ValueError: For a name that is none of these, images that cannot be read, or a mask of another size.
+        ValueError: For an unknown name, images that cannot be read, or a mask whose size is not that of the images.
     """
     name = {"gauss2": "gaussian", "star500": "star"}.get(name, name)
     if name in PROBLEMS:
@@ -227,9 +236,11 @@ def _image_target(name: str, model: str, mask: str, images: str | None, device: 
     height, width = held_out.shape[-2:]
     known = MASKS[mask](height, width) if mask in MASKS else read_mask(mask)
     if known.shape != (height, width):
-        raise ValueError(f"the mask {mask} is {known.shape[1]}×{known.shape[0]} and the images {width}×{height}")
+        raise ValueError(
+            f"the mask {mask} is {known.shape[1]}×{known.shape[0]} and the images {width}×{height}; resize the mask"
+        )
     if bool(known.all()):
-        raise ValueError(f"the mask {mask} paints nothing; white is painted")
+        raise ValueError(f"the mask {mask} has no white pixels, so nothing is painted; make white what is to paint")
     return ImageTarget(name, score, held_out, known, families)
 
 
@@ -241,12 +252,12 @@ def _model_and_images(model: str, images: str | None, device: str) -> tuple[Scor
 
     if model == "digits":
         if images is not None:
-            raise ValueError("digits have held-out images of their own; leave images out")
+            raise ValueError("the model digits comes with its held-out images; leave images out")
         return load_pixel_model(digits.FOLDER, device=device), digits.load_digits("test")[0], None
     if images is None:
-        raise ValueError(f"target {model} needs images, a folder or a zip of held-out ones (--images)")
+        raise ValueError(f"target {model} needs images; give a folder or a zip of held-out images (--images)")
     score = load_pixel_model(model_folder(model), device=device)
     if score.channels != 3 or score.sample_size[0] != score.sample_size[1]:
-        raise ValueError(f"{model} is not for square colour images; only those are benchmarked")
+        raise ValueError(f"{model} does not make square colour images; give a model that does")
     pictures = load_images(images, score.sample_size[0]).unseen().families_first()
     return score, pictures.images, pictures.families

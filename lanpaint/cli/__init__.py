@@ -27,8 +27,8 @@ for command in (demo, inpaint, models, bench, report):
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit status 1."""
-    for stream in (sys.stdout, sys.stderr):  # a terminal without λ or × is no reason to lose a result
+    """Run the command line. An error prints one line on stderr and gives exit status 1."""
+    for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show λ or × shows ? and loses no result
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
@@ -40,7 +40,7 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # not foreseen, and still no traceback for a user
+    except Exception as error:  # an error of the program; even so, a user gets one line and no traceback
         if os.environ.get("LANPAINT_DEBUG"):
             raise
         reason = " ".join(str(error).split())[:300]

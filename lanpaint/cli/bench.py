@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def _several(what: str, default: str) -> Any:
-    """A flag of what samples, which takes several values, separated by commas."""
+    """A flag that takes several values, separated by commas, in the help's section on sampling."""
     return typer.Option(help=f"{what} [{default}].", show_default=False, rich_help_panel=SAMPLING)
 
 
@@ -39,8 +39,8 @@ def bench(
     target: Annotated[
         str,
         typer.Argument(
-            help=f"{', '.join(PROBLEMS)}; MODEL:MASK such as digits:box; module:function for a problem of your own; "
-            "several separated by commas; or a YAML file of grids."
+            help=f"{', '.join(PROBLEMS)}; MODEL:MASK such as digits:box; module:function for your own problem; "
+            "several targets separated by commas; or a YAML file of grids."
         ),
     ],
     method: Annotated[
@@ -52,14 +52,18 @@ def bench(
         ),
     ] = None,
     steps: Annotated[str | None, _several("Outer steps S", "20")] = None,
-    inner_steps: Annotated[str | None, _several("Inner steps N at each level", "5; one of your own: its own")] = None,
+    inner_steps: Annotated[
+        str | None, _several("Inner steps N at each level", "5; your own method: its default")
+    ] = None,
     levels: Annotated[
         str | None, _several("Spacing of the noise levels: paper, logsnr or karras", "paper; fast: logsnr")
     ] = None,
     dynamics: Annotated[
-        str | None, _several(f"Inner steps: {', '.join(DYNAMICS)}, {OWN}, or all", "the method's")
+        str | None, _several(f"Dynamics of the inner steps: {', '.join(DYNAMICS)}, {OWN}, or all", "the method's")
     ] = None,
-    solver: Annotated[str | None, _several(f"Outer step: {', '.join(SOLVERS)}, {OWN}, or all", "euler")] = None,
+    solver: Annotated[
+        str | None, _several(f"Solver of the outer steps: {', '.join(SOLVERS)}, {OWN}, or all", "euler")
+    ] = None,
     option: Pairs = None,
     images: Annotated[
         str | None, typer.Option(help="Folder or zip of images, for a MODEL that is a folder.", show_default=False)
@@ -74,7 +78,7 @@ def bench(
         typer.Option(
             "--results",
             "-r",
-            help="File that a line of JSON is appended to for each run. What it holds is not run again.",
+            help="File that a line of JSON is appended to for each run. Runs in the file are not run again.",
             show_default=False,
         ),
     ] = None,
@@ -91,8 +95,8 @@ def bench(
 ) -> None:
     """Measure methods against exact answers or held-out images.
 
-    Everything about sampling takes several values, separated by commas, as in --lam 0,8. Every combination is run: a
-    row each, and a picture with -o. In brackets are the methods that have an option, and their defaults.
+    Every option about sampling takes several values, separated by commas, as in --lam 0,8. Every combination is run and
+    gives a row; -o draws a picture of all. In brackets are the methods that have an option, and their defaults.
     """
     from lanpaint.bench import Results, expand, read_grid, run_sections
     from lanpaint.bench.grid import Section
@@ -107,7 +111,9 @@ def bench(
     grid |= {} if samples is None else {"samples": [samples]}
     if target.endswith((".yaml", ".yml")):
         if grid or seed != "0":
-            raise ValueError(f"{target} says what to run; leave {next(iter(grid), 'seed')} out, or write it there")
+            raise ValueError(
+                f"{target} sets what is run; leave {next(iter(grid), 'seed')} out, or write it in the file"
+            )
         sections = read_grid(target, images)
         results = results or Path(Path(target).stem + ".jsonl")
     else:
@@ -149,11 +155,11 @@ def report(
     ] = Path("report"),
     figures: Annotated[
         str,
-        typer.Option(help="Further figures to tabulate, as stray,mmd; those of merit are always there."),
+        typer.Option(help="Further metrics to tabulate, such as stray,mmd. The main metrics are always there."),
     ] = "",
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "Benchmark",
 ) -> None:
-    """Make tables and pictures of a file of results."""
+    """Make tables and pictures from a file of results."""
     from lanpaint.bench import Results
     from lanpaint.bench.report import write_report
 
@@ -165,7 +171,7 @@ def report(
 
 
 class _Bar:
-    """A progress bar over runs on stderr, above which rows appear on stdout."""
+    """A progress bar over runs on stderr. Rows are printed on stdout, above the bar."""
 
     def __init__(self, count: int, shown: bool) -> None:
         from tqdm import tqdm
@@ -193,22 +199,22 @@ class _Bar:
 
 
 def _parts(given: Mapping[str, tuple[str | None, Mapping[str, Any]]]) -> dict[str, list[Any]]:
-    """Kind of part → the names that are given, "all" being all there are."""
+    """Kind of part → names, from kind → (text that the user gave, available names). "all" stands for all names."""
     return {
-        kind: [one for name in text.split(",") for one in (known if name.strip() == "all" else [name.strip()])]
-        for kind, (text, known) in given.items()
+        kind: [part for name in text.split(",") for part in (available if name.strip() == "all" else [name.strip()])]
+        for kind, (text, available) in given.items()
         if text is not None
     }
 
 
 def _values(texts: Mapping[str, str], parts: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    """Name → values, read as the methods and dynamics that are given declare them."""
+    """Name → values, parsed with the types that the methods and dynamics in ``parts`` declare."""
     from lanpaint.bench.grid import options_of
     from lanpaint.bench.runs import FIELDS
 
     named = {name: next(iter(methods.values())) for name, methods in all_options().items()}
-    known = {**FIELDS, **all_dynamics_options(), **named, **options_of(parts)}
-    return {name: known.get(name, Option(name)).parse_several(text) for name, text in texts.items()}
+    options = {**FIELDS, **all_dynamics_options(), **named, **options_of(parts)}
+    return {name: options.get(name, Option(name)).parse_several(text) for name, text in texts.items()}
 
 
 def _json_line(row: Result) -> str:
@@ -236,7 +242,10 @@ def _describe(row: Result) -> str:
 
 
 def _table(sections: Sequence[Section]) -> Callable[[Result], str]:
-    """What writes a row, under a head that names what differs between the runs."""
+    """A function that formats a result as a table row. The columns are the settings that differ between the runs.
+
+    The first row comes with the table's head.
+    """
     from lanpaint.bench.report import cell, varying
 
     runs = [settings for section in sections for settings in section.runs]
@@ -259,7 +268,7 @@ def _table(sections: Sequence[Section]) -> Callable[[Result], str]:
 
 
 def _draw_comparison(rows: list[Result], path: Path) -> None:
-    """A curve for each method, dynamics and solver, along the steps."""
+    """Draw KL against evaluations. A curve joins runs that differ only in outer steps, inner steps or seed."""
     from lanpaint.bench.report import cell, varying
     from lanpaint.plotting import kl_against_evaluations
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")] = Path("lanpaint-demo.png"),
-    count: Annotated[int, typer.Option(help="Held-out digits that the figures are a mean over.")] = 64,
-    pictures: Annotated[int, typer.Option(min=1, max=64, help="Emoji, or pictures of your own.")] = 6,
+    count: Annotated[int, typer.Option(help="Number of held-out digits; the PSNR is a mean over them.")] = 64,
+    pictures: Annotated[int, typer.Option(min=1, max=64, help="Number of emoji, or of your own pictures.")] = 6,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder or zip of pictures of your own, instead of emoji that the model has drawn."),
+        typer.Option(help="Folder or zip of your own pictures, instead of emoji that the model has drawn."),
     ] = None,
     seed: Seed = 0,
 ) -> None:

@@ -27,7 +27,7 @@ from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
 
 
 def _sampling(text: str) -> Any:
-    """A flag of what samples, without a default of its own."""
+    """A flag in the help's section on sampling, without a default value."""
     return typer.Option(help=text, show_default=False, rich_help_panel=SAMPLING)
 
 
@@ -37,8 +37,8 @@ def inpaint(
     mask: Annotated[
         Path | None,
         typer.Argument(
-            help="Mask file: white is repainted. Left out: the image's transparent pixels are. For a video one mask, "
-            "or a GIF or mp4 of one per frame."
+            help="Mask file: white is repainted. Without a mask, the image's transparent pixels are repainted. For a "
+            "video, one mask for all frames, or a GIF or mp4 with a mask for each frame."
         ),
     ] = None,
     output: Annotated[
@@ -55,13 +55,16 @@ def inpaint(
     known_guidance_scale: Annotated[
         float | None,
         typer.Option(
-            help="The same for the known part's score; 0 puts the prompt first [--guidance-scale: the image first].",
+            help="Weight of the prompt at the known part; 0 puts the prompt first [--guidance-scale: the image first].",
             show_default=False,
         ),
     ] = None,
     scheduler: Annotated[
         str | None,
-        typer.Option(help="Outer step of a pipeline: euler, dpm++, ddim, unipc, … [its own].", show_default=False),
+        typer.Option(
+            help="Scheduler of a pipeline's outer steps: euler, dpm++, ddim, unipc, … [the pipeline's].",
+            show_default=False,
+        ),
     ] = None,
     control_image: Annotated[
         Path | None, typer.Option(help="Picture for a pipeline with a ControlNet.", show_default=False)
@@ -74,7 +77,7 @@ def inpaint(
         str, typer.Option(help="Pixels to add and paint at the left, top, right and bottom: L,T,R,B.")
     ] = "0,0,0,0",
     feather: Annotated[int, typer.Option(min=0, help="Width of a soft seam on the known side, in pixels.")] = 0,
-    count: Annotated[int, typer.Option(min=1, help="Results: out-1.png, … with seeds that count up.")] = 1,
+    count: Annotated[int, typer.Option(min=1, help="Number of results: out-1.png, …, with seeds that count up.")] = 1,
     resize: Annotated[bool, typer.Option("--resize", help="Resize to the nearest size that the model takes.")] = False,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
@@ -86,10 +89,13 @@ def inpaint(
     ] = None,
     dynamics: Annotated[
         str | None,
-        _sampling(f"Inner steps: {', '.join(DYNAMICS)} (ou is fld at infinite friction), or {OWN} [the method's]."),
+        _sampling(
+            f"Dynamics of the inner steps: {', '.join(DYNAMICS)} (ou is fld at infinite friction), or {OWN} "
+            "[the method's]."
+        ),
     ] = None,
     solver: Annotated[
-        str | None, _sampling(f"Outer step of a pixel model: {', '.join(SOLVERS)}, or {OWN} [euler].")
+        str | None, _sampling(f"Solver of a pixel model's outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
     ] = None,
     option: Pairs = None,
     seed: Seed = 0,
@@ -97,16 +103,16 @@ def inpaint(
         str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="What the network computes in: float32, float16 (fp16) or bfloat16 (bf16).")
+        str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
     ] = "float32",
     offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
     quiet: Quiet = False,
     **flags: str | None,
 ) -> None:
-    """Repaint the masked part of an image or video; the rest stays bit for bit.
+    """Repaint the masked part of an image or video; all other pixels stay bit for bit.
 
-    The model is an unconditional pixel-space model, or any text-to-image or text-to-video pipeline of diffusers:
-    `lanpaint models` lists those that are tested.
+    The model is an unconditional pixel-space model, or any text-to-image or text-to-video pipeline of diffusers.
+    `lanpaint models` lists the tested pipelines.
     """
     from lanpaint.cli.media import check_media_output, read_media, write_media
     from lanpaint.cli.pipelines import check_sampling, is_pixel_model, parse_settings, pipeline_parts
@@ -121,15 +127,15 @@ def inpaint(
     pixels = is_pixel_model(parts)
     chosen = find_method(method)
     prompts = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
-    own = {**prompts, "known_guidance_scale": known_guidance_scale, "scheduler": scheduler}
+    of_pipelines = {**prompts, "known_guidance_scale": known_guidance_scale, "scheduler": scheduler}
     if pixels:
-        _refuse({**own, "control_image": control_image, "set": settings or None, "offload": offload or None})
+        _refuse({**of_pipelines, "control_image": control_image, "set": settings or None, "offload": offload or None})
     else:
         check_sampling(chosen, levels)
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
     chosen.refuse(texts, dynamics)
     options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
-    # Mistakes in these are told before a large model is loaded.
+    # These raise errors of the user's input, so they come before a large model is loaded.
     make = chosen.factory(dynamics=dynamics, **options)
     outer = None if solver is None or pixels else make_solver(solver)
     if outer is not None:
@@ -167,14 +173,16 @@ def inpaint(
 
 
 def _check_names(outputs: list[Path], image: Path, mask: Path | None) -> None:
-    for given in (image, mask):
+    """Raise ValueError when an output would overwrite the image or the mask."""
+    for source in (image, mask):
         for output in outputs:
-            if given is not None and output.exists() and given.exists() and output.samefile(given):
-                what = "image" if given is image else "mask"
+            if source is not None and output.exists() and source.exists() and output.samefile(source):
+                what = "image" if source is image else "mask"
                 raise ValueError(f"the output {output} is the {what} itself; name another")
 
 
 def _padding(text: str) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels, from the text of ``--pad``."""
     try:
         left, top, right, bottom = (int(part) for part in text.split(","))
     except ValueError:
@@ -185,9 +193,9 @@ def _padding(text: str) -> tuple[int, int, int, int]:
 
 
 def _refuse(options: dict[str, Any]) -> None:
-    """Raise ValueError for options of a pipeline that are given to a pixel-space model."""
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
-    if given:
+    """Raise ValueError if one of these options, which only pipelines have, was given for a pixel-space model."""
+    flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if flags:
         raise ValueError(
-            f"{' and '.join(given)}: for a pipeline, and this is a pixel-space model; leave it out, or give --model"
+            f"{' and '.join(flags)}: only for pipelines, and this is a pixel-space model; leave it out, or give --model"
         )

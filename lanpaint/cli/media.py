@@ -1,4 +1,4 @@
-"""Pictures and videos on disk: GIF, PNG and WebP through Pillow, mp4 and its kind through imageio-ffmpeg."""
+"""Read and write pictures and videos: GIF, PNG and WebP with Pillow, mp4 and similar films with imageio-ffmpeg."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lanpaint.images import check_output, read_mask, read_picture, replacing, wr
 
 FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
 VIDEO_OUTPUTS = (".mp4", ".gif", ".png")
-_RATE = 8.0  # frames per second where a file has no rate of its own
+_RATE = 8.0  # frames per second for a file that states no rate
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Media:
 
     Attributes:
         frames: uint8, shape (F, C, H, W), C = 1 for grey and 3 for colour; F = 1 for a picture.
-        known: Boolean, shape (1 or F, H, W), False where it is to be painted; None where nothing says.
+        known: Boolean, shape (1 or F, H, W), False at pixels to paint; None if there is no mask and no transparency.
         rate: Frames per second; None for a picture.
-        durations: How long each frame is shown, shape (F,), in any unit; None where all are alike.
+        durations: How long each frame is shown, shape (F,), in any unit; None if all frames are shown equally long.
     """
 
     frames: Tensor
@@ -39,7 +39,7 @@ class Media:
         return self.frames.shape[-2], self.frames.shape[-1]
 
     def resized(self, height: int, width: int) -> Media:
-        """Another size: what was known in part is painted."""
+        """These frames in the given size. A new pixel is known only if all old pixels that it mixes are known."""
         if (height, width) == self.size:
             return self
         frames = F.interpolate(self.frames.float(), (height, width), mode="bicubic", antialias=True)
@@ -51,25 +51,27 @@ class Media:
 
 
 def read_media(image: Path, mask: Path | None, still: bool = False) -> Media:
-    """Read a picture or video and its mask.
+    """A picture or video, with its mask.
 
     Args:
         image: The file.
-        mask: White is painted; in a file with transparency what is transparent is. One picture, or a video of one per
-            frame. None for the transparency of the image itself.
-        still: Whether only pictures will do.
+        mask: The mask's file. White pixels are painted; in a file with transparency, transparent pixels are painted.
+            It is one picture for all frames, or a video with a mask for each frame. With None, the transparent pixels
+            of the image are painted.
+        still: Whether videos are refused.
 
     Raises:
-        ValueError: When a file is missing, of no kind that is known, or their sizes differ.
-        ImportError: For a film without imageio-ffmpeg.
+        ValueError: When a file is missing or cannot be read, or the image and the mask differ in size or number of
+            frames.
+        ImportError: For a film when imageio-ffmpeg is not installed.
     """
     media = read_film(image, "the image") if not still and _is_film(image) else _still(image)
     if mask is None:
         return media
     if not still and _is_film(mask):
-        given = read_film(mask, "the mask")
-        known = given.known if given.known is not None else given.frames.float().mean(1) < 128
-        known = _in_time(known, given.durations, len(media.frames))
+        film = read_film(mask, "the mask")
+        known = film.known if film.known is not None else film.frames.float().mean(1) < 128
+        known = _in_time(known, film.durations, len(media.frames))
     else:
         known = read_mask(mask)[None]
     if tuple(known.shape[-2:]) != media.size:
@@ -94,7 +96,7 @@ def _is_film(path: Path) -> bool:
     if path.suffix.lower() in FILMS:
         return True
     if not path.is_file():
-        return False  # told where it is read
+        return False  # the error is raised where the file is read
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -108,8 +110,8 @@ def read_film(path: Path, what: str) -> Media:
     """The frames of a video file.
 
     Raises:
-        ValueError: When it is missing or cannot be read.
-        ImportError: For a film without imageio-ffmpeg.
+        ValueError: When the file is missing or cannot be read.
+        ImportError: For a film when imageio-ffmpeg is not installed.
     """
     if not path.is_file():
         raise ValueError(f"{what} {path} does not exist")
@@ -143,7 +145,10 @@ def _read_pillow(path: Path) -> Media:
 
 
 def _in_time(known: Tensor, durations: Tensor | None, count: int) -> Tensor:
-    """Masks as many as there are frames: GIFs store equal frames as one that is shown longer."""
+    """One mask for each of ``count`` frames, from the frames of a mask file and their durations.
+
+    A GIF stores equal consecutive frames as one frame that is shown longer.
+    """
     if durations is None or len(known) in (1, count):
         return known
     ends = durations.double().cumsum(0) / durations.double().sum() * count
@@ -162,7 +167,12 @@ def _imageio() -> Any:
 
 
 def check_media_output(path: Path, video: bool) -> None:
-    """Raise ValueError unless a picture or a video can be written there, and ImportError where a library is missing."""
+    """Check that a picture or a video can be written to ``path``.
+
+    Raises:
+        ValueError: When the ending does not fit, or the file cannot be written.
+        ImportError: For an mp4 when imageio-ffmpeg is not installed.
+    """
     if not video:
         check_output(path)
         return
@@ -172,9 +182,9 @@ def check_media_output(path: Path, video: bool) -> None:
 
 
 def write_media(path: Path, frames: Tensor, rate: float | None) -> None:
-    """Write uint8 frames (F, C, H, W), or the one of a picture.
+    """Write uint8 frames (F, C, H, W), F = 1 for a picture, ``rate`` in frames per second.
 
-    An animated PNG keeps every pixel; a GIF has 256 colours a frame, and mp4 loses detail.
+    An animated PNG keeps every pixel. A GIF has 256 colours per frame, and an mp4 loses detail.
     """
     if len(frames) == 1 and path.suffix.lower() not in (".mp4", ".gif"):
         write_picture(path, frames[0])
@@ -183,7 +193,7 @@ def write_media(path: Path, frames: Tensor, rate: float | None) -> None:
     array = frames.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
     with replacing(path) as part:
         if path.suffix.lower() == ".mp4":
-            _imageio().imwrite(  # the library's own default would stretch the sides to multiples of 16
+            _imageio().imwrite(  # the default macro_block_size would stretch the sides to multiples of 16
                 part, array, plugin="FFMPEG", fps=rate, codec="libx264", macro_block_size=2,
                 output_params=["-crf", "12"],
             )  # fmt: skip

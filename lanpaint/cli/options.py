@@ -1,4 +1,4 @@
-"""What several commands share: options, devices, quiet libraries."""
+"""Code that several commands share: options, devices, quiet libraries."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Pairs = Annotated[
     typer.Option(
         "--option",
         metavar="NAME=VALUE",
-        help="Any other option of the dynamics, or of a method of your own; may be repeated.",
+        help="Any other option of the dynamics, or of your own method; may be repeated.",
         rich_help_panel=SAMPLING,
     ),
 ]
@@ -40,7 +40,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 def quiet_libraries() -> None:
-    """Keep the notices of diffusers' dependencies off the terminal."""
+    """Silence the notices that diffusers and its dependencies print."""
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
     warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
@@ -51,7 +51,7 @@ def find_device(name: str | None) -> torch.device:
     """The named device, or the GPU if there is one.
 
     Raises:
-        ValueError: When it is not there.
+        ValueError: When the device is not available.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -91,23 +91,24 @@ class GroupedCommand(TyperCommand):
 
 
 def with_method_flags(command: Command) -> Command:
-    """A command with a flag for every option of the methods, all of them texts, which reach it as ``**flags``.
+    """A command with an added flag for every option of the methods.
 
-    Flags that the command has itself stay as they are.
+    The values of these flags reach the command as texts, in ``**flags``. Flags that the command has already stay as
+    they are.
     """
     signature = inspect.signature(command, eval_str=True)
-    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not Parameter.VAR_KEYWORD]
+    existing = [parameter for parameter in signature.parameters.values() if parameter.kind is not Parameter.VAR_KEYWORD]
     flags = [
         Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[str | None, _flag(name, methods)])
         for name, methods in all_options().items()
         if name not in signature.parameters
     ]
-    command.__signature__ = signature.replace(parameters=[*own, *flags])  # type: ignore[attr-defined]
+    command.__signature__ = signature.replace(parameters=[*existing, *flags])  # type: ignore[attr-defined]
     return command
 
 
 def _flag(name: str, methods: dict[str, Option]) -> Any:
-    """The flag of an option, described as the first method that has it does."""
+    """The flag of an option, with the help text of the first method that has the option."""
     first = next(iter(methods.values()))
     help_text = f"{short(first.help)} [{had_by(name)}]."
     return typer.Option(help=help_text, metavar=first.metavar, show_default=False, rich_help_panel=OF_METHODS)
@@ -123,10 +124,10 @@ def had_by(name: str) -> str:
 
 
 def given_texts(flags: dict[str, str | None], pairs: Sequence[str] | None) -> dict[str, str]:
-    """Name → text of the options that are given, as flags or as ``--option NAME=VALUE``.
+    """Name → text, for the options that the user gave as flags or as ``--option NAME=VALUE``.
 
     Raises:
-        ValueError: For one that is given both ways.
+        ValueError: For an option that is given in both ways.
     """
     texts = {name: text for name, text in flags.items() if text is not None}
     further = split_pairs(pairs or (), "--option", "strength=0.3")

@@ -18,12 +18,12 @@ from lanpaint.options import read_value, split_pairs
 from lanpaint.samplers import LanPaint, Sampler
 from lanpaint.solvers import Solver
 
-# All there is in a pipeline of pixels without a prompt; such a network is run without its pipeline.
+# The parts of an unconditional pixel-space pipeline. Its network is used directly, without the pipeline.
 _PIXEL_PARTS = {"unet", "scheduler"}
 
 
 def pipeline_parts(model: str) -> set[str] | None:
-    """The parts that the index of a diffusers pipeline names; None for a model that is no pipeline.
+    """Names of the parts in the index of a diffusers pipeline; None for a model that is not a pipeline.
 
     Raises:
         ValueError: For a folder or hub id whose index cannot be read.
@@ -36,7 +36,7 @@ def pipeline_parts(model: str) -> set[str] | None:
         try:
             index = json.loads((folder / "model_index.json").read_text())
         except ValueError:
-            return None  # told by the reader of pixel models
+            return None  # the reader of pixel models raises the error
     elif folder.is_absolute() or "/" not in model.strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin"):
         return None
     else:
@@ -44,7 +44,7 @@ def pipeline_parts(model: str) -> set[str] | None:
 
         try:
             index = DiffusionPipeline.load_config(model)
-        except Exception as error:  # whatever the hub and its client say
+        except Exception as error:  # the hub and its client can raise anything
             raise ValueError(f"cannot load {model!r} from the hub: {_first_lines(error)}") from error
     if not isinstance(index, dict):
         return None
@@ -52,7 +52,7 @@ def pipeline_parts(model: str) -> set[str] | None:
 
 
 def is_pixel_model(parts: set[str] | None) -> bool:
-    """Whether these are the parts of an unconditional pixel-space model."""
+    """Whether a model with these parts is an unconditional pixel-space model."""
     return parts is None or parts <= _PIXEL_PARTS
 
 
@@ -62,10 +62,10 @@ def _first_lines(error: Exception) -> str:
 
 
 def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload: bool, quiet: bool) -> Any:
-    """A pipeline of diffusers, in its place.
+    """A pipeline of diffusers, loaded to the device.
 
     Raises:
-        ValueError: When it cannot be loaded, and for offloading without a GPU.
+        ValueError: When the pipeline cannot be loaded, and for ``offload`` without a GPU.
     """
     from diffusers import DiffusionPipeline
 
@@ -76,10 +76,10 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload:
         logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
     if offload and device.type == "cpu":
-        raise ValueError("--offload keeps on the GPU only what is in use, and there is no GPU; leave it out")
+        raise ValueError("--offload needs a GPU, and there is no GPU; leave it out")
     try:
         pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, local_files_only=Path(model).is_dir())
-    except Exception as error:  # whatever a foreign folder can do to the libraries that read it
+    except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
         raise ValueError(f"cannot load {model!r} as a diffusers pipeline: {_first_lines(error)}") from error
     if offload:
         pipe.enable_model_cpu_offload(device=device)
@@ -88,23 +88,23 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload:
 
 
 def parse_settings(given: Sequence[str]) -> dict[str, Any]:
-    """``NAME=VALUE`` as arguments: numbers, true, false, null and lists as in JSON, anything else a text.
+    """Name → value, from texts ``NAME=VALUE``. A value that is not JSON (number, true, false, null, list) is a text.
 
     Raises:
-        ValueError: For one without ``=``.
+        ValueError: For a text without ``=``.
     """
     return {name: read_value(text) for name, text in split_pairs(given, "--set", "true_cfg_scale=4").items()}
 
 
 def check_sampling(method: Method, levels: str | None) -> None:
-    """Raise ValueError for what no pipeline can do: a method that needs a gradient, levels of ours."""
+    """Raise ValueError for options that no pipeline supports: a method that needs a gradient, and ``--levels``."""
     if method.needs_gradient:
         raise ValueError(
-            f"{method.name} needs the gradient of the score, and a pipeline gives none; take another --method, or a "
-            "network adapter (lanpaint.adapters.networks)"
+            f"{method.name} needs the gradient of the score, and a pipeline gives none; take another --method, or use "
+            "a network adapter (lanpaint.adapters.networks)"
         )
     if levels is not None:
-        raise ValueError("--levels: for a pixel-space model; a pipeline's levels are its --scheduler's")
+        raise ValueError("--levels: only for pixel-space models; for a pipeline, --scheduler sets the levels")
 
 
 class PipelinePainter:
@@ -112,19 +112,20 @@ class PipelinePainter:
 
     Args:
         pipe: The pipeline.
-        call: Its arguments: prompt, guidance scale and so on; None for its own default.
-        scheduler: Name of another scheduler, see :mod:`lanpaint.adapters.scheduler_names`.
+        call: Arguments of the pipeline's call: prompt, guidance scale and so on. None stands for the pipeline's
+            default.
+        scheduler: Name of a scheduler that replaces the pipeline's, see :mod:`lanpaint.adapters.scheduler_names`.
         pad: Pixels to add and paint at the left, top, right and bottom.
-        resize: Whether pictures of a size that it cannot take are resized; else they are an error.
-        quiet: Without a progress bar.
-        control_image: File of a ControlNet's picture.
+        resize: Whether to resize pictures of a size that the pipeline cannot take. If False, they raise an error.
+        quiet: Whether to show no progress bar.
+        control_image: File of the picture for the ControlNet.
         known_guidance_scale: As in :class:`~lanpaint.Inpainter`.
-        sampler: The sampler's class, or a function that makes one of a score.
-        solver: Another outer step than that of the pipeline's scheduler.
+        sampler: The sampler's class, or a function that makes a sampler from a score.
+        solver: A solver that makes the outer steps instead of the pipeline's scheduler.
 
     Attributes:
-        evaluations: Evaluations so far, those of a pipeline with guidance counted once.
-        is_video: Whether it makes videos.
+        evaluations: Number of evaluations so far. With guidance, the two branches count as one evaluation.
+        is_video: Whether the pipeline makes videos.
 
     Raises:
         ValueError: For an argument that the pipeline does not take.
@@ -176,10 +177,10 @@ class PipelinePainter:
         return call
 
     def fit(self, media: Media) -> Media:
-        """The picture in a size of the pipeline.
+        """The picture or video, resized to a size that the pipeline takes if ``resize`` is set.
 
         Raises:
-            ValueError: For a picture that it cannot take.
+            ValueError: For a video when the pipeline makes still images, and for too much padding.
         """
         if media.rate is not None and not self.is_video:
             raise ValueError(
@@ -191,17 +192,17 @@ class PipelinePainter:
         height, width = media.size
         height, width = self.layout.nearest(height + along, width + across)
         if height <= along or width <= across:
-            raise ValueError(f"{self.name} takes {self.layout.sizes}, and --pad alone is more; pad less")
+            raise ValueError(f"{self.name} takes {self.layout.sizes}, and --pad alone is that large; pad less")
         return media.resized(height - along, width - across)
 
     def paint(self, media: Media, seed: int, feather: int) -> Tensor:
-        """Paint: uint8 frames, shape (F, C, H, W), with the known pixels as they were."""
+        """The painted frames: uint8, shape (F, C, H, W). Known pixels are unchanged."""
         frames, known = media.frames, media.known
         if known is None:
             known = torch.ones(1, *media.size, dtype=torch.bool)
         mask = ~known[:, None]
-        given = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "np"}
-        arguments = {"pad": self.pad, "feather": feather, **given}
+        call = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "np"}
+        arguments = {"pad": self.pad, "feather": feather, **call}
         picture, painted = (frames, mask) if self.is_video else (frames[0], mask[0])
         try:
             output = self.inpainter(picture, painted, **arguments)
@@ -210,7 +211,7 @@ class PipelinePainter:
                 raise
             scheduler = type(self.inpainter.pipe.scheduler).__name__
             raise ValueError(
-                f"{self.name} does not run with {scheduler} ({_first_lines(error)}); take another --scheduler, or none"
+                f"{self.name} does not run with {scheduler} ({_first_lines(error)}); give another --scheduler, or none"
             ) from error
         assert self.inpainter.bridge is not None
         self.evaluations += self.inpainter.bridge.evaluations
@@ -222,5 +223,5 @@ class PipelinePainter:
 def _control(path: Path) -> Any:
     from PIL import Image
 
-    read_picture(path, "the control image")  # its checks
+    read_picture(path, "the control image")  # raises an error for a file that is not a picture
     return Image.open(path).convert("RGB")

@@ -19,18 +19,18 @@ class PixelPainter:
     """Paints pictures with an unconditional pixel-space model.
 
     Args:
-        model: A folder or a hub id.
-        device: Where it runs.
-        dtype: What it computes in.
+        model: The model's folder or hub id.
+        device: The device that the model runs on.
+        dtype: The dtype of its weights and computations.
         pad: Pixels to add and paint at the left, top, right and bottom.
-        resize: Whether pictures of a size that the model cannot take are resized; else they are an error.
-        quiet: Without a progress bar.
-        method: What samples.
+        resize: Whether to resize pictures of a size that the model cannot take. If False, they raise an error.
+        quiet: Whether to show no progress bar.
+        method: The method that makes the sampler.
         **options: As in :meth:`lanpaint.methods.Method.sampler`.
 
     Attributes:
-        evaluations: Evaluations of the model so far.
-        is_video: False.
+        evaluations: Number of evaluations of the model so far.
+        is_video: Always False.
     """
 
     is_video = False
@@ -60,10 +60,10 @@ class PixelPainter:
         return self._score.evaluations
 
     def fit(self, media: Media) -> Media:
-        """The picture in the colours and a size of the model.
+        """The padded picture, with the model's number of channels and in a size that the model takes.
 
         Raises:
-            ValueError: For a picture that it cannot take.
+            ValueError: For a picture whose size or colours the model cannot take.
         """
         left, top, right, bottom = self.pad
         across, along = left + right, top + bottom
@@ -89,7 +89,7 @@ class PixelPainter:
         return Media(frames, known)
 
     def paint(self, media: Media, seed: int, feather: int) -> Tensor:
-        """Paint what :meth:`fit` returned: uint8, shape (1, C, H, W), with the known pixels as they were."""
+        """The painted picture: uint8, shape (1, C, H, W), known pixels unchanged. ``media`` comes from :meth:`fit`."""
         from lanpaint.inpainter import seam_weight
         from lanpaint.randomness import seeded
 

@@ -1,4 +1,4 @@
-"""How far samples are from the truth: distances of distributions, and figures of merit of images."""
+"""Metrics of how far samples are from the truth: distances between distributions, and image metrics."""
 
 from lanpaint.metrics.distances import TwoSampleTest, energy_distance, mmd, sliced_wasserstein
 from lanpaint.metrics.images import image_figures, perceptual_figures

@@ -1,9 +1,10 @@
-"""Distances between two sets of samples, with the chance that exact samples lie as far apart.
+"""Distances between two sets of samples, with p-values.
 
-Where the second set are exact answers to the same questions as the first (one for each sample's own known part), a pair
-may be exchanged without changing the joint law if and only if the method is exact. So the p-values come from exchanging
-within pairs; independent sets are a special case. The statistics are those of Gretton et al., "A kernel two-sample
-test" (JMLR 2012), Lemma 6, and of Székely and Rizzo, "Energy statistics" (2013).
+The samples come in pairs (x_i, y_i). y_i is an exact sample given the known part of x_i, and x_i is a sample of the
+method given that known part. If and only if the method is exact, exchanging x_i with y_i does not change the joint
+distribution. So the p-values come from random exchanges within the pairs. Two independent sets of samples are a special
+case. The statistics are those of Gretton et al., "A kernel two-sample test" (JMLR 2012), Lemma 6, and of Székely and
+Rizzo, "Energy statistics" (2013).
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ class TwoSampleTest:
     """A distance and its significance.
 
     Attributes:
-        value: Unbiased estimate of the squared distance; zero on average for equal laws, so it may be negative.
-        p_value: Chance of a value at least as large for equal laws.
-        floor: 95 % quantile of the value for equal laws.
-        error: Standard error of the value, to first order in 1/n (Serfling, 1980, Sec. 5.2): where the laws differ.
+        value: Unbiased estimate of the squared distance. Its mean is 0 for equal distributions, so it may be negative.
+        p_value: Probability of a value at least as large if the distributions are equal.
+        floor: 95 % quantile of the value if the distributions are equal.
+        error: Standard error of the value, to first order in 1/n (Serfling, 1980, Sec. 5.2). Valid only if the
+            distributions differ.
     """
 
     value: float
@@ -45,14 +47,15 @@ def mmd(
 
     Args:
         x: Samples (n, …).
-        y: As many, one for each of x; exchanged within pairs for the p-value.
-        bandwidth: h > 0; by default the median distance of all samples.
-        permutations: Random exchanges for the p-value, at least 19.
-        at_most: The first so many pairs are used: time and memory grow with their square.
-        generator: For the exchanges; seed 0 by default.
+        y: Samples of the shape of x, where y[i] is paired with x[i].
+        bandwidth: h > 0, in the samples' units; by default the median distance between all samples of x and y.
+        permutations: Number of random exchanges for the p-value, at least 19.
+        at_most: Only the first ``at_most`` pairs are used. Time and memory grow with the square of their number.
+        generator: Generator of the random exchanges; by default with seed 0.
 
     Raises:
-        ValueError: For samples that do not pair, fewer than two pairs, or values that are not finite.
+        ValueError: For shapes that differ, fewer than two pairs, values that are not finite, or a bandwidth or number
+            of permutations that is too small.
     """
     x, y = _pairs(x, y, at_most)
     if bandwidth is None:
@@ -74,7 +77,7 @@ def energy_distance(
     at_most: int = 2_000,
     generator: torch.Generator | None = None,
 ) -> TwoSampleTest:
-    """Energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, unbiased; arguments and errors as :func:`mmd`."""
+    """Energy distance 2 E‖X − Y‖ − E‖X − X'‖ − E‖Y − Y'‖, unbiased. Arguments and errors are those of :func:`mmd`."""
     x, y = _pairs(x, y, at_most)
     return _test(x, y, lambda a, b: -torch.cdist(a, b), permutations, generator)
 
@@ -86,12 +89,12 @@ def sliced_wasserstein(
 
     Args:
         x: Samples (n, …).
-        y: As many.
-        directions: Number of directions; in one dimension there is but one.
-        generator: For the directions; seed 0 by default.
+        y: Samples of the shape of x.
+        directions: Number of random directions. In one dimension a single direction is used.
+        generator: Generator of the directions; by default with seed 0.
 
     Raises:
-        ValueError: As :func:`mmd`.
+        ValueError: For shapes that differ, fewer than two samples, or values that are not finite.
     """
     x, y = _pairs(x, y, None)
     generator = generator or torch.Generator().manual_seed(0)
@@ -101,6 +104,7 @@ def sliced_wasserstein(
 
 
 def _pairs(x: Tensor, y: Tensor, at_most: int | None) -> tuple[Tensor, Tensor]:
+    """The first ``at_most`` pairs of samples, each set as (n, d) in float64 on the CPU."""
     if x.shape != y.shape or x.ndim < 2 or len(x) < 2:
         raise ValueError(f"give two sets of n ≥ 2 samples of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     x, y = (samples[:at_most].detach().flatten(1).cpu().double() for samples in (x, y))
@@ -116,9 +120,9 @@ def _test(
     permutations: int,
     generator: torch.Generator | None,
 ) -> TwoSampleTest:
-    """U-statistic of h_ij = k(x_i, x_j) + k(y_i, y_j) − k(x_i, y_j) − k(y_i, x_j).
+    """The U-statistic of h_ij = k(x_i, x_j) + k(y_i, y_j) − k(x_i, y_j) − k(y_i, x_j), with its significance.
 
-    Exchanging x_i with y_i turns the sign of h_ij for every j, so an exchange is a vector of signs.
+    Exchanging x_i with y_i changes the sign of h_ij for every j ≠ i. So each random exchange is a vector of signs.
     """
     if permutations < 19:
         raise ValueError(f"permutations must be at least 19 for a p-value of 0.05, got {permutations}")

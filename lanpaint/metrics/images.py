@@ -1,4 +1,4 @@
-"""Figures of merit of inpainted images, by torchmetrics."""
+"""Metrics of inpainted images, computed with torchmetrics."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from torch import Tensor
 from lanpaint.images import hole_psnr
 
 KERNEL, SMALL_KERNEL, SMALL = 11, 5, 32
-"""Sides of SSIM's window: the usual one, and that for images whose shorter side is below ``SMALL`` pixels."""
+"""Side of SSIM's window in pixels: ``KERNEL``, or ``SMALL_KERNEL`` if the image's shorter side is below ``SMALL``."""
 
 
 def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """PSNR in dB and SSIM on the hole and on the whole, MS-SSIM on the whole; one value per image.
+    """PSNR in dB and SSIM, on the unknown pixels (the hole) and on the whole image, and MS-SSIM; one value per image.
 
     Args:
         x: Images (B, C, H, W) in [−1, 1]; values outside are clamped.
-        truth: The same shape.
+        truth: True images, of the shape of x.
         known: Boolean, broadcastable to x, with at least one unknown pixel per image.
 
     Returns:
-        Name → (B,). SSIM's Gaussian window has 11 pixels a side, 5 where images are below 32 pixels; ``ssim_hole`` is
-        the mean of its map over the hole. ``ms_ssim`` is there for images from 176 pixels a side, which its five
-        scales need. PSNR of the whole is infinite where the hole is perfect.
+        Name → values (B,). ``psnr`` and ``ssim`` are those of the hole, ``psnr_whole`` and ``ssim_whole`` those of the
+        whole image. SSIM's Gaussian window has 11 pixels a side, or 5 if the image's shorter side is below 32 pixels.
+        ``ssim`` is the mean of the SSIM map over the hole. ``ms_ssim`` has five scales, so it is present only if the
+        shorter side has 176 pixels or more. ``psnr_whole`` is infinite for an image that equals the truth.
 
     Raises:
-        ValueError: When the shapes do not fit.
+        ValueError: When x and truth do not have the same shape (B, C, H, W).
     """
     from torchmetrics.functional.image import (
         multiscale_structural_similarity_index_measure,
@@ -58,14 +59,14 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
 
 
 def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, float], str | None]:
-    """LPIPS (AlexNet), mean over the images, and FID of the two sets, where their networks are there.
+    """LPIPS (AlexNet), mean over the images, and FID of the two sets, if the networks of these metrics are available.
 
     Args:
         x: Images (B, C, H, W) in [−1, 1], C = 1 or 3; values outside are clamped.
-        truth: The same shape.
+        truth: True images, of the shape of x.
 
     Returns:
-        The figures, and None; or none, and a line that says what they need.
+        (name → metric, None); or ({}, a line of text that says what is missing).
     """
     x, truth = (images.detach().float().clamp(-1, 1).expand(-1, 3, -1, -1) for images in (x, truth))
     try:

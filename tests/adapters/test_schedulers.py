@@ -197,14 +197,14 @@ def test_two_runs_of_one_sampler_do_not_disturb_each_other():
 @pytest.mark.parametrize(
     ("kind", "settings", "told"),
     [
-        ("PNDMScheduler", {}, "PNDMScheduler evaluates its first steps at times of its own"),
-        ("EDMEulerScheduler", {}, "EDMEulerScheduler leaves the law of its own levels"),
-        ("EDMDPMSolverMultistepScheduler", {}, "EDMDPMSolverMultistepScheduler cannot be stepped"),
+        ("PNDMScheduler", {}, "PNDMScheduler is not supported: the states within its first steps"),
+        ("EDMEulerScheduler", {}, "EDMEulerScheduler fails a check with a known answer"),
+        ("EDMDPMSolverMultistepScheduler", {}, "EDMDPMSolverMultistepScheduler cannot be used as a solver"),
         ("ScoreSdeVeScheduler", {}, "ScoreSdeVeScheduler is no scheduler"),
-        ("CMStochasticIterativeScheduler", {}, "wants prediction_type None"),
-        ("DDIMInverseScheduler", {}, "DDIMInverseScheduler leaves the law"),
+        ("CMStochasticIterativeScheduler", {}, "has prediction_type None; expected one of epsilon"),
+        ("DDIMInverseScheduler", {}, "DDIMInverseScheduler fails a check with a known answer"),
         ("IPNDMScheduler", {}, "has neither sigmas nor alphas_cumprod"),
-        ("CogVideoXDPMScheduler", {}, "CogVideoXDPMScheduler cannot be stepped as other schedulers are"),
+        ("CogVideoXDPMScheduler", {}, "CogVideoXDPMScheduler cannot be used as a solver"),
     ],
 )
 def test_schedulers_that_are_not_understood_are_refused_in_one_line(kind, settings, told):

@@ -86,7 +86,7 @@ def test_karras_spacing_is_an_ending_of_the_name():
     own = diffusers.DDIMScheduler(**tiny.SD)
     assert named_scheduler("dpm++-karras", own).config.use_karras_sigmas
     assert not named_scheduler("dpm++", own).config.use_karras_sigmas
-    with pytest.raises(ValueError, match="ddim has no spacing of Karras"):
+    with pytest.raises(ValueError, match="ddim has no Karras spacing; give ddim, or"):
         named_scheduler("ddim-karras", own)
 
 

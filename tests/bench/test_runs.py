@@ -129,9 +129,9 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
         ({"target": "gaussian", "solver": 3}, "solver must be a name, got 3"),
         ({"target": "gaussian", "samples": 3}, "samples must be at least 10, got 3"),
         ({"target": "gaussian", "seed": -1}, "seed must be from 0"),
-        ({"target": "digits:box", "samples": 10_000}, "at most 360, which are all there are, got 10000"),
-        ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images, a folder or a zip"),
-        ({"target": "digits:box", "images": "x"}, "digits have held-out images of their own"),
+        ({"target": "digits:box", "samples": 10_000}, "at most 360, the number of images, got 10000"),
+        ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images; give a folder or a zip"),
+        ({"target": "digits:box", "images": "x"}, "digits comes with its held-out images"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(settings, told):
