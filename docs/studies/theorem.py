@@ -21,7 +21,7 @@ from toy_models import Gaussian
 RHO, OBSERVED = 0.8, 1.0
 TWINS = 1 - 1e-9  # correlation of two coordinates that are one number, as far as any level here can tell
 SIGMAS = np.geomspace(10**-3.5, 10**-0.5, 13)
-GUIDANCES = (0.0, 4.0, 8.0, 16.0)
+LAMS = (0.0, 4.0, 8.0, 16.0)
 
 
 def compare(sigma: float, lam: float, correlation: float = RHO) -> dict[str, float]:
@@ -70,14 +70,12 @@ def _mean_norm(mean: float, variance: float) -> float:
 
 def main() -> None:
     """Compute, print, draw."""
-    figures = {g: [compare(s, g) for s in SIGMAS] for g in GUIDANCES}
+    figures = {g: [compare(s, g) for s in SIGMAS] for g in LAMS}
     names = list(figures[0.0][0])
-    print("| slope in √(1 − ᾱ) | " + " | ".join(f"λ = {g:g}" for g in GUIDANCES) + " |")
-    print("|---" * (len(GUIDANCES) + 1) + "|")
+    print("| slope in √(1 − ᾱ) | " + " | ".join(f"λ = {g:g}" for g in LAMS) + " |")
+    print("|---" * (len(LAMS) + 1) + "|")
     for name in names:
-        slopes = [
-            np.polyfit(np.log(SIGMAS[:9]), np.log([row[name] for row in figures[g][:9]]), 1)[0] for g in GUIDANCES
-        ]
+        slopes = [np.polyfit(np.log(SIGMAS[:9]), np.log([row[name] for row in figures[g][:9]]), 1)[0] for g in LAMS]
         print(f"| {name} | " + " | ".join(f"{slope:.3f}" for slope in slopes) + " |")
 
     print("\nroot of KL where x₀ = y₀, at falling √(1 − ᾱ):")
@@ -87,7 +85,7 @@ def main() -> None:
 
     figure = new_figure(figsize=(10.5, 4.2))
     left, right = figure.subplots(1, 2)
-    for colour, lam in zip(COLOURS, GUIDANCES, strict=False):
+    for colour, lam in zip(COLOURS, LAMS, strict=False):
         rows = figures[lam]
         left.plot(SIGMAS, [r["root of KL"] for r in rows], "o-", color=colour, label=f"√KL, λ = {lam:g}")
         left.plot(
