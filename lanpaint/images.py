@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lanpaint.pictures import read_painted, read_pictures
+
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 
 
@@ -58,37 +60,6 @@ def to_pixels(x: Tensor) -> Tensor:
     return ((x.detach().cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def _open(path: str | Path, what: str):  # type: ignore[no-untyped-def]
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{what} {path} does not exist")
-    if path.is_dir():
-        raise ValueError(f"{what} {path} is a folder; give an image file such as a PNG")
-    try:
-        image = Image.open(path)
-        deep = image.mode.startswith(("I", "F")) or any(";16" in str(tile[3:]) for tile in image.tile)
-        frames = getattr(image, "n_frames", 1)
-        if not deep and frames == 1:
-            image.load()
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{what} {path} is not an image; give a PNG") from error
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{what} {path} cannot be read: {error}") from error
-    if deep:
-        raise ValueError(f"{what} {path} has more than 8 bits per channel; convert it to 8 bits first")
-    if frames > 1:
-        raise ValueError(f"{what} {path} has {frames} frames; give a still image")
-    return ImageOps.exif_transpose(image)
-
-
-def _tensor(image) -> Tensor:  # type: ignore[no-untyped-def]
-    import numpy as np
-
-    return torch.from_numpy(np.array(image))
-
-
 def read_picture(path: str | Path, what: str = "the image") -> Picture:
     """The picture in an image file. A grey image stays grey, any other image becomes RGB.
 
@@ -101,29 +72,17 @@ def read_picture(path: str | Path, what: str = "the image") -> Picture:
     Raises:
         ValueError: When the file is missing, is not a still image, or has more than 8 bits per channel.
     """
-    image = _open(path, what)
-    opaque = None
-    if image.has_transparency_data:
-        alpha = _tensor(image.convert("RGBA"))[..., 3]
-        opaque = alpha == 255 if bool((alpha < 255).any()) else None
-    grey = image.mode in ("1", "L", "LA", "La")
-    array = _tensor(image.convert("L" if grey else "RGB"))
-    return Picture(array[None] if grey else array.permute(2, 0, 1).contiguous(), opaque)
+    values, opaque = read_pictures(Path(path), what.removeprefix("the "))
+    return Picture((values[0] * 255).round().to(torch.uint8), None if opaque is None else opaque[0, 0])
 
 
-def read_mask(path: str | Path) -> Tensor:
-    """The mask in an image file: boolean, True where known, shape (H, W).
-
-    White pixels (128 and above) are unknown, as in diffusers. In a file with transparency, the colours do not count:
-    transparent pixels are unknown.
+def read_mask(path: str | Path, may_be_empty: bool = False) -> Tensor:
+    """The mask in an image file: boolean, True where known, shape (H, W). :mod:`lanpaint.pictures` has the rules.
 
     Raises:
-        ValueError: When the file is missing, is not a still image, or has more than 8 bits per channel.
+        ValueError: When the file is missing, is not a still image, or paints nothing and may not be empty.
     """
-    picture = read_picture(path, "the mask")
-    if picture.opaque is not None:
-        return picture.opaque
-    return _tensor(_open(path, "the mask").convert("L")) < 128
+    return ~read_painted(Path(path), may_be_empty=may_be_empty)[0, 0]
 
 
 def write_picture(path: str | Path, pixels: Tensor) -> None:

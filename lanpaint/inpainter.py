@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
-from lanpaint.images import read_picture
 from lanpaint.observation import Observation
+from lanpaint.pictures import read_painted, read_pictures, with_channels
 from lanpaint.samplers import LanPaint
 from lanpaint.solvers import Solver
 
@@ -174,17 +173,18 @@ class Inpainter:
 
     def _read(self, image: Any, mask: Any, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Pictures (n, C, [frames,] H, W) in [0, 1], and what is known of them, (n, 1, [frames,] H, W)."""
-        pictures, opaque = _pictures(image, self.layout.channels, "image")
-        known = ~_masks(mask) if mask is not None else opaque
+        pictures, opaque = read_pictures(image)
+        pictures = with_channels(pictures, self.layout.channels)
+        known = opaque
+        if mask is not None:
+            height, width = pictures.shape[-2:]
+            known = ~read_painted(mask, (height, width), len(pictures), may_be_empty=any(pad))
         if self.layout.is_video:
             pictures = _channels_first(pictures)
             known = None if known is None else _channels_first(known)
         elif pictures.ndim == 5:
             raise ValueError(f"{type(self.pipe).__name__} makes still images, and a video was given")
         known = torch.ones(1, dtype=torch.bool).expand(pictures[:, :1].shape) if known is None else known
-        if known.shape[-2:] != pictures.shape[-2:]:
-            (height, width), size = pictures.shape[-2:], known.shape[-2:]
-            raise ValueError(f"the mask is {size[1]}×{size[0]} and the image {width}×{height}; give one of its size")
         if len(known) not in (1, len(pictures)):
             raise ValueError(f"got {len(known)} masks for {len(pictures)} images; give one for all, or one per image")
         if known.ndim == 5 and known.shape[2] not in (1, pictures.shape[2]):
@@ -250,78 +250,6 @@ def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
     name = "frames" if hasattr(output, "frames") else "images"
     output[name] = change(output[name])
     return output
-
-
-def _one(picture: Any, what: str) -> tuple[Tensor, Tensor | None]:
-    """One picture or several stacked ones: values in [0, 1], (…, C, H, W), and what is opaque, (…, 1, H, W) or None."""
-    if isinstance(picture, (str, Path)):
-        read = read_picture(picture, f"the {what}")
-        return read.pixels.float() / 255, None if read.opaque is None else read.opaque[None]
-    if hasattr(picture, "getbands"):  # PIL
-        alpha = picture.getchannel("A") if "A" in picture.getbands() else None
-        array = np.array(picture.convert("L" if picture.mode in ("1", "L", "LA") else "RGB"))
-        opaque = None if alpha is None else torch.from_numpy(np.array(alpha) == 255)[None]
-        return _one(array, what)[0], opaque
-    if isinstance(picture, np.ndarray):
-        picture = torch.from_numpy(np.ascontiguousarray(picture))
-        if picture.ndim == 2:
-            picture = picture[..., None]
-        picture = picture.movedim(-1, -3)
-    if not isinstance(picture, Tensor) or picture.ndim < 2:
-        raise TypeError(f"{what} must be a PIL image, a path, an array or a tensor, got {type(picture).__name__}")
-    picture = picture[None] if picture.ndim == 2 else picture
-    if picture.dtype == torch.uint8:
-        return picture.float() / 255, None
-    picture = picture.float()
-    if not bool(((picture >= 0) & (picture <= 1)).all()):
-        raise ValueError(f"{what} of floats must lie in [0, 1], got {picture.min():.3g} … {picture.max():.3g}")
-    return picture, None
-
-
-def _stacked(pictures: Any, what: str) -> tuple[Tensor, Tensor | None]:
-    """The same of one or a list of them; always with a first dimension of n."""
-    if not isinstance(pictures, (list, tuple)):
-        values, opaque = _one(pictures, what)
-        alone = values.ndim == 3
-        return (values[None] if alone else values), (opaque[None] if alone and opaque is not None else opaque)
-    if not pictures:
-        raise ValueError(f"{what} is an empty list")
-    parts = [_stacked(one, what) if isinstance(one, (list, tuple)) else _one(one, what) for one in pictures]
-    shapes = {tuple(values.shape[-2:]) for values, _ in parts}
-    if len(shapes) > 1:
-        raise ValueError(f"{what}s of one call must have one size, got {', '.join(map(str, sorted(shapes)))}")
-    channels = max(values.shape[-3] for values, _ in parts)
-    values = torch.stack([_with_channels(values, channels) for values, _ in parts])
-    if all(opaque is None for _, opaque in parts):
-        return values, None
-    some = [torch.ones_like(v[..., :1, :, :], dtype=torch.bool) if o is None else o for v, o in parts]
-    return values, torch.stack(some)
-
-
-def _with_channels(values: Tensor, channels: int) -> Tensor:
-    given = values.shape[-3]
-    if given == channels:
-        return values
-    if given == 1:
-        return values.expand(*values.shape[:-3], channels, -1, -1)
-    raise ValueError(f"the image has {given} channels and the model takes {channels}; convert it first")
-
-
-def _pictures(image: Any, channels: int, what: str) -> tuple[Tensor, Tensor | None]:
-    values, opaque = _stacked(image, what)
-    return _with_channels(values, channels), opaque
-
-
-def _masks(mask: Any) -> Tensor:
-    """What is painted, (n, [frames,] 1, H, W)."""
-    if isinstance(mask, np.ndarray) and mask.ndim > 2 and mask.shape[-1] not in (1, 3):
-        mask = mask[..., None]  # (n, H, W)
-    elif isinstance(mask, Tensor) and mask.ndim > 2 and mask.shape[-3] not in (1, 3):
-        mask = mask[..., None, :, :]
-    values, opaque = _stacked(mask, "mask")
-    if opaque is not None:  # as lanpaint.images.read_mask: transparent is painted
-        return ~opaque
-    return values.mean(-3, keepdim=True) >= 0.5
 
 
 def _padded(pictures: Tensor, known: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:

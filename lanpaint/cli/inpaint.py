@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -140,7 +139,7 @@ def inpaint(
     outer = None if solver is None or pixels else make_solver(solver)
     if outer is not None:
         chosen.refuse(["solver"])
-    media = read_media(image, mask, still=pixels)
+    media = read_media(image, mask, still=pixels, mask_may_be_empty=any(padding))
     if media.known is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
     where, kind = find_device(device), find_dtype(dtype)
@@ -162,8 +161,6 @@ def inpaint(
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)
     known = torch.ones(()) if media.known is None else media.known
-    if bool(known.all()) and not any(padding):
-        print("note: nothing is repainted: no pixel of the mask is white (128 or above)", file=sys.stderr)
     for number, path in enumerate(outputs):
         before = painter.evaluations
         frames = painter.paint(media, seed + number, feather)

@@ -50,15 +50,15 @@ class Media:
         return replace(self, frames=frames.round().clamp(0, 255).to(torch.uint8), known=known)
 
 
-def read_media(image: Path, mask: Path | None, still: bool = False) -> Media:
+def read_media(image: Path, mask: Path | None, still: bool = False, mask_may_be_empty: bool = False) -> Media:
     """A picture or video, with its mask.
 
     Args:
         image: The file.
-        mask: The mask's file. White pixels are painted; in a file with transparency, transparent pixels are painted.
-            It is one picture for all frames, or a video with a mask for each frame. With None, the transparent pixels
-            of the image are painted.
+        mask: The mask's file, read by the rules of :mod:`lanpaint.pictures`. It is one picture for all frames, or a
+            video with a mask for each frame. With None, the transparent pixels of the image are painted.
         still: Whether videos are refused.
+        mask_may_be_empty: Whether a mask is right in which nothing is painted.
 
     Raises:
         ValueError: When a file is missing or cannot be read, or the image and the mask differ in size or number of
@@ -72,8 +72,10 @@ def read_media(image: Path, mask: Path | None, still: bool = False) -> Media:
         film = read_film(mask, "the mask")
         known = film.known if film.known is not None else film.frames.float().mean(1) < 128
         known = _in_time(known, film.durations, len(media.frames))
+        if bool(known.all()) and not mask_may_be_empty:
+            raise ValueError(f"nothing is painted: no frame of the mask {mask} has a white pixel (128 or above)")
     else:
-        known = read_mask(mask)[None]
+        known = read_mask(mask, mask_may_be_empty)[None]
     if tuple(known.shape[-2:]) != media.size:
         raise ValueError(
             f"the mask is {known.shape[2]}×{known.shape[1]} and the image {media.size[1]}×{media.size[0]}; "

@@ -223,5 +223,5 @@ class PipelinePainter:
 def _control(path: Path) -> Any:
     from PIL import Image
 
-    read_picture(path, "the control image")  # raises an error for a file that is not a picture
-    return Image.open(path).convert("RGB")
+    pixels = read_picture(path, "the control image").with_channels(3).pixels
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())

@@ -238,7 +238,7 @@ def test_sizes_that_a_pipeline_cannot_take_name_the_nearest(sd):
         (ValueError, "height=32 is not that of the image, 16", {"height": 32}),
         (ValueError, r"must lie in \[0, 1\], got -1", {"image": PHOTO.float() / 127.5 - 1}),
         (ValueError, "must have one size", {"image": [PHOTO, PHOTO[:, :8]]}),
-        (ValueError, "has 4 channels and the model takes 3", {"image": _bytes(4, 16, 16)}),
+        (ValueError, r"shape \(5, 16, 16\) has no axis of 1, 3 or 4 channels", {"image": _bytes(5, 16, 16)}),
         (TypeError, "image must be a PIL image, a path, an array or a tensor, got int", {"image": 3}),
         (ValueError, "the image nothing.png does not exist", {"image": "nothing.png"}),
         (ValueError, "makes still images, and a video was given", {"image": PHOTO.expand(2, 3, 3, 16, 16)}),

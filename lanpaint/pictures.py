@@ -1,0 +1,300 @@
+"""What a person gives as a picture or a mask, read by one set of rules whatever it comes as.
+
+A picture is a path, a PIL image, an array or a tensor; several are a list of these or one stacked array or tensor; a
+video is a list of frames or frames stacked. The rules:
+
+- A picture has 8 bits per channel, or floats in [0, 1]. A deeper one is refused, by every door.
+- A picture whose camera lay on its side is turned upright (EXIF orientation).
+- What a picture is transparent in is not known. An alpha channel that is opaque everywhere says nothing.
+- A mask tells what is *painted*: True, 1 or 255, white. It is boolean, or has the values 0 and 1, or 0 … 255 (128 and
+  above is painted), or floats in [0, 1] (0.5 and above).
+- A mask with an alpha channel that is not opaque everywhere: where all that is visible is white, the white strokes are
+  painted. Else what is transparent is painted, as where an editor has cut a hole.
+- A mask in which nothing is painted is an error.
+
+Masks tell what is painted here, at the door. Inside of the library a mask tells what is known.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_DEEP = "has more than 8 bits per channel; convert it to 8 bits first: (numpy.asarray(picture) / 257).round() as uint8"
+
+
+def read_pictures(pictures: Any, what: str = "image") -> tuple[Tensor, Tensor | None]:
+    """One or several pictures as values in [0, 1], and what is opaque in them.
+
+    Args:
+        pictures: A path, a PIL image, an array (height, width[, channels]) or a tensor ([channels, ]height, width); a
+            list of these; or several stacked. A video is a list of frames, or frames stacked.
+        what: What an error calls a picture.
+
+    Returns:
+        Values, shape (n, C, H, W) for pictures and (n, F, C, H, W) for lists of videos, C = 1 or 3; and a boolean
+        tensor of the same shape with C = 1, False where a picture is transparent to any degree, or None where none is.
+
+    Raises:
+        TypeError: For what is no picture.
+        ValueError: For a picture that cannot be read, is deeper than 8 bits, or has another size than the first.
+    """
+    if isinstance(pictures, (list, tuple)):
+        return _stack([_read_item(item, what) for item in pictures], what)
+    values, opaque = _read_one(pictures, what)
+    if values.ndim > 3:
+        return values, opaque
+    return values[None], None if opaque is None else opaque[None]
+
+
+def read_painted(mask: Any, size: tuple[int, int] | None = None, count: int = 1, may_be_empty: bool = False) -> Tensor:
+    """What a mask, or several, say is painted.
+
+    Args:
+        mask: As ``pictures`` of :func:`read_pictures`, boolean ones too; one mask for all pictures or one for each.
+        size: (height, width) of the pictures, which the mask must have; any will do for a single image.
+        count: How many pictures there are, or frames of a video.
+        may_be_empty: Whether a mask is right in which nothing is painted.
+
+    Returns:
+        Boolean, shape (1 or n, 1, H, W), or (n, F, 1, H, W) for lists of videos' masks: True where painted.
+
+    Raises:
+        TypeError: For what is no mask.
+        ValueError: For a mask of another size, of values that are not understood, or in which nothing is painted.
+    """
+    if isinstance(mask, (list, tuple)):
+        if not mask:
+            raise ValueError("mask is an empty list")
+        parts = [read_painted(item, size, count, may_be_empty) for item in mask]
+        nested = any(isinstance(item, (list, tuple)) for item in mask)
+        return torch.stack(parts) if nested else torch.cat(parts)
+    if isinstance(mask, (str, Path)):
+        mask = _open(mask, "mask")
+    if hasattr(mask, "getbands"):
+        painted = _painted_of_image(mask)
+    else:
+        numbers = _as_tensor(mask, "mask")
+        shape = (numbers.shape[-2], numbers.shape[-1]) if size is None else size
+        painted = _painted_of_numbers(_arranged_mask(numbers, shape, count))
+    if size is not None and tuple(painted.shape[-2:]) != size:
+        height, width = painted.shape[-2:]
+        raise ValueError(f"the mask is {width}×{height} and the image {size[1]}×{size[0]}; give one of its size")
+    if not may_be_empty and not bool(painted.any()):
+        raise ValueError("nothing is painted: no pixel of the mask is white (128 or above, 1 or True)")
+    return painted
+
+
+# Pictures
+
+
+def _read_item(item: Any, what: str) -> tuple[Tensor, Tensor | None]:
+    if not isinstance(item, (list, tuple)):
+        return _read_one(item, what)
+    return _stack([_read_one(frame, what) for frame in item], what)
+
+
+def _stack(parts: Sequence[tuple[Tensor, Tensor | None]], what: str) -> tuple[Tensor, Tensor | None]:
+    if not parts:
+        raise ValueError(f"{what} is an empty list")
+    sizes = sorted({tuple(values.shape[-2:]) for values, _ in parts})
+    if len(sizes) > 1:
+        raise ValueError(f"{what}s of one call must have one size, got {', '.join(f'{w}×{h}' for h, w in sizes)}")
+    channels = max(values.shape[-3] for values, _ in parts)
+    stacked = torch.stack([with_channels(values, channels) for values, _ in parts])
+    if all(opaque is None for _, opaque in parts):
+        return stacked, None
+    return stacked, torch.stack(
+        [
+            torch.ones_like(values[..., :1, :, :], dtype=torch.bool) if opaque is None else opaque
+            for values, opaque in parts
+        ]
+    )
+
+
+def _read_one(picture: Any, what: str) -> tuple[Tensor, Tensor | None]:
+    """Values in [0, 1], shape (…, C, H, W), and what is opaque, (…, 1, H, W) or None."""
+    if isinstance(picture, (str, Path)):
+        picture = _open(picture, what)
+    if hasattr(picture, "getbands"):
+        picture = _upright(picture, what)
+        grey = picture.mode in ("1", "L", "LA", "La")
+        picture = picture.convert("LA" if grey else "RGBA") if picture.has_transparency_data else picture
+        array = np.array(picture if picture.mode in ("LA", "RGBA") else picture.convert("L" if grey else "RGB"))
+        values = torch.from_numpy(array).reshape(*array.shape[:2], -1).movedim(-1, 0)
+    else:
+        values = _arranged_picture(_as_tensor(picture, what), isinstance(picture, np.ndarray), what)
+    if values.dtype == torch.uint8:
+        values = values.float() / 255
+    elif values.is_floating_point():
+        values = values.float()
+        if not bool(((values >= 0) & (values <= 1)).all()):
+            raise ValueError(f"{what} of floats must lie in [0, 1], got {values.min():.3g} … {values.max():.3g}")
+    else:
+        raise ValueError(f"{what} of {str(values.dtype).removeprefix('torch.')} {_DEEP}")
+    if values.shape[-3] in (1, 3):
+        return values, None
+    values, alpha = values[..., :-1, :, :], values[..., -1:, :, :]
+    opaque = alpha >= 1
+    return values, None if bool(opaque.all()) else opaque
+
+
+def _arranged_picture(picture: Tensor, is_array: bool, what: str) -> Tensor:
+    """(…, C, H, W) of an array, whose channels are last, or a tensor, whose channels come first."""
+    if picture.ndim == 2:
+        return picture[None]
+    channels = (1, 2, 3, 4)
+    last, first = picture.shape[-1] in channels, picture.shape[-3] in channels
+    if last and (is_array or not first):
+        return picture.movedim(-1, -3)
+    if first:
+        return picture
+    raise ValueError(
+        f"{what} of shape {tuple(picture.shape)} has no axis of 1, 3 or 4 channels; give (height, width, channels) as "
+        "an array, (channels, height, width) as a tensor"
+    )
+
+
+def with_channels(values: Tensor, channels: int) -> Tensor:
+    """Pictures (…, C, H, W) with so many channels: grey is repeated.
+
+    Raises:
+        ValueError: When colours would be lost.
+    """
+    given = values.shape[-3]
+    if given == channels:
+        return values
+    if given == 1:
+        return values.expand(*values.shape[:-3], channels, -1, -1)
+    raise ValueError(f"the image has {given} channels and the model takes {channels}; convert it first")
+
+
+# Masks
+
+
+def _painted_of_image(image: Any) -> Tensor:
+    """What a PIL image says is painted, (1, 1, H, W)."""
+    image = _upright(image, "mask", deep=True)
+    if image.has_transparency_data:
+        pixels = torch.from_numpy(np.array(image.convert("RGBA")))
+        colours, alpha = pixels[..., :3], pixels[..., 3]
+        if bool((alpha < 255).any()):
+            visible = alpha == 255
+            strokes = bool(visible.any()) and bool((colours[visible] >= 250).all())
+            if strokes:
+                warnings.warn("the mask has white strokes on transparency: the strokes are painted", stacklevel=3)
+            return (alpha >= 128 if strokes else ~visible)[None, None]
+        image = image.convert("RGB")
+    if image.mode == "P":  # colours, unless all of them are dark: then a map of labels
+        painted = torch.from_numpy(np.array(image.convert("L"))) >= 128
+        labels = torch.from_numpy(np.array(image))
+        return (painted if bool(painted.any()) else _painted_of_numbers(labels))[None, None]
+    array = np.array(image if image.mode in ("L", "I", "F", "I;16") else image.convert("L"))
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    return _painted_of_numbers(torch.from_numpy(array.astype(np.int32) if array.dtype == np.uint16 else array))[
+        None, None
+    ]
+
+
+def _painted_of_numbers(values: Tensor) -> Tensor:
+    """What numbers say is painted, in their shape."""
+    if values.dtype == torch.bool:
+        return values
+    least, most = float(values.min()), float(values.max())
+    if not (math.isfinite(least) and math.isfinite(most)) or least < 0:
+        raise ValueError(f"a mask has values from 0 to 1 or to 255, got {least:.3g} … {most:.3g}")
+    if most <= 1:
+        return values >= 0.5
+    if (values.is_floating_point() and most > 255) or most > 65535:
+        raise ValueError(f"a mask has values from 0 to 1 or to 255, got {least:.3g} … {most:.3g}")
+    half = 128 if most <= 255 else 32768
+    if most < half:
+        raise ValueError(
+            f"the mask has values from {least:g} to {most:g}; 0 and 1, or 0 and 255, say what is painted; of a map of "
+            f"labels give the label to paint: mask == {most:g}"
+        )
+    return values >= half
+
+
+def _arranged_mask(mask: Tensor, size: tuple[int, int], count: int) -> Tensor:
+    """(n, 1, H, W) of a mask in any arrangement whose height and width can be told."""
+    if mask.ndim == 2:
+        return mask[None, None]
+    trailing, leading = tuple(mask.shape[-2:]) == size, tuple(mask.shape[-3:-1]) == size
+    if leading and mask.shape[-1] in (1, 3) and not (trailing and mask.shape[-1] != 1):  # (…, H, W, C)
+        mask, trailing = mask.movedim(-1, -3), True
+    elif trailing and not (mask.ndim > 3 and mask.shape[-3] in (1, 3)):
+        colour = mask.ndim == 3 and mask.shape[0] == 3 and count != 3 and mask.dtype != torch.bool
+        mask = mask if colour else mask[..., None, :, :]
+    if mask.shape[-3] == 3:
+        grey = mask.double().mean(-3, keepdim=True)
+        if mask.dtype == torch.bool:
+            mask = grey > 0
+        else:
+            mask = grey if mask.is_floating_point() else grey.round().to(mask.dtype)
+    return mask[None] if mask.ndim == 3 else mask
+
+
+# Files, images and numbers
+
+
+def _open(path: str | Path, what: str) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    path, name = Path(path), what if what.startswith("the ") else f"the {what}"
+    if not path.exists():
+        raise ValueError(f"{name} {path} does not exist")
+    if path.is_dir():
+        raise ValueError(f"{name} {path} is a folder; give an image file such as a PNG")
+    try:
+        image = Image.open(path)
+        deep = _is_deep(image)  # what the file holds is forgotten once it is loaded
+        if getattr(image, "n_frames", 1) == 1:
+            image.load()
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{name} {path} is not an image; give a PNG") from error
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{name} {path} cannot be read: {error}") from error
+    if deep and "mask" not in what:
+        raise ValueError(f"{name} {path} {_DEEP}")
+    return image
+
+
+def _upright(image: Any, what: str, deep: bool = False) -> Any:
+    from PIL import ImageOps
+
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ValueError(f"{what} has {frames} frames; give a still image")
+    if not deep and _is_deep(image):
+        raise ValueError(f"{what} {_DEEP}")
+    return ImageOps.exif_transpose(image)
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether a PIL image has, or stands for a file that has, more than 8 bits per channel."""
+    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3:]) for tile in getattr(image, "tile", ()))
+
+
+def _as_tensor(numbers: Any, what: str) -> Tensor:
+    if isinstance(numbers, np.ndarray):
+        if numbers.dtype == np.uint16:
+            numbers = numbers.astype(np.int32)
+        if numbers.dtype.kind not in "buif":
+            raise TypeError(f"{what} must be an array of numbers, got one of {numbers.dtype}")
+        numbers = torch.from_numpy(np.ascontiguousarray(numbers))
+    if not isinstance(numbers, Tensor):
+        raise TypeError(f"{what} must be a PIL image, a path, an array or a tensor, got {type(numbers).__name__}")
+    if numbers.ndim < 2 or 0 in numbers.shape:
+        raise ValueError(
+            f"{what} has shape {tuple(numbers.shape)}; give (height, width), and channels where there are any"
+        )
+    return numbers.detach().cpu()
