@@ -63,6 +63,8 @@ class Inpainter:
         cell_rule: CellRule | None = None,
         **options: Any,
     ) -> None:
+        if not callable(pipe) or not hasattr(pipe, "scheduler"):
+            raise TypeError(f"pipe must be a pipeline of diffusers, got {type(pipe).__name__}")
         if layout is not None and cell_rule is not None:
             raise ValueError("give layout or cell_rule, not both; a layout has its own rule")
         if solver is not None and not isinstance(solver, Solver):

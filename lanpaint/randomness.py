@@ -70,4 +70,8 @@ class NormalNoise:
 
 def seeded(seeds: Sequence[int], device: str = "cpu") -> list[torch.Generator]:
     """One generator per seed, so that each sample of a batch has random numbers that depend on its seed alone."""
-    return [torch.Generator(device).manual_seed(operator.index(seed)) for seed in seeds]
+    numbers = [operator.index(seed) for seed in seeds]
+    for number in numbers:
+        if not 0 <= number < 2**32:
+            raise ValueError(f"a seed must be from 0 to 2^32 − 1, since more bits would not count, got {number}")
+    return [torch.Generator(device).manual_seed(number) for number in numbers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -75,13 +76,17 @@ def inpaint(
     pad: Annotated[
         str, typer.Option(help="Pixels to add and paint at the left, top, right and bottom: L,T,R,B.")
     ] = "0,0,0,0",
-    feather: Annotated[int, typer.Option(min=0, help="Width of a soft seam on the known side, in pixels.")] = 0,
-    count: Annotated[int, typer.Option(min=1, help="Number of results: out-1.png, …, with seeds that count up.")] = 1,
+    feather: Annotated[
+        int, typer.Option(min=0, max=1000, help="Width of a soft seam on the known side, in pixels.")
+    ] = 0,
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of results: out-1.png, …, with seeds that count up.")
+    ] = 1,
     resize: Annotated[bool, typer.Option("--resize", help="Resize to the nearest size that the model takes.")] = False,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
     ] = "lanpaint",
-    steps: Annotated[int, typer.Option(help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
+    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
     inner_steps: Annotated[str | None, _sampling(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
     levels: Annotated[
         str | None, _sampling("Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].")
@@ -118,7 +123,8 @@ def inpaint(
 
     quiet_libraries()
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
-    _check_names(outputs, image, mask)
+    _check_names(outputs, {"image": image, "mask": mask, "control image": control_image})
+    _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     padding = _padding(pad)
     model = model_folder(model)
@@ -169,13 +175,17 @@ def inpaint(
         print(f"{path}: {share:.1%} repainted, {painter.evaluations - before} NFE")
 
 
-def _check_names(outputs: list[Path], image: Path, mask: Path | None) -> None:
-    """Raise ValueError when an output would overwrite the image or the mask."""
-    for source in (image, mask):
+def _check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:
+    for what, path in inputs.items():
         for output in outputs:
-            if source is not None and output.exists() and source.exists() and output.samefile(source):
-                what = "image" if source is image else "mask"
+            if path is not None and output.exists() and path.exists() and output.samefile(path):
                 raise ValueError(f"the output {output} is the {what} itself; name another")
+
+
+def _check_finite(numbers: dict[str, float | None]) -> None:
+    for flag, number in numbers.items():
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"{flag} must be a finite number, got {number}")
 
 
 def _padding(text: str) -> tuple[int, int, int, int]:

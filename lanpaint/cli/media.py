@@ -119,7 +119,7 @@ def read_film(path: Path, what: str) -> Media:
         raise ValueError(f"{what} {path} does not exist")
     try:
         return _read_ffmpeg(path) if path.suffix.lower() in FILMS else _read_pillow(path)
-    except (OSError, SyntaxError, RuntimeError, StopIteration) as error:
+    except (OSError, SyntaxError, RuntimeError, StopIteration, IndexError, ValueError) as error:
         raise ValueError(f"{what} {path} cannot be read: {error}") from error
 
 
@@ -183,6 +183,18 @@ def check_media_output(path: Path, video: bool) -> None:
         _imageio()
 
 
+def _check_film(part: Path, path: Path, count: int) -> None:
+    """Raise OSError unless a film that was written has all its frames: ffmpeg does not tell of a full disk."""
+    import imageio_ffmpeg
+
+    try:
+        found = imageio_ffmpeg.count_frames_and_secs(str(part))[0]
+    except (RuntimeError, OSError):
+        found = 0
+    if found != count:
+        raise OSError(f"cannot write {path}: {found} of {count} frames arrived in the file; is the disk full?")
+
+
 def write_media(path: Path, frames: Tensor, rate: float | None) -> None:
     """Write uint8 frames (F, C, H, W), F = 1 for a picture, ``rate`` in frames per second.
 
@@ -199,6 +211,7 @@ def write_media(path: Path, frames: Tensor, rate: float | None) -> None:
                 part, array, plugin="FFMPEG", fps=rate, codec="libx264", macro_block_size=2,
                 output_params=["-crf", "12"],
             )  # fmt: skip
+            _check_film(part, path, len(frames))
             return
         from PIL import Image
 
