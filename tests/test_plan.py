@@ -76,7 +76,7 @@ def test_a_plan_takes_the_place_of_levels_and_inner_steps():
         (lambda: lp.Plan(LEVELS, order=[0, 1, 2]), ValueError, "outer steps from 0 to 3, first and last"),
         (lambda: lp.Plan(LEVELS, order=[]), ValueError, r"outer steps from 0 to 3, first and last, got \[\]"),
         (lambda: lp.Plan(LEVELS).with_time_travel(0, 1), ValueError, "travel .* at least 1, got 0"),
-        (lambda: lp.Sampler(lambda x, v: -x, plan=LEVELS), TypeError, "plan must be a Plan"),
+        (lambda: lp.Sampler(lambda x, v: -x, plan=LEVELS), TypeError, "plan must be an instance of Plan"),
         (lambda: lp.Sampler(lambda x, v: -x, plan=lp.Plan(LEVELS), levels=LEVELS), ValueError, "levels and plan"),
     ],
 )
