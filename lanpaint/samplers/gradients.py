@@ -116,7 +116,7 @@ def square_error(observation: Observation) -> Callable[[Prediction], Tensor]:
 
 
 def norm(level: NoiseLevel) -> Tensor:
-    """√(α² + σ²) = c, shape of the level; x/c are variance-preserving coordinates. 0 where σ = 0: nothing moves there."""
+    """√(α² + σ²) = c, shape of the level; x/c are variance-preserving coordinates. 0 where σ = 0: nothing moves."""
     return torch.where(level.sigma > 0, (level.alpha**2 + level.sigma**2).sqrt(), 0.0)
 
 
