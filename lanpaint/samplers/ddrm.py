@@ -32,7 +32,7 @@ class DDRM(Sampler):
 
     Args:
         score: The model, as in :class:`Sampler`.
-        eta: η in [0, 1]: share of the unknown part's noise that is drawn anew in each step.
+        eta: η in [0, 1]: share of the unknown part's noise that is drawn anew.
         eta_b: η_b in [0, 1]: how far the known part is moved from x̂₀ (0) to y_o (1).
         **options: Options of :class:`Sampler`, except a solver: Eq. 8 is the outer step.
 

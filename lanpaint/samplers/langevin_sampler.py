@@ -54,7 +54,7 @@ class LangevinSampler(Replace):
 
     Raises:
         TypeError: For a ``dynamics`` that is no :class:`~lanpaint.Dynamics`, and as :class:`Sampler`.
-        ValueError: For N < 0 or another number of numbers than S, and as :class:`Sampler`.
+        ValueError: For N < 0, a sequence that has not S numbers, and as :class:`Sampler`.
     """
 
     def __init__(
