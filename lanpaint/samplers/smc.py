@@ -208,7 +208,7 @@ class TwistedSMC(Sampler):
 
 
 class _KeepCloud(Callback):
-    """Gives the sampler the particles of a run that was completed."""
+    """Gives the sampler the particles of a run that ended without an error."""
 
     def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
         if isinstance(sampler, TwistedSMC) and state.memory.x is not None:
