@@ -1,11 +1,15 @@
-"""Callbacks: look at a run, record it, stop it.
+"""Callbacks: objects that watch a run, record it, or stop it.
 
-A :class:`Callback` has a hook at the start and end of the run, of a noise level and of an inner step. Each is given the
-sampler and the :class:`~lanpaint.SamplerState` that was reached. A hook may return a :class:`Stop`. ``Stop.LEVEL`` ends
-the inner steps of the level; it means something from the start of the level to its last inner step. ``Stop.RUN`` ends
-the run, which then returns the model's best guess x̂₀. A hook that raises ends the run with its error. Before that
-``on_run_end`` of every callback is called, so nothing that a callback has written is lost. A callback that keeps
-figures of a run keeps those of one run: do not share it between runs that are stepped by hand at the same time.
+A :class:`Callback` has hooks at the start and the end of the run, of each noise level and of each inner step. A hook
+gets the sampler and the present :class:`~lanpaint.SamplerState`. It may return a :class:`Stop`. ``Stop.LEVEL`` ends the
+inner steps of the level. It has an effect from the start of the level to the last inner step. ``Stop.RUN`` ends the
+run, which then returns the model's best guess x̂₀.
+
+An error in a hook ends the run with that error. Before the run ends, ``on_run_end`` of every callback is called, so
+nothing that a callback has written is lost.
+
+A callback that records a run records one run at a time. Do not share it between runs that are stepped by hand at the
+same time.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from lanpaint.sampler_state import SamplerState
 
 
 class RunningSampler(Protocol):
-    """What callbacks rely on in the sampler that runs.
+    """The attributes of a running sampler that callbacks may use.
 
     Attributes:
         plan: The plan of the run.
@@ -43,18 +47,18 @@ class RunningSampler(Protocol):
 
 
 class Stop(enum.Enum):
-    """What a hook returns to end something early."""
+    """What a hook returns to end the inner steps of a level (``LEVEL``) or the run (``RUN``) early."""
 
     LEVEL = "level"
     RUN = "run"
 
 
 class DivergenceError(FloatingPointError):
-    """The state of a sampler is no longer finite, or ten thousand times larger than data and noise."""
+    """Raised when the state of a sampler is no longer finite, or ten thousand times larger than data and noise."""
 
 
 class Callback:
-    """Base class: every hook does nothing. Override those that you need."""
+    """Base class of callbacks. Every hook does nothing; override the hooks that you need."""
 
     def on_run_start(self, sampler: RunningSampler, state: SamplerState) -> Stop | None:
         """Before the first level."""
@@ -76,9 +80,10 @@ class Callback:
 
 
 def call_hooks(sampler: RunningSampler, hook: str, state: SamplerState) -> Stop | None:
-    """Call a hook of every callback. The strongest request to stop wins.
+    """Call a hook of every callback, and return the strongest request to stop: RUN, then LEVEL, then None.
 
-    All ``on_run_end`` are called even when one of them raises, so that each can close what it holds.
+    The hook ``on_run_end`` of every callback is called even if one of them raises, so that every callback can close its
+    files. The first error is raised afterwards.
     """
     requests, error = [], None
     for callback in sampler.callbacks:
@@ -94,26 +99,26 @@ def call_hooks(sampler: RunningSampler, hook: str, state: SamplerState) -> Stop 
 
 
 class FiniteCheck(Callback):
-    """Raises :class:`DivergenceError` as soon as a run has diverged; every sampler has one.
+    """Raises :class:`DivergenceError` as soon as a run has diverged. Every sampler has this callback.
 
-    A run has diverged when an entry of x is not finite, or is beyond ten thousand times the scale of the run. The scale
-    is the larger of the largest √(α² + σ²) and the largest observed value. (An unstable step multiplies the state by a
-    constant each time. In float64 it would go on for hundreds of steps before it overflows.) A run that passes has not
-    diverged; that says nothing of whether its steps are short enough to be accurate.
+    A run has diverged when an entry of x is not finite, or larger than ten thousand times the scale of the run. The
+    scale is the larger of the largest √(α² + σ²) and the largest observed value. (An unstable step multiplies the state
+    by a constant each time. In float64 a run would go on for hundreds of steps before it overflows.) A run that passes
+    the check has not diverged. Its steps may still be too long to be accurate.
 
-    On the CPU x is checked after each inner step. Elsewhere that would wait for the device, so there x is checked after
-    each outer step only.
+    On the CPU x is checked after each inner step and each outer step. On a GPU a check after each inner step would wait
+    for the device, so x is checked after each outer step only.
     """
 
     _GROWTH = 1e4
 
     def on_inner_end(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Checks on the CPU."""
+        """Checks x if it is on the CPU."""
         if state.x.device.type == "cpu":
             self.check(sampler, state)
 
     def on_level_end(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Checks everywhere."""
+        """Checks x on any device."""
         self.check(sampler, state)
 
     def check(self, sampler: RunningSampler, state: SamplerState) -> None:
@@ -136,10 +141,10 @@ class FiniteCheck(Callback):
 
 
 class ProgressBar(Callback):
-    """A progress bar on stderr, one tick per evaluation of the plan.
+    """A progress bar on stderr, with one tick per evaluation of the plan.
 
     Args:
-        description: What stands in front of it.
+        description: Text in front of the bar.
     """
 
     def __init__(self, description: str = "sampling") -> None:
@@ -166,7 +171,7 @@ class ProgressBar(Callback):
         self._bar.update(self._level_start + made - self._bar.n)
 
     def on_level_end(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Ticks to where the level ends, early or not."""
+        """Ticks to the end of the level, also if its inner steps ended early."""
         self._bar.update(self._level_end - self._bar.n)
 
     def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
@@ -178,18 +183,20 @@ class ProgressBar(Callback):
 class TrajectoryRecorder(Callback):
     """Keeps copies of the state on the CPU, within a bound on memory.
 
-    When the next copy would pass the bound, every second record is dropped and from then on only every second one
-    is kept, and so on: the whole run stays covered, evenly. The first and the last state are always kept.
+    When the next copy would exceed the bound, every second record is dropped, and from then on only every second state
+    is recorded. This repeats as often as needed. So the records always cover the whole run evenly. The first and the
+    last state are always kept.
 
     Args:
         inner: Record after inner steps too, not only at starts and ends of levels.
-        max_bytes: Bound on the copies' memory, for at least two records.
+        max_bytes: Bound on the memory of the copies, in bytes. At least two records must fit.
 
     Attributes:
-        records: List of dictionaries with ``kind``, ``step``, ``inner``, ``level``, ``x`` and ``denoised``.
+        records: List of dictionaries with ``kind``, ``step``, ``inner``, ``level``, ``x`` and ``denoised``, as in
+            :class:`~lanpaint.SamplerState`; ``x`` and ``denoised`` of shape (B, …) on the CPU.
 
     Raises:
-        ValueError: When ``max_bytes`` is not positive, or on recording when two records do not fit in it.
+        ValueError: When ``max_bytes`` is not positive; in a run, when two records do not fit in ``max_bytes``.
     """
 
     def __init__(self, inner: bool = True, max_bytes: int = 256 * 2**20) -> None:
@@ -208,7 +215,7 @@ class TrajectoryRecorder(Callback):
         self._forget()
 
     def on_level_start(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Records the state as a level is entered."""
+        """Records the state when a level is entered."""
         self._record(state)
 
     def on_inner_end(self, sampler: RunningSampler, state: SamplerState) -> None:
@@ -221,7 +228,7 @@ class TrajectoryRecorder(Callback):
         self._record(state)
 
     def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Makes sure that the last state is there, the result of a stopped run included."""
+        """Records the last state if it is not recorded yet, which may be the result of a stopped run."""
         if self._kept is not None and self._kept is not state:
             record = self._copy(state)
             if self._bytes(self.records) + self._bytes([record]) > self.max_bytes:
@@ -249,8 +256,8 @@ class TrajectoryRecorder(Callback):
 
     @staticmethod
     def _bytes(records: list[dict[str, Any]]) -> int:
-        held = (record[name] for record in records for name in ("x", "denoised"))
-        return sum(t.numel() * t.element_size() for t in held if t is not None)
+        tensors = (record[name] for record in records for name in ("x", "denoised"))
+        return sum(t.numel() * t.element_size() for t in tensors if t is not None)
 
     @staticmethod
     def _copy(state: SamplerState) -> dict[str, Any]:
@@ -266,15 +273,15 @@ class TrajectoryRecorder(Callback):
 
 
 class EarlyStop(Callback):
-    """Ends the inner loop of a level when x̂₀ on the unknown part has stopped changing.
+    """Ends the inner steps of a level when x̂₀ on the unknown part has stopped changing.
 
-    The change of x̂₀ from one inner step to the next, root mean square over the unknown entries of the batch, is
-    compared with ``threshold`` times the noise in units of the data, σ/α. Reads one number from the device per inner
-    step. The batch stops as one.
+    The change of x̂₀ from one inner step to the next is the root mean square over the unknown entries of the batch. It
+    is compared with ``threshold`` times σ/α, the noise in units of the data. All samples of the batch stop together.
+    The comparison reads one number from the device per inner step, and waits for it.
 
     Args:
-        threshold: Fraction of σ/α > 0 below which x̂₀ counts as settled.
-        patience: Inner steps in a row that must be settled.
+        threshold: Fraction of σ/α, above 0. x̂₀ counts as settled when it changes by less.
+        patience: Number of inner steps in a row in which x̂₀ must be settled.
 
     Attributes:
         inner_steps: Inner steps made at each level of the last run.
@@ -302,7 +309,7 @@ class EarlyStop(Callback):
         self._settled = 0
 
     def on_inner_end(self, sampler: RunningSampler, state: SamplerState) -> Stop | None:
-        """Compares x̂₀ with the one before."""
+        """Compares x̂₀ with x̂₀ of the last inner step."""
         self.inner_steps[-1] = state.inner
         denoised, previous = state.denoised, self._previous
         self._previous = denoised
@@ -317,15 +324,21 @@ class EarlyStop(Callback):
 
 
 class LightningLogger(Callback):
-    """Writes figures of a run to any Lightning logger (CSV, TensorBoard, …), one row per step.
+    """Writes metrics of a run to any Lightning logger (CSV, TensorBoard, …), one row per inner and outer step.
+
+    The metrics of a row are
+
+    - ``sigma``: σ/√(α² + σ²), mean over the level, from 1 for pure noise to 0 for clean data,
+    - ``rms``: root mean square of the state, in units of √(α² + σ²),
+    - ``change``: root mean square of the change of x̂₀ since the last row, in units of σ/α,
+    - ``outer_step`` and ``inner_step``: numbers of the outer and the inner step.
 
     Args:
         logger: An object with Lightning's ``log_metrics(metrics, step)`` and ``save()``, for example
-            ``lightning.pytorch.loggers.CSVLogger("runs")``. The step is the number of moments logged so far.
+            ``lightning.pytorch.loggers.CSVLogger("runs")``. Its ``step`` is the number of the row, from 0.
 
-    The figures are ``sigma`` (σ/√(α² + σ²), mean over the level, from 1 for pure noise to 0), ``rms`` of the state in
-    units of √(α² + σ²), ``change`` (root mean square of the change of x̂₀ since the last row, in units of σ/α) and
-    the outer and inner step.
+    Raises:
+        TypeError: For an object without ``log_metrics()``.
     """
 
     def __init__(self, logger: Any) -> None:
@@ -334,7 +347,7 @@ class LightningLogger(Callback):
         self.logger = logger
 
     def on_run_start(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Starts to count."""
+        """Starts counting rows from 0."""
         self._step = 0
         self._previous: Tensor | None = None
 
@@ -347,7 +360,7 @@ class LightningLogger(Callback):
         self._log(state)
 
     def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
-        """Has the logger write what it holds."""
+        """Makes the logger save its rows."""
         if callable(getattr(self.logger, "save", None)):
             self.logger.save()
 

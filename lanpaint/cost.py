@@ -1,15 +1,18 @@
-"""What the method costs beside the network: a step of every dynamics, and a sampler inside a pipeline.
+"""Time and memory that LanPaint costs in addition to the network: per step of each dynamics, and inside a pipeline.
 
-``python -m lanpaint.cost`` prints the tables of docs/benchmarks.md, with ``--bridge`` the second alone.
+``python -m lanpaint.cost`` prints the tables of docs/benchmarks.md. With ``--bridge`` it prints the pipeline tables
+only.
 
-Dynamics: time and memory of a step on a state of latent video size. The unit of time is one elementwise product of two
-tensors of the state's size into a third, timed in between and like the dynamics on memory that the caches do not hold.
-Evaluations of the score and random numbers are left out: both are handed over ready-made.
+Dynamics: time and memory of a step on a state of the size of video latents. The unit of time is one product: two
+tensors of the size of the state are multiplied entry by entry into a third tensor. Products are timed between the
+steps. Products and steps use memory that is not in the caches. Evaluations of the score and random numbers do not
+count: both are prepared in advance.
 
-Pipeline: LanPaint in a Stable Diffusion pipeline whose U-Net has random weights. Time is that of a whole run, from
-prompt embeddings to latents, over the time that the network's forward took within it, and the same of the untouched
-pipeline with as many steps as there were calls; it is the process's own on one thread, so that other jobs do not count.
-Memory is what is alive at the peak beside the network's own, above the untouched pipeline's, in units of the latents.
+Pipeline: LanPaint in a Stable Diffusion pipeline whose U-Net has random weights. The time of a whole run, from prompt
+embeddings to latents, is divided by the time of the network's forward calls in that run. The same ratio is measured for
+the untouched pipeline, with as many steps as the run has network calls. Times are process times on one thread, so that
+other jobs do not count. Memory is the peak of live memory without the network, minus the peak of the untouched
+pipeline, in units of the latents.
 """
 
 from __future__ import annotations
@@ -53,7 +56,11 @@ CASES: dict[str, Callable[[], Dynamics]] = {
 
 
 def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
-    """Median time of a step in products, and peak of extra memory in states, for an image with a mask."""
+    """Cost of a step of a dynamics, on a state with a mask.
+
+    Returns:
+        The median time of a step, in products, and the peak of additional memory, in units of the state.
+    """
     generator = torch.Generator().manual_seed(0)
     pool = [torch.randn(SHAPE, generator=generator) for _ in range(12)]
     known = torch.rand(SHAPE[-2:], generator=generator) < 0.5
@@ -76,7 +83,7 @@ def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
         return elapsed
 
     state = dynamics.init(pool[1], drift, noise)
-    state = dynamics.step(state, drift, noise)  # the first one differs
+    state = dynamics.step(state, drift, noise)  # the first step at a level may differ from later steps
     ratios = []
     for _ in range(repeats):
         unit = statistics.fmean(seconds(product) for _ in range(8))
@@ -88,7 +95,12 @@ def measure(dynamics: Dynamics, repeats: int = 25) -> tuple[float, float]:
 
 
 class Forward:
-    """Times the forward of a network while it is entered."""
+    """A context that times the forward calls of a network.
+
+    Attributes:
+        seconds: Process time of all forward calls, in seconds.
+        calls: Number of forward calls.
+    """
 
     def __init__(self, network: torch.nn.Module) -> None:
         self.network, self.seconds, self.calls = network, 0.0, 0
@@ -113,7 +125,11 @@ class Forward:
 
 
 def small_pipeline(width: int = 64, side: int = 32) -> tuple[Any, dict[str, Any]]:
-    """A Stable Diffusion pipeline with random weights, and what it is called with: guidance, latents of ``side``²."""
+    """A Stable Diffusion pipeline with random weights, and the arguments of a call of it.
+
+    The call has classifier-free guidance, and latents of ``side`` × ``side``. ``width`` is the number of channels of
+    the first block of the U-Net.
+    """
     from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     with torch.random.fork_rng():
@@ -146,13 +162,13 @@ def _observation(side: int) -> Observation:
 
 @dataclass(frozen=True)
 class BridgeTime:
-    """Time of runs.
+    """Time of runs of a sampler inside a pipeline.
 
     Attributes:
-        forward: Milliseconds of a call of the network.
-        calls: Calls in a run.
-        ratio: Time of the run over that of its calls.
-        untouched: The same of the pipeline without a sampler in it, with as many steps as the run has calls.
+        forward: Time of one network call, in milliseconds.
+        calls: Network calls in a run.
+        ratio: Time of a run divided by the time of its network calls.
+        untouched: ``ratio`` of the pipeline without a sampler, with as many steps as the run has network calls.
     """
 
     forward: float
@@ -162,12 +178,12 @@ class BridgeTime:
 
     @property
     def over_untouched(self) -> float:
-        """Time of the run over that of the untouched pipeline, for the same time of the network."""
+        """Time of a run divided by the time of the untouched pipeline, for equal time of the network calls."""
         return self.ratio / self.untouched
 
 
 def bridge_time(steps: int = 10, inner_steps: int = 5, repeats: int = 3, width: int = 64) -> BridgeTime:
-    """Medians over ``repeats`` runs, after one that finds nothing planned and no caches warm."""
+    """Time of LanPaint inside a pipeline: medians over ``repeats`` runs, after one run that fills the caches."""
     pipe, call = small_pipeline(width)
     observation = _observation(call["height"] // 2)
 
@@ -189,9 +205,9 @@ def bridge_time(steps: int = 10, inner_steps: int = 5, repeats: int = 3, width: 
 
 
 def bridge_memory(steps: int = 4, inner_steps: int = 5, side: int = 32) -> float:
-    """Peak of what lives beside the network's own, above the untouched pipeline's, in latents of float32."""
+    """Peak of live memory, without the network, minus the peak of the untouched pipeline, in float32 latents."""
     pipe, call = small_pipeline(8, side)
-    pipe.unet.forward = lambda x, *_, **__: (torch.zeros_like(x),)  # whose own memory is none of ours
+    pipe.unet.forward = lambda x, *_, **__: (torch.zeros_like(x),)  # memory of the network must not count
 
     def peak() -> int:
         with PeakMemory() as memory:
@@ -207,10 +223,11 @@ def bridge_memory(steps: int = 4, inner_steps: int = 5, side: int = 32) -> float
 def bridge_operators(
     preset: str = "paper", scheduler: str | None = None, steps: int = 10, inner_steps: int = 5
 ) -> float:
-    """Tensor operators of a run in a pipeline, above those of the untouched pipeline, for each evaluation.
+    """Tensor operators per evaluation that a sampler inside a pipeline adds to the untouched pipeline.
 
-    The run has 10 steps of 5 inner steps, and the untouched pipeline as many steps as that has evaluations. The
-    network's own operators do not count. All others do: random numbers, and arithmetic on single numbers.
+    The run has 10 outer steps of 5 inner steps. The untouched pipeline has as many steps as the run has evaluations.
+    Operators of the network do not count. All other operators count, also random numbers and arithmetic on single
+    numbers.
     """
     import diffusers
 
@@ -220,7 +237,7 @@ def bridge_operators(
     pipe.unet.forward = lambda x, *_, **__: (torch.zeros_like(x),)
 
     def operators(steps: int) -> int:
-        pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(0), **call)  # what is done once
+        pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(0), **call)  # fills the caches
         with OperatorCount() as count:
             pipe(num_inference_steps=steps, generator=torch.Generator().manual_seed(0), **call)
         return count.total
@@ -232,7 +249,7 @@ def bridge_operators(
 
 
 def print_bridge() -> None:
-    """Print the table of a sampler inside a pipeline."""
+    """Print the tables of a sampler inside a pipeline."""
     print("| U-Net forward | network calls | run / its network calls | untouched pipeline | run / untouched |")
     print("|---|---|---|---|---|")
     for width in (32, 64):
@@ -249,7 +266,10 @@ def print_bridge() -> None:
 
 
 def main() -> None:
-    """Print the tables, in a process whose allocator keeps its pages: to hand them back costs more than to add."""
+    """Print the tables, in a process whose allocator keeps its pages.
+
+    By default the allocator gives pages back to the system, which takes longer than the products that are timed.
+    """
     limits = {"MALLOC_TRIM_THRESHOLD_": "4000000000", "MALLOC_MMAP_THRESHOLD_": "4000000000"}
     if sys.platform == "linux" and not limits.items() <= os.environ.items():
         os.execve(sys.executable, [sys.executable, "-m", "lanpaint.cost", *sys.argv[1:]], {**os.environ, **limits})

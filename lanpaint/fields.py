@@ -1,28 +1,29 @@
 """Conditional fields: a score and an observation become the drift of the joint state z = (x, y).
 
-The law to sample at a level is (LanPaint, Eq. 11), for a weight λ > −1,
+x is the unknown part and y the known part. At a level the distribution to sample is (LanPaint, Eq. 11), for a weight
+λ > −1,
 
     q_λ(x, y | y_o) ∝ p(x | y) p(y | y_o)^(1+λ) / p(y)^λ,
 
-which is the exact conditional at σ = 0. Its drift is the model's score on the unknown part and the bidirectional
-guided (BiG) score on the known one (LanPaint, Eq. 12), in native coordinates with s the model's joint score
+which is the exact conditional at σ = 0. Its drift is the model's score on the unknown part, and the bidirectional
+guided (BiG) score on the known part (LanPaint, Eq. 12). In native coordinates, with s the model's joint score:
 
     unknown    s_x
     known      (1+λ) (α y_o − y)/σ² − λ s_y
 
-Damping and time scale, with a the expected noise (LanPaint, Eq. 121, 122, Alg. 4):
+The damping A and the time step dτ for a step size η are, with a the expected noise (LanPaint, Eq. 121, 122, Alg. 4):
 
-    unknown    A = 1/(σ² + α² a)        time σ² + α² a
-    known      A = (1+λ)/σ²             time σ²                 a step of η: A dτ = (1+λ) η here, η above
+    unknown    A = 1/(σ² + α² a)        dτ = η (σ² + α² a)      A dτ = η
+    known      A = (1+λ)/σ²             dτ = η σ²               A dτ = (1+λ) η
 
-For an observation with noise s the known part has v = σ² + α² s² in place of σ², the variance of p(y | y_o). Entries
-with σ = 0 are clean: no force acts on them, and no time passes for them.
+For an observation with noise of standard deviation s_o, the known part has v = σ² + α² s_o², the variance of
+p(y | y_o), in place of σ². Entries with σ = 0 are clean: no force acts on them, and no time passes for them.
 
-All of this depends on the level alone but for the state x and the model's answer, in which the field is affine:
+The field is affine in the state x and the model's answer. All other factors depend on the level alone:
 
     field = constant + position · x + score · s,            or epsilon · ε̂ instead of score · s
 
-:class:`FieldTerms` holds the four factors. They are made once for a level, and the field then takes two operators.
+:class:`FieldTerms` holds the four factors. They are computed once for a level. The field then takes two operators.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class FieldTerms:
     """The factors of the BiG field at one level: constant + position · x + score · s.
 
     Attributes:
-        constant: (1+λ) α y_o/v on the known part, 0 on the unknown one, shape of the state.
-        position: −(1+λ)/v on the known part, 0 on the unknown one.
-        score: −λ on the known part, 1 on the unknown one.
-        epsilon: −score/σ, by which ε̂ is multiplied where the model gives ε̂ and no score.
+        constant: (1+λ) α y_o/v on the known part, 0 on the unknown part; shape of the state, in units of 1/x.
+        position: −(1+λ)/v on the known part, 0 on the unknown part.
+        score: −λ on the known part, 1 on the unknown part.
+        epsilon: −score/σ, the factor of ε̂ for a model that gives ε̂ and no score.
     """
 
     constant: Tensor
@@ -58,16 +59,17 @@ class FieldTerms:
 
 
 class BiG:
-    """Bidirectional guided score (LanPaint, Eq. 12).
+    """Bidirectional guided score (LanPaint, Eq. 12), as a field that can be evaluated at any level.
 
     Args:
-        score: The model.
-        observation: What is known.
-        lam: λ ≥ −1. At −1 the field is the unconditional score, at 0 the decoupled one. Above 0 the known part answers
-            to the unknown one. The paper calls λ a guidance scale; it is no weight of classifier-free guidance.
-        expected_noise: a ≥ 0: variance of one clean entry given all others, in units of the data squared; 0 for
-            images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α). The steps grow with it. Where σ² is
-            far below a, errors of x̂₀ (of float32, of a network) enter the state enlarged by a/σ².
+        score: The model: a :class:`~lanpaint.score.Score` or a function ``score(x, level)``.
+        observation: The known part.
+        lam: λ ≥ −1. At −1 the field is the unconditional score, at 0 the decoupled score (Eq. 7). Above 0 the known
+            part responds to the unknown part. The paper calls λ a guidance scale, but λ has nothing to do with
+            classifier-free guidance.
+        expected_noise: a ≥ 0: variance of one clean entry given all other entries, in units of the data squared; 0 for
+            images, 1 for unit Gaussians (LanPaint, Eq. 121, where it is called α). The time steps grow with a. Where σ²
+            is far below a, errors of x̂₀ (of float32, of a network) enter the state enlarged by a/σ².
 
     Raises:
         ValueError: For λ < −1 or a < 0.
@@ -89,7 +91,10 @@ class BiG:
         self._last: tuple[NoiseLevel, Tensor] | None = None
 
     def terms(self, level: NoiseLevel, x: Tensor) -> FieldTerms | None:
-        """The factors of the field at ``level``, for states shaped as x; None where the field is the model's score."""
+        """The factors of the field at ``level``, for states of the shape of x; None if the field is the model's score.
+
+        It is the model's score for λ = −1, and where nothing is known.
+        """
         if self.lam == -1 or self.observation.is_empty:
             return None
         inverse = reciprocal(self.observation.variance(level))
@@ -101,10 +106,15 @@ class BiG:
         return FieldTerms(constant, *coefficients(compacts, self.observation.known, x))
 
     def combine(self, prediction: Prediction, terms: FieldTerms | None) -> Tensor:
-        """The field at an evaluated state, with the :meth:`terms` of its level: shape of x, in units of 1/x."""
+        """The field at the state of a prediction, shape of x, in units of 1/x. It takes no evaluation.
+
+        Args:
+            prediction: The model's prediction at x.
+            terms: What :meth:`terms` returned for the level of the prediction.
+        """
         if terms is None:
             return prediction.score
-        if not self.lam:  # the known part does not look at the model's score, which may be infinite there
+        if not self.lam:  # the model's score, which may be infinite on the known part, must not be multiplied by 0
             return self.observation.replace_known(
                 prediction.score, add_terms(terms.constant, (terms.position, prediction.x))
             )
@@ -113,23 +123,23 @@ class BiG:
         return add_terms(terms.constant, (terms.position, prediction.x), (weight, answer))
 
     def __call__(self, x: Tensor, level: NoiseLevel) -> Tensor:
-        """The field at x and ``level``, one evaluation of the score."""
+        """The field at x and ``level``, shape of x, in units of 1/x. It takes one evaluation of the score."""
         return self.combine(self.score.predict(x, level), self.terms(level, x))
 
     def damping(self, level: NoiseLevel) -> Tensor:
-        """A of the unknown and the known part, shape ``(2, *level)``: LanPaint, Eq. 121 and 122."""
+        """A of the unknown and the known part (LanPaint, Eq. 121, 122), shape ``(2, *level)``, in units of 1/x²."""
         unknown, known = self._variances(level)
-        if self.lam == -1:  # the unconditional score everywhere, so the known part has the damping of the unknown one
+        if self.lam == -1:  # the field is the unconditional score, so both parts have the damping of the unknown part
             return torch.stack([1 / unknown, 1 / unknown])
         return torch.stack([1 / unknown, (1 + self.lam) / known])
 
     def time_scale(self, level: NoiseLevel) -> Tensor:
-        """dτ/η of the unknown and the known part, shape ``(2, *level)``: LanPaint, Alg. 4."""
+        """dτ/η of the unknown and the known part (LanPaint, Alg. 4), shape ``(2, *level)``, in units of x²."""
         return torch.where(level.sigma > 0, self._variances(level), 0.0)
 
     def _variances(self, level: NoiseLevel) -> Tensor:
         """Variances of the unknown and the known part; 1 where σ = 0, so that the damping is finite."""
-        if self._last is None or self._last[0] is not level:  # time scale and damping of a level ask for the same
+        if self._last is None or self._last[0] is not level:  # damping() and time_scale() share the variances
             unknown = level.sigma**2
             if self.expected_noise:
                 unknown = unknown + level.alpha**2 * self.expected_noise
@@ -138,17 +148,20 @@ class BiG:
         return self._last[1]
 
     def drift(self, level: NoiseLevel, time_step: Tensor) -> FieldDrift:
-        """The drift at ``level`` with the compact time dτ of a step, shape ``(2, *level)``."""
+        """The field as a drift at ``level``, with the time step dτ of both parts, shape ``(2, *level)``."""
         return FieldDrift(self, level, time_step)
 
 
 class Decoupled(BiG):
-    """Decoupled approximation p(x | y) p(y | y_o) (LanPaint, Eq. 7): BiG with λ = 0.
+    """The field of the decoupled approximation p(x | y) p(y | y_o) (LanPaint, Eq. 7): :class:`BiG` with λ = 0.
 
     Args:
         score: The model.
-        observation: What is known.
-        expected_noise: a, as in :class:`BiG`.
+        observation: The known part.
+        expected_noise: a ≥ 0, as in :class:`BiG`.
+
+    Raises:
+        ValueError: For a < 0.
     """
 
     def __init__(
@@ -161,15 +174,18 @@ class Decoupled(BiG):
 
 
 class FieldDrift(Drift):
-    """A conditional field held at one level, its coefficients computed once. One region where nothing is known.
+    """The drift of a conditional field at one fixed level. The factors of the field are computed once.
+
+    If nothing is known, the drift has one region, else an unknown and a known region.
 
     Args:
         field: The field.
-        level: The level.
-        time_step: dτ of the unknown and the known part, shape ``(2, *level)``.
+        level: The noise level.
+        time_step: dτ of the unknown and the known part, shape ``(2, *level)``, in units of x².
 
     Attributes:
-        level: The level.
+        field: The field.
+        level: The noise level.
     """
 
     def __init__(self, field: BiG, level: NoiseLevel, time_step: Tensor) -> None:
@@ -181,14 +197,14 @@ class FieldDrift(Drift):
         self.field, self.level = field, level
         self._terms, self._dtype = field.terms(level, observation.values), observation.values.dtype
         log_prob = getattr(field.score, "log_prob", None)
-        if log_prob is not None and (  # where BiG moves the known part, the field is no gradient
+        if log_prob is not None and (  # if BiG moves the known part, the field is not the gradient of a density
             observation.is_empty or field.lam == -1 or not bool(time_step[1].any())
         ):
             self.log_density = lambda x: log_prob(x, level)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The field at x, one evaluation of the score, which is kept as ``prediction``."""
-        self.prediction = None  # the one before need not live as long as this one takes
+        """The field at x, shape of x. It takes one evaluation of the score, which is kept as ``prediction``."""
+        self.prediction = None  # frees the memory of the last prediction before the evaluation
         self.prediction = self.field.score.predict(x, self.level)
         if x.dtype != self._dtype:
             self._terms, self._dtype = self.field.terms(self.level, x), x.dtype

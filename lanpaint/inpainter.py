@@ -21,30 +21,36 @@ from lanpaint.solvers import Solver
 
 # The picture of a ControlNet, which some pipelines call ``image``.
 _CONTROL = "control_image"
-# Options by which, and pipelines that, rescale a guided output by the length of all of it, or of a token.
+# Options with which a pipeline rescales the guided output by a norm over all entries.
 _MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
+# Pipelines that always rescale the guided output, by the norm of each token.
 _RENORMALISED = ("QwenImage",)
-# What the bridge gives to a sampler, and no caller.
+# Arguments of a sampler that the bridge gives, so that a caller may not give them.
 _FROM_BRIDGE = {"self", "score", "steps", "solver", "levels", "schedule", "spacing", "progress"}
 
 
 class Inpainter:
-    """A diffusers pipeline that inpaints; the pipeline itself stays as it is.
+    """A diffusers pipeline that inpaints. The pipeline itself is not changed.
 
     Args:
-        pipe: Any text-to-image or text-to-video pipeline, or an unconditional one.
-        sampler: The sampler's class, or a function that makes one of a score: any that takes no gradient and asks for
-            no more evaluations than its plan declares. See :func:`lanpaint.adapters.bridge.bridged`.
-        solver: Another outer step than that of the pipeline's scheduler, whose levels are kept.
-        layout: How the pipeline lays out pictures in its latents, for a family that does so in a way of its own; by
-            default :class:`~lanpaint.adapters.latents.LatentLayout`.
-        cell_rule: Which latent cells are known, given the pixels that are; by default those that have only known pixels
-            under them.
-        **options: The sampler's, such as ``inner_steps=3``; a call may give others.
+        pipe: Any text-to-image, text-to-video or unconditional pipeline.
+        sampler: The class of a sampler, or a function of a score that makes a sampler. The sampler must not take
+            gradients of the score, and must make no more evaluations than its plan declares. See
+            :func:`lanpaint.adapters.bridge.bridged`.
+        solver: The solver of the outer steps, instead of the pipeline's scheduler. The levels are the scheduler's.
+        layout: How the pipeline arranges pictures in its latents, for a family of pipelines that does not fit the
+            default, :class:`~lanpaint.adapters.latents.LatentLayout`.
+        cell_rule: A function that decides which latent cells are known, from the known pixels. By default a cell is
+            known if all pixels under it are known.
+        **options: Options of the sampler, such as ``inner_steps=3``. A call may override them.
+
+    Attributes:
+        bridge: The bridge of the latest call, None before the first call.
 
     Raises:
         ImportError: Without greenlet.
-        TypeError: For a pipeline without a scheduler, or an option that the sampler does not have.
+        TypeError: For a pipeline without a scheduler, a ``solver`` that is no Solver, or an option that the sampler
+            does not have.
         ValueError: For both a layout and a cell_rule.
 
     Example::
@@ -66,9 +72,9 @@ class Inpainter:
         if not callable(pipe) or not hasattr(pipe, "scheduler"):
             raise TypeError(f"pipe must be a pipeline of diffusers, got {type(pipe).__name__}")
         if layout is not None and cell_rule is not None:
-            raise ValueError("give layout or cell_rule, not both; a layout has its own rule")
+            raise ValueError("give layout or cell_rule, not both; a layout has a cell rule already")
         if solver is not None and not isinstance(solver, Solver):
-            raise TypeError(f"solver must be a Solver, an instance, got {solver!r:.60}")
+            raise TypeError(f"solver must be an instance of Solver, got {solver!r:.60}")
         self.pipe, self.sampler, self.solver, self.options = pipe, sampler, solver, options
         self.layout = layout or LatentLayout(pipe, cell_rule or wholly_known)
         self._names = set(inspect.signature(pipe.__call__).parameters)
@@ -88,52 +94,53 @@ class Inpainter:
         known_guidance_scale: float | None = None,
         **arguments: Any,
     ) -> Any:
-        """Inpaint.
+        """Inpaint one or several pictures, or a video.
 
         Args:
             image: The picture: a PIL image, the path of a file, an array (height, width[, channels]) or a tensor
-                (channels, height, width), of bytes or of floats in [0, 1]; or several, in a list or stacked: one per
-                prompt, or one for all. For a video pipeline one video: a list of frames, or frames stacked. None to
-                sample without.
-            mask: What is painted, as in diffusers: white, 1 or True is painted anew and the rest is known. A picture of
-                the same size, or boolean. One for all, one per picture, or one per frame. By default what ``image`` is
-                transparent in, and what ``pad`` adds.
-            pad: Pixels to add at the left, top, right and bottom, and to paint (outpainting).
-            feather: Width in pixels of a seam on the known side in which the known picture fades into the painted one.
-                At 0 every known pixel is kept exactly; with a seam all those that are not in it.
-            steps: Outer steps, the pipeline's ``num_inference_steps``.
-            known_guidance_scale: Weight of classifier-free guidance for the known part's score, as the pipeline counts
-                its own. Left out, the two are the same (the image first); 0 puts the prompt first: see
-                :mod:`lanpaint.adapters.guidance`.
-            **arguments: Whatever else the pipeline takes (``prompt``, ``generator``, ``num_images_per_prompt``,
+                (channels, height, width), of bytes or of floats in [0, 1]. Several pictures come as a list or stacked:
+                one per prompt, or one for all prompts. For a video pipeline give one video: a list of frames, or
+                stacked frames. With None the pipeline samples without a picture.
+            mask: What to paint, as in diffusers: white, 1 or True is painted anew, and the rest is known. A picture or
+                a boolean array of the size of ``image``. One for all pictures, one per picture, or one per frame. By
+                default the transparent pixels of ``image`` and the pixels that ``pad`` adds are painted.
+            pad: Pixels to add at the left, top, right and bottom, which are painted (outpainting).
+            feather: Width in pixels of a seam on the known side, in which the known picture fades into the painted
+                picture. All known pixels outside of the seam are kept exactly. 0 is no seam.
+            steps: Outer steps; the pipeline calls them ``num_inference_steps``.
+            known_guidance_scale: Weight of classifier-free guidance for the score of the known part, in the convention
+                of the pipeline. By default it equals the pipeline's weight, so that the image comes first. At 0 the
+                prompt comes first. See :mod:`lanpaint.adapters.guidance`.
+            **arguments: Arguments of the pipeline (``prompt``, ``generator``, ``num_images_per_prompt``,
                 ``output_type``, …), and options of the sampler (``inner_steps``, ``lam``, …).
-                ``callback_on_step_end`` is called once per outer step; it may not change the latents. The picture of a
+                ``callback_on_step_end`` is called once per outer step, and may not change the latents. The picture of a
                 ControlNet is ``control_image``, also for pipelines that call it ``image``.
 
         Returns:
-            The pipeline's own output, with the known pixels in its pictures.
+            The output of the pipeline, with the known pixels pasted into its pictures.
 
         Raises:
-            TypeError: For an argument that neither pipeline nor sampler has, and a picture that is none.
-            ValueError: For pictures and masks that do not fit each other, or a size that the pipeline cannot take, and
+            TypeError: For an argument that neither pipeline nor sampler has, and for an ``image`` or ``mask`` of
+                another type.
+            ValueError: For pictures and masks that do not fit each other, for a size that the pipeline cannot take, and
                 as :func:`~lanpaint.adapters.bridge.bridged`.
         """
         options = {**self.options, **{name: arguments.pop(name) for name in list(arguments) if self._is_option(name)}}
-        given = self._call_arguments(steps, arguments)
+        call = self._call_arguments(steps, arguments)
         known_part: Callable[[Tensor], Observation] | None = None
         if image is not None:
             pictures, known = self._read(image, mask, pad)
-            self._check_size(pictures, given)
+            self._check_size(pictures, call)
             weight = seam_weight(known, feather)
             known_part = functools.partial(self.layout.observation, pictures, known)
         elif mask is not None or any(pad):
-            raise ValueError("a mask or pad needs an image; leave them out to sample without one")
+            raise ValueError("mask and pad need an image; leave them out to sample without an image")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
-                self._guide_known(given, self.bridge, known_guidance_scale)
-            output = self.pipe(**given)
-        if image is None or given.get("output_type") == "latent":
+                self._guide_known(call, self.bridge, known_guidance_scale)
+            output = self.pipe(**call)
+        if image is None or call.get("output_type") == "latent":
             return output
         return _replace_pictures(output, lambda made: _paste(made, pictures, weight))
 
@@ -146,35 +153,35 @@ class Inpainter:
             raise TypeError(
                 f"neither {type(self.pipe).__name__} nor {_name(self.sampler)} takes {', '.join(sorted(unknown))}"
             )
-        given = dict(arguments)
-        if _CONTROL in given and _CONTROL not in self._names:
-            given["image"] = given.pop(_CONTROL)
+        call = dict(arguments)
+        if _CONTROL in call and _CONTROL not in self._names:
+            call["image"] = call.pop(_CONTROL)
         if steps is not None:
-            if "num_inference_steps" in given:
-                raise ValueError("give steps or num_inference_steps, not both; they are the same")
-            given["num_inference_steps"] = steps
-        if "use_resolution_binning" in self._names:  # would paint another size and stretch the picture
-            given.setdefault("use_resolution_binning", False)
-        return given
+            if "num_inference_steps" in call:
+                raise ValueError("give steps or num_inference_steps, not both; they are two names of one argument")
+            call["num_inference_steps"] = steps
+        if "use_resolution_binning" in self._names:  # binning would change the size and stretch the picture
+            call.setdefault("use_resolution_binning", False)
+        return call
 
-    def _guide_known(self, given: dict[str, Any], bridge: Bridge, known_scale: float) -> None:
-        """Have the pipeline guide the known part with a weight of its own."""
+    def _guide_known(self, call: dict[str, Any], bridge: Bridge, known_scale: float) -> None:
+        """Make the pipeline use a separate weight of classifier-free guidance for the known part."""
         name, parameters = type(self.pipe).__name__, inspect.signature(self.pipe.__call__).parameters
         weight = next((weight for weight in ("true_cfg_scale", "guidance_scale") if weight in parameters), None)
         if weight is None:
             raise ValueError(f"{name} has no classifier-free guidance; leave known_guidance_scale out")
-        mixing = [option for option in _MIXING if given.get(option)]
+        mixing = [option for option in _MIXING if call.get(option)]
         if name.startswith(_RENORMALISED) or mixing:
             raise ValueError(
-                f"{name} rescales what it has guided ({', '.join(mixing) or 'by the length of its tokens'}), so known "
-                "and unknown part cannot be told apart; use a network adapter (lanpaint.adapters.networks)"
+                f"{name} rescales the guided output ({', '.join(mixing) or 'by the norm of its tokens'}), so the known "
+                "and the unknown part cannot be separated; use a network adapter (lanpaint.adapters.networks)"
             )
-        given[weight] = bridge.guidance(given.get(weight, parameters[weight].default), known_scale)
+        call[weight] = bridge.guidance(call.get(weight, parameters[weight].default), known_scale)
 
     # Pictures
 
     def _read(self, image: Any, mask: Any, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Pictures (n, C, [frames,] H, W) in [0, 1], and what is known of them, (n, 1, [frames,] H, W)."""
+        """Pictures (n, C, [frames,] H, W) in [0, 1], and the known pixels, boolean (n, 1, [frames,] H, W)."""
         pictures, opaque = read_pictures(image)
         pictures = with_channels(pictures, self.layout.channels)
         known = opaque
@@ -185,23 +192,28 @@ class Inpainter:
             pictures = _channels_first(pictures)
             known = None if known is None else _channels_first(known)
         elif pictures.ndim == 5:
-            raise ValueError(f"{type(self.pipe).__name__} makes still images, and a video was given")
+            raise ValueError(
+                f"{type(self.pipe).__name__} makes still images, but a video was given; give an image, "
+                "or use a video pipeline"
+            )
         known = torch.ones(1, dtype=torch.bool).expand(pictures[:, :1].shape) if known is None else known
         if len(known) not in (1, len(pictures)):
-            raise ValueError(f"got {len(known)} masks for {len(pictures)} images; give one for all, or one per image")
+            raise ValueError(
+                f"got {len(known)} masks for {len(pictures)} images; give one mask for all, or one per image"
+            )
         if known.ndim == 5 and known.shape[2] not in (1, pictures.shape[2]):
             raise ValueError(
-                f"the mask has {known.shape[2]} frames and the video {pictures.shape[2]}; give one for all, or one per "
-                "frame"
+                f"the mask has {known.shape[2]} frames and the video {pictures.shape[2]}; "
+                "give one mask for all frames, or one per frame"
             )
         known = known.expand(pictures[:, :1].shape).clone()
         if any(pad):
             pictures, known = _padded(pictures, known, pad)
         if bool(known.all()) and mask is None:
-            raise ValueError("nothing is to be painted: give a mask, a transparent image, or pad")
+            raise ValueError("there is nothing to paint: give a mask, an image with transparent pixels, or pad")
         return pictures, known
 
-    def _check_size(self, pictures: Tensor, given: dict[str, Any]) -> None:
+    def _check_size(self, pictures: Tensor, call: dict[str, Any]) -> None:
         height, width = pictures.shape[-2:]
         name, nearest = type(self.pipe).__name__, self.layout.nearest(height, width)
         if nearest != (height, width):
@@ -216,17 +228,17 @@ class Inpainter:
             if (frames - 1) % group:
                 raise ValueError(
                     f"the video has {frames} frames and {name} takes one more than a multiple of {group}, nearest "
-                    f"{round((frames - 1) / group) * group + 1}: leave some out, or repeat the last"
+                    f"{round((frames - 1) / group) * group + 1}: leave some frames out, or repeat the last frame"
                 )
         for side, size in sizes.items():
-            if side in self._names and given.setdefault(side, size) != size:
-                raise ValueError(f"{side}={given[side]} is not that of the image, {size}; leave it out")
+            if side in self._names and call.setdefault(side, size) != size:
+                raise ValueError(f"{side}={call[side]}, but the image has {side} {size}; leave {side} out")
         if "batch_size" in self._names and len(pictures) > 1:
-            given.setdefault("batch_size", len(pictures))
+            call.setdefault("batch_size", len(pictures))
 
 
 def _channels_first(video: Tensor) -> Tensor:
-    """One video (frames, C, H, W), or several, as (n, C, frames, H, W)."""
+    """A video (frames, C, H, W), or several videos (n, frames, C, H, W), as (n, C, frames, H, W)."""
     return (video[None] if video.ndim == 4 else video).transpose(1, 2)
 
 
@@ -237,7 +249,7 @@ def _name(sampler: Any) -> str:
 
 
 def _option_names(sampler: Any) -> set[str]:
-    """Names of the options of a sampler's class, its base classes' included, or of a function that makes one."""
+    """Names of the options of a sampler class and its base classes, or of a function that makes a sampler."""
     while isinstance(sampler, functools.partial):
         sampler = sampler.func
     functions = [sampler]
@@ -255,7 +267,7 @@ def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def _padded(pictures: Tensor, known: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Pictures with their edges drawn out, for the VAE's sake, and what is known."""
+    """Padded pictures and their known pixels. The added pixels repeat the edge, for the VAE."""
     if len(pad) != 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in pad):
         raise ValueError(f"pad must be four whole numbers of at least 0 (left, top, right, bottom), got {pad!r}")
     left, top, right, bottom = pad
@@ -265,7 +277,17 @@ def _padded(pictures: Tensor, known: Tensor, pad: Sequence[int]) -> tuple[Tensor
 
 
 def seam_weight(known: Tensor, feather: int) -> Tensor:
-    """How much of the known picture stays: 1, 0 where it is unknown, and a ramp over ``feather`` pixels beside that."""
+    """The weight of the known picture per pixel, shape of ``known``, from 0 (unknown) to 1 (kept exactly).
+
+    Known pixels next to the unknown part have a ramp of weights over ``feather`` pixels.
+
+    Args:
+        known: Boolean, shape (…, H, W).
+        feather: Width of the ramp in pixels.
+
+    Raises:
+        ValueError: For a feather that is not a whole number of at least 0.
+    """
     if isinstance(feather, bool) or not isinstance(feather, int) or feather < 0:
         raise ValueError(f"feather must be a whole number of pixels of at least 0, got {feather!r}")
     flat = (~known).reshape(-1, 1, *known.shape[-2:]).float()
@@ -274,7 +296,7 @@ def seam_weight(known: Tensor, feather: int) -> Tensor:
 
 
 def _paste(made: Any, pictures: Tensor, weight: Tensor) -> Any:
-    """The pipeline's pictures, of whatever type, with the known ones in them."""
+    """The pictures of the pipeline, of any output type, with the known pixels pasted into them."""
     if isinstance(made, Tensor):  # (B, [F,] C, H, W)
         known, weight = (_batch(t, len(made)).to(made) for t in (pictures, weight))
         return torch.where(weight == 1, known, torch.lerp(made, known, weight))
@@ -285,24 +307,24 @@ def _paste(made: Any, pictures: Tensor, weight: Tensor) -> Any:
 
 
 def _paste_bytes(made: Sequence[Any], pictures: Tensor, weight: Tensor) -> list[Any]:
-    """The same of a list of PIL images, or of lists of them: bytes stay bytes."""
+    """PIL images, or lists of PIL images, with the known pixels pasted into them. Known bytes are kept exactly."""
     from PIL import Image
 
     pasted: list[Any] = []
-    for one, picture, share in zip(made, pictures, weight, strict=True):
-        if isinstance(one, (list, tuple)):
-            pasted.append(_paste_bytes(one, picture, share))
+    for painted, picture, share in zip(made, pictures, weight, strict=True):
+        if isinstance(painted, (list, tuple)):
+            pasted.append(_paste_bytes(painted, picture, share))
             continue
-        array = np.array(one)
+        array = np.array(painted)
         tensor = torch.from_numpy(array).float().reshape(*array.shape[:2], -1).movedim(-1, 0)
         blend = torch.lerp(tensor, picture * 255, share).round().clamp(0, 255).to(torch.uint8)
-        pasted.append(Image.fromarray(blend.movedim(0, -1).reshape(array.shape).numpy(), one.mode))
+        pasted.append(Image.fromarray(blend.movedim(0, -1).reshape(array.shape).numpy(), painted.mode))
     return pasted
 
 
 def _batch(tensor: Tensor, count: int) -> Tensor:
-    """(n, C, [frames,] …) as a pipeline gives it back: (count, [frames,] C, …)."""
+    """A tensor (n, C, [frames,] …) in the layout of a pipeline's output, (count, [frames,] C, …)."""
     if count % len(tensor):
-        raise ValueError(f"{len(tensor)} images were given and {count} painted; give one, or one per prompt")
+        raise ValueError(f"{len(tensor)} images were given and {count} painted; give one image, or one per prompt")
     tensor = tensor.repeat_interleave(count // len(tensor), 0)
     return tensor.transpose(1, 2) if tensor.ndim == 5 else tensor

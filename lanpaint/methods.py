@@ -1,4 +1,4 @@
-"""The methods that the command line and benchmarks know by name, and how one is made of a name and options."""
+"""Methods: samplers by name, for the command line and benchmarks, and functions that make them from options."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from lanpaint.samplers import (
 from lanpaint.score import Score
 
 _EXPECTED = "a lanpaint.Sampler"
-# What every method has, and what is said by other means than an option.
+# Arguments that every method has, and that are no options of a single method.
 _COMMON = {"score", "steps", "spacing", "progress"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method: a sampler, and what its name fixes of it.
+    """A method: a sampler class under a name, with some of its arguments fixed.
 
     Attributes:
-        name: As the command line and results spell it.
-        make: The sampler's class, or a function of a score and options that makes one.
-        fixed: Arguments that the name stands for. A dynamics is only its default.
-        lacks: Options of the constructor that the method does not have.
+        name: Name on the command line and in results.
+        make: The sampler's class, or a function of a score and options that makes a sampler.
+        fixed: Arguments that the name fixes. A fixed dynamics is only a default, which an option may replace.
+        lacks: Names of arguments of the constructor that cannot be chosen for this method.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Method:
 
     @functools.cached_property
     def arguments(self) -> dict[str, Argument]:
-        """Name → argument that it takes, parts included, the score left out."""
+        """Name → argument that the method takes: options and parts, without the score."""
         arguments = arguments_of(self.make, Sampler)
         score = [name for name, argument in arguments.items() if argument.is_positional][:1]
         absent = {*score, "score", *self.fixed, *self.lacks} - {"dynamics"}
@@ -57,41 +57,44 @@ class Method:
 
     @functools.cached_property
     def own_options(self) -> dict[str, Option]:
-        """Name → option, but those that all methods share: steps, levels and the like."""
-        given = {name: argument.option for name, argument in self.arguments.items() if name not in _COMMON}
-        return {name: option for name, option in given.items() if option is not None}
+        """Name → option of this method, without the options that all methods share (steps, levels and so on)."""
+        options = {name: argument.option for name, argument in self.arguments.items() if name not in _COMMON}
+        return {name: option for name, option in options.items() if option is not None}
 
     def options(self, dynamics: str | None = None) -> dict[str, Option]:
-        """The same with the options of a dynamics that takes the place of the method's.
+        """Name → option of this method, together with the options of a dynamics that replaces the method's dynamics.
 
-        A friction is then that of the dynamics. Of an option that both have, the method's counts.
+        With a dynamics, ``friction`` is the option of the dynamics. Any other option that both have is the method's.
+
+        Args:
+            dynamics: Name of the dynamics; None for the method's dynamics.
 
         Raises:
             ValueError: For an unknown dynamics.
         """
-        own = dict(self.own_options)
+        options = dict(self.own_options)
         if "dynamics" not in self.arguments:
-            return own
+            return options
         if dynamics is not None or "dynamics" in self.fixed:
-            own.pop("friction", None)
-        return own if dynamics is None else dynamics_options(dynamics) | own
+            options.pop("friction", None)
+        return options if dynamics is None else dynamics_options(dynamics) | options
 
     @property
     def parts(self) -> list[str]:
-        """Which of dynamics and solver can be chosen."""
+        """The parts that can be chosen for this method: "dynamics", "solver", both or none."""
         return [part for part in ("dynamics", "solver") if part in self.arguments]
 
     def takes(self, dynamics: str | None = None) -> set[str]:
-        """Names of its options and of the parts that can be chosen."""
+        """Names of the options and parts that can be chosen for this method."""
         return {*self.options(dynamics), *self.parts}
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether it is one of ours that differentiates the score, or derived from one."""
+        """Whether the sampler is DPS, CoPaint or TwistedSMC or a subclass, which differentiate the score."""
         return inspect.isclass(self.make) and issubclass(self.make, (DPS, CoPaint, TwistedSMC))
 
     def refuse(self, names: Iterable[str], dynamics: str | None = None) -> None:
-        """Raise ValueError where one of these names is neither an option nor a part of the method."""
+        """Raise ValueError if one of ``names`` is neither an option nor a part of the method."""
         takes = self.takes(dynamics)
         lacking = sorted(set(names) - takes)
         if not lacking:
@@ -108,10 +111,15 @@ class Method:
     def factory(
         self, *, dynamics: str | None = None, solver: str | None = None, **options: Any
     ) -> functools.partial[Sampler]:
-        """A function of a score that makes the sampler; parts by name, what is None by the method's default.
+        """A function of a score that makes the sampler.
+
+        Args:
+            dynamics: Name of the dynamics; None for the method's default.
+            solver: Name of the solver; None for the method's default.
+            **options: Options of the method and of the dynamics. None stands for the default of an option.
 
         Raises:
-            ValueError: For an unknown name, an option that the method does not have, or a value of another kind.
+            ValueError: For an unknown name, an option that the method does not have, or a value of another type.
         """
         options = {name: value for name, value in options.items() if value is not None}
         parts = {"dynamics": dynamics, "solver": solver}
@@ -119,13 +127,13 @@ class Method:
         for name, option in self.options(dynamics).items():
             if name in options:
                 option.check(options[name])
-        given = {**self.fixed, **options}
+        chosen = {**self.fixed, **options}
         if dynamics is not None:
-            passed = {name: given.pop(name) for name in options if name not in self.own_options or name == "friction"}
-            given["dynamics"] = make_dynamics(dynamics, **passed)
+            passed = {name: chosen.pop(name) for name in options if name not in self.own_options or name == "friction"}
+            chosen["dynamics"] = make_dynamics(dynamics, **passed)
         if solver is not None:
-            given["solver"] = make_solver(solver)
-        return functools.partial(self._made, **given) if is_own(self.name) else functools.partial(self.make, **given)
+            chosen["solver"] = make_solver(solver)
+        return functools.partial(self._made, **chosen) if is_own(self.name) else functools.partial(self.make, **chosen)
 
     def sampler(
         self,
@@ -137,23 +145,31 @@ class Method:
         progress: bool = False,
         **given: Any,
     ) -> Sampler:
-        """The sampler for a score; see :meth:`factory` for what else is given.
+        """The sampler for a score.
+
+        Args:
+            score: The model.
+            steps: Outer steps S ≥ 1.
+            spacing: As in :class:`~lanpaint.Sampler`; None for the default.
+            callbacks: As in :class:`~lanpaint.Sampler`.
+            progress: Show a progress bar. A method of your own without this argument ignores it.
+            **given: Arguments of :meth:`factory`.
 
         Raises:
-            ValueError: As :meth:`factory`, and where a method of your own cannot be made.
+            ValueError: As :meth:`factory`, and when a method of your own cannot be made.
         """
         common = {"steps": steps, "spacing": spacing, "callbacks": callbacks, "progress": progress or None}
         common = {name: value for name, value in common.items() if value is not None}
         lacking = set(common) - set(self.arguments) - {"progress"}
         if lacking:
             raise ValueError(
-                f"{self.name} takes no {' or '.join(sorted(lacking))}; give it **options, or leave that out"
+                f"{self.name} takes no {' or '.join(sorted(lacking))}; give the method **options, or leave that out"
             )
         common = {name: value for name, value in common.items() if name in self.arguments}
         return self.factory(**given)(score, **common)
 
     def _made(self, score: Score, **options: Any) -> Sampler:
-        """The sampler of a method of your own."""
+        """The sampler, for a method of your own. Errors of your code are reported with the method's name."""
         made = call(f"method {self.name}", self.make, score, **options)
         if not isinstance(made, Sampler):
             raise ValueError(f"method {self.name} must return {_EXPECTED}, got {type(made).__name__}")
@@ -180,18 +196,18 @@ METHODS: dict[str, Method] = {
         Method("tds", TwistedSMC, lacks=("solver",)),
     )
 }
-"""Name → method. ``fld`` is LanPaint with λ = 0 and ``big`` LanPaint with Euler–Maruyama steps, the two halves of the
-paper's ablation; ``langevin`` is TFG and ``tds`` twisted SMC."""
+"""Name → method. Two methods are rows of the paper's ablation: ``fld`` is LanPaint with λ = 0, and ``big`` is LanPaint
+with Euler–Maruyama steps. ``langevin`` is TFG, and ``tds`` is twisted SMC."""
 
 
 def find_method(name: str) -> Method:
-    """A method by its name in :data:`METHODS`, or one of your own as ``module:name``.
+    """A method by its name in :data:`METHODS`, or a method of your own by ``module:name``.
 
-    One of your own is a subclass of :class:`~lanpaint.Sampler`, or a function ``make(score, **options)`` that returns
-    a sampler; its options are what its constructor names.
+    A method of your own is a subclass of :class:`~lanpaint.Sampler`, or a function ``make(score, **options)`` that
+    returns a sampler. Its options are the arguments of the constructor or function.
 
     Raises:
-        ValueError: For an unknown name, and for what ``module:name`` names if it is no method.
+        ValueError: For an unknown name, and when ``module:name`` is not a method.
     """
     if name in METHODS:
         return METHODS[name]
@@ -199,7 +215,7 @@ def find_method(name: str) -> Method:
         raise unknown("method", name, list(METHODS))
     found = find_own(name, "method", Sampler, _EXPECTED)
     if isinstance(found, Sampler):
-        raise ValueError(f"method {name} is a sampler already; name its class, or a function of a score that makes it")
+        raise ValueError(f"method {name} is a sampler already; name its class, or a function of a score that makes one")
     if not callable(found) or (inspect.isclass(found) and not issubclass(found, Sampler)):
         raise wrong_kind(name, "method", _EXPECTED, found)
     method = Method(name, found)
@@ -209,14 +225,16 @@ def find_method(name: str) -> Method:
 
 
 def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int | None = None, **options: Any) -> Sampler:
-    """A sampler by the name that benchmarks use; options that are None take the method's default.
+    """A sampler by the name of its method.
 
     Args:
-        method: See :func:`find_method`.
+        method: Name of the method, see :func:`find_method`.
         score: The model.
-        steps: Outer steps.
-        inner_steps: Inner steps; a method without any ignores them, so that budgets can be compared.
-        **options: The method's; dynamics and solver by name (:mod:`lanpaint.names`); spacing, callbacks, progress.
+        steps: Outer steps S ≥ 1.
+        inner_steps: Inner steps at each level. A method without inner steps ignores this number, so that one call can
+            compare all methods.
+        **options: Options of the method; ``dynamics`` and ``solver`` by name (:mod:`lanpaint.names`); ``spacing``,
+            ``callbacks`` and ``progress``. None stands for the default of an option.
 
     Raises:
         ValueError: For an unknown name, or an option that the method does not have.
@@ -228,7 +246,7 @@ def make_sampler(method: str, score: Score, *, steps: int, inner_steps: int | No
 
 
 def all_options() -> dict[str, dict[str, Option]]:
-    """Name of an option → the methods that have it → it as they declare it, LanPaint's options first."""
+    """Name of an option → name of a method → the option as that method declares it. LanPaint's options come first."""
     found: dict[str, dict[str, Option]] = {}
     for method in [METHODS["lanpaint"], *METHODS.values()]:
         for name in method.options():

@@ -1,7 +1,7 @@
-"""How many operators a computation runs, and which of them wait for the device.
+"""How many operators a computation runs, and which operators wait for the device.
 
-A GPU runs behind the program, which hands it a queue of operators. An operator that needs a number of the GPU on the
-CPU, or copies one there from memory that is not pinned, stops the program until the queue is empty.
+A program puts operators into the queue of a GPU and runs ahead of it. An operator that reads a number from the GPU, or
+copies to the GPU from memory that is not pinned, stops the program until the queue is empty.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# Operators whose result, or the shape of whose result, is read from the device.
+# Operators that read their result, or the shape of their result, from the device.
 _READS = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "_unique2", "item", "bincount")
 _COPIES = ("_to_copy", "copy_")
 
 
 class OperatorCount(TorchDispatchMode):
-    """Counts the operators that run inside, and notes those that wait for the device.
+    """A context that counts the operators that run in it, and lists the operators that wait for the device.
 
     An operator waits if it
 
-    - reads numbers of a device's tensor on the CPU (``float(x)``, ``bool(x)``, ``torch.equal``),
-    - copies between the CPU and a device, unless from pinned memory with ``non_blocking=True``,
-    - is a ``torch.where`` that has a 0-d CPU tensor beside tensors of a device, which it copies there. In arithmetic
-      such a tensor is handed to the device as a number, without waiting.
+    - reads numbers of a tensor on a device (``float(x)``, ``bool(x)``, ``torch.equal``),
+    - copies between the CPU and a device, unless it copies from pinned memory with ``non_blocking=True``,
+    - is a ``torch.where`` of tensors on a device and a 0-d CPU tensor, which it copies to the device. (Arithmetic
+      passes a 0-d CPU tensor to the device as a number, without waiting.)
 
     On the CPU nothing waits, so ``waits`` stays empty there.
 
     Attributes:
         counts: Name of an operator, such as ``aten.mul.Tensor`` → how often it ran.
-        waits: The operators that waited, in order, each with what made it wait.
+        waits: The operators that waited, in order, each with the reason.
 
     Example:
         >>> import torch
@@ -79,7 +79,7 @@ class OperatorCount(TorchDispatchMode):
         if name in _COPIES:
             source = tensors[-1]
             here, there = source.device, torch.device(kwargs.get("device") or tensors[0].device)
-            # A copy to the CPU that does not wait has no numbers yet: it is taken for one that does.
+            # A non-blocking copy to the CPU counts as one that waits, because its numbers are of no use before.
             if here.type != there.type and not (
                 there.type != "cpu" and (kwargs.get("non_blocking") or args[2:3] == (True,)) and self._is_pinned(source)
             ):

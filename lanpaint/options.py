@@ -1,8 +1,8 @@
-"""Options as constructors declare them.
+"""Options of a method, read from its constructor.
 
-A constructor gives the names, types and defaults of its options, the ``Args`` of its docstring their meaning. The
-command line, files of grids and results read them here and keep no list of their own. An option is a number, a name, or
-true or false; what needs an object (a score, callbacks, a schedule) is a part, and no option.
+The signature of a constructor gives the names, types and defaults of the options. The ``Args`` section of the docstring
+gives their meaning. The command line, grid files and results read options here, and keep no second list. An option is a
+number, a name, or true or false. An argument that needs an object (a score, callbacks, a schedule) is called a part.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, Literal, Union, get_args, get_origin
 
-_KINDS: dict[str, type] = {kind.__name__: kind for kind in (float, int, bool, str)}  # the first that fits counts
+_KINDS: dict[str, type] = {kind.__name__: kind for kind in (float, int, bool, str)}  # the first type that fits is taken
 _WORDS: dict[type, str] = {float: "number", int: "whole number", str: "name"}
-# As many sentences of a description as fit are shown as help, one at least.
+# The help of an option shows whole sentences up to this many characters, but at least one sentence.
 _HELP_WIDTH = 160
 
 
 @dataclass(frozen=True)
 class Option:
-    """An option.
+    """An option of a constructor: a number, a name, or true or false.
 
     Attributes:
-        name: Its name.
-        kind: float, int, bool or str; None where neither type nor default says so: a value is then read as JSON, or as
-            text.
-        default: Its default; None also where a part of the method decides.
-        choices: The values that it takes; empty for any.
-        help: What it is, from the docstring.
+        name: Name of the option.
+        kind: float, int, bool or str. None if neither the annotation nor the default gives the type: then a value is
+            read as JSON, and as text if it is no JSON.
+        default: The default; None also if a part of the method chooses the value.
+        choices: The allowed values; empty if any value is allowed.
+        help: The description from the docstring.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Option:
 
     @property
     def metavar(self) -> str:
-        """What stands for its value on the command line."""
+        """Placeholder of the value in the help of the command line, such as NUMBER."""
         return {float: "NUMBER", int: "INTEGER", bool: "true|false", str: "NAME"}.get(self.kind or str, "VALUE")
 
     def check(self, value: Any) -> None:
-        """Raise ValueError for a value of another kind."""
+        """Raise ValueError for a value of another type than ``kind``, or a value that is not among the choices."""
         if self.kind is None:
             return
         good = isinstance(value, (int, float) if self.kind is float else self.kind)
@@ -59,19 +59,19 @@ class Option:
             raise ValueError(f"unknown {self.name} {value!r}; expected one of {', '.join(map(str, self.choices))}")
 
     def parse(self, text: str) -> Any:
-        """The value that a text on the command line stands for.
+        """The value of a text from the command line.
 
         Raises:
-            ValueError: For a text that stands for none.
+            ValueError: For a text that is not a value of this option.
         """
         takes = "true or false" if self.kind is bool else f"a {_WORDS[self.kind or str]}"
         return self._parse(text.strip(), takes, text)
 
     def parse_several(self, text: str) -> list[Any]:
-        """The values of a text that are separated by commas.
+        """The values of a text with commas between the values.
 
         Raises:
-            ValueError: For a text that has others.
+            ValueError: For a text in which a part is not a value of this option.
         """
         takes = "true, false, or both" if self.kind is bool else f"{_WORDS[self.kind or str]}s"
         takes += " separated by commas"
@@ -92,7 +92,7 @@ class Option:
 
 
 def read_value(text: str) -> Any:
-    """A value of unknown type: numbers, true, false, null and lists as in JSON, anything else the text itself."""
+    """The value of a text of unknown type: parsed as JSON (numbers, true, false, null, lists), else the text itself."""
     try:
         return json.loads(text)
     except ValueError:
@@ -100,22 +100,22 @@ def read_value(text: str) -> Any:
 
 
 def split_pairs(given: Iterable[str], flag: str, example: str) -> dict[str, str]:
-    """``NAME=VALUE`` texts as name → text of the value.
+    """Name → text of the value, from texts of the form ``NAME=VALUE``.
 
     Args:
         given: The texts.
-        flag: The flag that they came by, for the error.
-        example: A good one, for the error.
+        flag: The flag of the command line that has these texts, for errors.
+        example: A correct text, for errors.
 
     Raises:
-        ValueError: For one without ``=``, and for a name that comes twice.
+        ValueError: For a text without ``=``, and for a name that occurs twice.
     """
     pairs: dict[str, str] = {}
-    for one in given:
-        name, equals, value = one.partition("=")
+    for text in given:
+        name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name.isidentifier():
-            raise ValueError(f"{flag} takes NAME=VALUE, got {one!r}; for example {flag} {example}")
+            raise ValueError(f"{flag} takes NAME=VALUE, got {text!r}; for example {flag} {example}")
         if name in pairs:
             raise ValueError(f"{flag} {name} is given twice; give it once")
         pairs[name] = value
@@ -124,11 +124,11 @@ def split_pairs(given: Iterable[str], flag: str, example: str) -> dict[str, str]
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a constructor.
+    """An argument of a constructor, which is either an option or a part.
 
     Attributes:
-        parameter: As it is declared.
-        help: What its docstring says.
+        parameter: The argument in the signature.
+        help: The description from the docstring.
     """
 
     parameter: Parameter
@@ -136,18 +136,18 @@ class Argument:
 
     @property
     def is_positional(self) -> bool:
-        """Whether it may be given by its place."""
+        """Whether the argument may be given by position."""
         return self.parameter.kind in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
     @property
     def option(self) -> Option | None:
-        """It as an option; None for a part."""
+        """The argument as an option; None if the argument is a part."""
         parameter = self.parameter
         default = None if parameter.default is Parameter.empty else parameter.default
         if parameter.annotation is Parameter.empty:
-            known = type(default) in _KINDS.values()
-            kind, choices = (type(default) if known else None), ()
-            if not known and default is not None:
+            is_simple = type(default) in _KINDS.values()
+            kind, choices = (type(default) if is_simple else None), ()
+            if not is_simple and default is not None:
                 return None
         else:
             kind, choices = _kind(parameter.annotation)
@@ -157,19 +157,20 @@ class Argument:
 
 
 def arguments_of(make: Callable[..., Any], base: type | None = None) -> dict[str, Argument]:
-    """Name → argument of a class, a function, or a ``functools.partial`` of one, less what the partial gives.
+    """Name → argument of a class or function, or of a ``functools.partial`` of a class or function.
 
-    Where a constructor has ``**options``, those of the next class that it inherits from follow.
+    Arguments that the partial sets are left out. If a constructor has ``**options``, the arguments of the base class
+    follow.
 
     Args:
-        make: The class or function.
-        base: The class whose options those of a function with ``**options`` are, where no other is annotated as what it
-            returns.
+        make: The class, function or partial.
+        base: For a function with ``**options``: the class that the options go to, unless the return annotation of the
+            function names a subclass.
     """
     if isinstance(make, functools.partial):
         arguments = arguments_of(make.func, base)
-        given = {*list(arguments)[: len(make.args)], *make.keywords}
-        return {name: argument for name, argument in arguments.items() if name not in given}
+        already_set = {*list(arguments)[: len(make.args)], *make.keywords}
+        return {name: argument for name, argument in arguments.items() if name not in already_set}
     arguments = {}
     for function, doc, bound in _constructors(make, base):
         described = describe_arguments(doc)
@@ -184,7 +185,7 @@ def arguments_of(make: Callable[..., Any], base: type | None = None) -> dict[str
 
 
 def _constructors(make: Callable[..., Any], base: type | None) -> list[tuple[Callable[..., Any], str, int]]:
-    """The functions that options pass through, their docstrings, and the number of arguments that are bound."""
+    """The functions that options pass through: each with its docstring, and its number of bound arguments (self)."""
     if isinstance(make, type):
         return [
             (vars(kind)["__init__"], kind.__doc__ or "", 1) for kind in make.__mro__[:-1] if "__init__" in vars(kind)
@@ -197,25 +198,25 @@ def _constructors(make: Callable[..., Any], base: type | None) -> list[tuple[Cal
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
-    except Exception:  # an annotation that is imported for type checkers alone
+    except Exception:  # an annotation may be imported for type checkers only
         return inspect.signature(function)
 
 
 def _kind(annotation: Any) -> tuple[type | None, tuple[Any, ...]]:
-    """float, int, bool or str, and the choices, of an annotation; None for that of a part."""
-    if isinstance(annotation, str):  # could not be evaluated
+    """The type (float, int, bool or str) and the choices of an annotation; the type is None for a part."""
+    if isinstance(annotation, str):  # an annotation that could not be evaluated
         names = {name.strip() for name in annotation.split("|")}
         return next((kind for name, kind in _KINDS.items() if name in names), None), ()
     if get_origin(annotation) is Literal:
         return type(get_args(annotation)[0]), get_args(annotation)
     if get_origin(annotation) in (Union, types.UnionType):
         found = [_kind(part) for part in get_args(annotation)]
-        return next((one for kind in _KINDS.values() for one in found if one[0] is kind), (None, ()))
+        return next((pair for kind in _KINDS.values() for pair in found if pair[0] is kind), (None, ()))
     return (annotation if annotation in _KINDS.values() else None), ()
 
 
 def describe_arguments(doc: str) -> dict[str, str]:
-    r"""Name → description of the ``Args`` of a docstring in Google's style, as plain text.
+    r"""Name → description in plain text, from the ``Args`` section of a docstring in Google style.
 
     Example:
         >>> describe_arguments("Title.\n\nArgs:\n    eta: In [0, 1], as in :class:`~lanpaint.DDRM`,\n        ``ddrm``.")
@@ -238,13 +239,13 @@ def describe_arguments(doc: str) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Text without the markup of roles and literals."""
+    """The text without Sphinx roles and double backquotes."""
     text = re.sub(r":\w+:`~?([^`]*)`", lambda role: role[1].rpartition(".")[2], text)
     return text.replace("``", "")
 
 
 def short(text: str) -> str:
-    """As many whole sentences of a description as fit in a line or two, one at least."""
+    """The first sentences of a description, as many as fit in about two lines, but at least one."""
     sentences = re.split(r"(?<=\.)(?<!Alg\.)(?<!Eq\.)(?<!Sec\.)(?<!Fig\.)(?<!al\.)\s+", text)
     kept = sentences[0]
     for sentence in sentences[1:]:

@@ -1,7 +1,7 @@
-"""Parts of your own, named ``module:name``: the one place that finds and makes them.
+"""Parts of your own, named ``module:name``: functions that import a module of yours and make an object from it.
 
-Methods, dynamics, solvers and targets of the command line and of files of grids come through here. A module is looked
-for in the current folder first, as ``python -m`` does, then among what is installed.
+The command line and grid files use these functions for methods, dynamics, solvers and targets. A module is looked for
+in the current folder first, as ``python -m`` does, then among the installed packages.
 """
 
 from __future__ import annotations
@@ -31,30 +31,37 @@ def is_own(name: str) -> bool:
 
 
 def unknown(what: str, name: str, known: list[str]) -> ValueError:
-    """The error for a name that is neither known nor of the form ``module:name``."""
+    """The error for a name that is neither in ``known`` nor of the form ``module:name``.
+
+    Args:
+        what: What is named, for the message: method, dynamics, solver or target.
+        name: The name that was given.
+        known: The names that LanPaint has.
+    """
     hint = "; write the module without .py" if ".py:" in name else ""
     names = ", ".join(known)
     return ValueError(f"unknown {what} {name!r}; expected one of {names}, or module:name for one of your own{hint}")
 
 
 def find_own(name: str, what: str, kind: type, expected: str, hint: str = "") -> Any:
-    """The object that ``module:name`` names, whatever it is.
+    """The object that ``module:name`` names. Its type is not checked.
 
     Args:
         name: ``module:name``.
-        what: What it is for, as errors say it: method, dynamics, solver or target.
-        kind: The class of which it should be an instance, a subclass, or what a function returns.
-        expected: The same in words: an instance of what.
-        hint: What else to say when there is no such module.
+        what: What is named, for errors: method, dynamics, solver or target.
+        kind: The expected class. If the module has no such name, the error lists instances and subclasses of this
+            class, and functions.
+        expected: The expected class in words, for errors, such as "a lanpaint.Sampler".
+        hint: Advice in the error for a missing module.
 
     Raises:
-        ValueError: When there is no such module, it cannot be imported, or has no such name.
+        ValueError: When there is no such module, the module cannot be imported, or it has no such name.
     """
     module_name, _, last = name.rpartition(":")
     module = _import(module_name, f"{what} {name}", hint)
     if hasattr(module, last):
         return getattr(module, last)
-    there = [other for other, value in vars(module).items() if _is_public(module, other, value) and _fits(value, kind)]
+    there = [item for item, value in vars(module).items() if _is_public(module, item, value) and _fits(value, kind)]
     offer = f"there is {', '.join(there)}" if there else f"nor anything else that is {expected}"
     raise ValueError(f"{what} {name}: {module.__file__ or module_name} has no {last!r}; {offer}")
 
@@ -66,40 +73,43 @@ def _fits(value: Any, kind: type) -> bool:
 
 
 def _is_public(module: ModuleType, name: str, value: Any) -> bool:
-    """Whether a name of a module is its own, rather than private or imported."""
+    """Whether a name is public and defined in the module itself, not imported."""
     imported = (inspect.isclass(value) or inspect.isfunction(value)) and value.__module__ != module.__name__
     return not name.startswith("_") and not imported and not inspect.ismodule(value)
 
 
 def _import(module: str, what: str, hint: str) -> ModuleType:
     here = os.getcwd()
-    if here not in sys.path:  # a console script does not put it there
+    if here not in sys.path:  # Python does not add the current folder for a console script
         sys.path.insert(0, here)
-    importlib.invalidate_caches()  # it may have been written a moment ago
+    importlib.invalidate_caches()  # the module may have been written a moment ago
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            hint = hint or f"write {error.name}.py in {here}, or run lanpaint where it is"
+            hint = hint or f"write {error.name}.py in {here}, or run lanpaint in the folder that has it"
             raise ValueError(f"{what}: there is no module {error.name!r}; {hint}") from error
         raise ValueError(f"{what}: importing {module} fails: {_said(error)}") from error
-    except (Exception, SystemExit) as error:  # whatever the module does as it is imported
+    except (Exception, SystemExit) as error:  # the code of the module runs during the import and may raise anything
         raise ValueError(f"{what}: importing {module} fails: {_said(error)}") from error
 
 
 def make_own(name: str, what: str, kind: type, expected: str, hint: str = "", **options: Any) -> Any:
-    """What ``module:name`` names, made: an instance as it is; a class or a function is called with the options.
+    """An instance of ``kind`` from ``module:name``.
+
+    If ``module:name`` is an instance, it is returned. If it is a class or a function, it is called with the options.
 
     Args:
         name: ``module:name``.
-        what: As in :func:`find_own`.
-        kind: The class that it must be an instance of.
-        expected: The same in words.
-        hint: What else to say when there is no such module.
-        **options: What a class or a function is called with.
+        what: What is named, for errors: method, dynamics, solver or target.
+        kind: The class of the result.
+        expected: The class of the result in words, for errors.
+        hint: Advice in the error for a missing module.
+        **options: Keyword arguments for the class or function.
 
     Raises:
-        ValueError: As :func:`find_own`, when it cannot be made of these options, and when it is of another kind.
+        ValueError: As :func:`find_own`; when the class or function raises or needs other arguments; when the result is
+            not an instance of ``kind``.
     """
     found = find_own(name, what, kind, expected, hint)
     if isinstance(found, kind):
@@ -121,13 +131,13 @@ def make_own(name: str, what: str, kind: type, expected: str, hint: str = "", **
 
 
 def wrong_kind(name: str, what: str, expected: str, found: Any) -> ValueError:
-    """The error for what is not, and cannot make, what is expected."""
+    """The error for an object ``found`` that is not of the expected class, and cannot make an instance of it."""
     got = f"the class {found.__name__}" if inspect.isclass(found) else f"a value of type {type(found).__name__}"
     return ValueError(f"{what} {name} must be the class of {expected}, or a function that makes one; got {got}")
 
 
 def _required(make: Callable[..., Any], given: Container[str]) -> list[str]:
-    """Arguments without a default that are not given."""
+    """Names of the arguments of ``make`` that have no default and are not in ``given``."""
     try:
         parameters = inspect.signature(make).parameters.values()
     except (TypeError, ValueError):  # some builtins have no signature
@@ -137,10 +147,10 @@ def _required(make: Callable[..., Any], given: Container[str]) -> list[str]:
 
 
 def call(what: str, make: Callable[..., T], *arguments: Any, **options: Any) -> T:
-    """What a function of the user's returns; what it raises is told with what was to be made.
+    """The result of ``make``, a function of the user. An error in it is reported as an error of ``what``.
 
     Raises:
-        ValueError: For whatever it raises.
+        ValueError: When ``make`` raises any Exception.
     """
     try:
         return make(*arguments, **options)

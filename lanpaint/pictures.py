@@ -72,7 +72,7 @@ def read_painted(mask: Any, size: tuple[int, int] | None = None, count: int = 1,
     """
     if isinstance(mask, (list, tuple)):
         if not mask:
-            raise ValueError("mask is an empty list")
+            raise ValueError("mask is an empty list; give at least one mask")
         parts = [read_painted(item, size, count, may_be_empty) for item in mask]
         nested = any(isinstance(item, (list, tuple)) for item in mask)
         return torch.stack(parts) if nested else torch.cat(parts)
@@ -86,7 +86,9 @@ def read_painted(mask: Any, size: tuple[int, int] | None = None, count: int = 1,
         painted = _painted_of_numbers(_arranged_mask(numbers, shape, count))
     if size is not None and tuple(painted.shape[-2:]) != size:
         height, width = painted.shape[-2:]
-        raise ValueError(f"the mask is {width}×{height} and the image {size[1]}×{size[0]}; give one of its size")
+        raise ValueError(
+            f"the mask is {width}×{height} and the image {size[1]}×{size[0]}; give a mask of the image's size"
+        )
     if not may_be_empty and not bool(painted.any()):
         raise ValueError("nothing is painted: no pixel of the mask is white (128 or above, 1 or True)")
     return painted
@@ -103,7 +105,7 @@ def _read_item(item: Any, what: str) -> tuple[Tensor, Tensor | None]:
 
 def _stack(parts: Sequence[tuple[Tensor, Tensor | None]], what: str) -> tuple[Tensor, Tensor | None]:
     if not parts:
-        raise ValueError(f"{what} is an empty list")
+        raise ValueError(f"{what} is an empty list; give at least one picture")
     sizes = sorted({tuple(values.shape[-2:]) for values, _ in parts})
     if len(sizes) > 1:
         raise ValueError(f"{what}s of one call must have one size, got {', '.join(f'{w}×{h}' for h, w in sizes)}")
@@ -173,7 +175,7 @@ def with_channels(values: Tensor, channels: int) -> Tensor:
         return values
     if given == 1:
         return values.expand(*values.shape[:-3], channels, -1, -1)
-    raise ValueError(f"the image has {given} channels and the model takes {channels}; convert it first")
+    raise ValueError(f"the image has {given} channels and the model takes {channels}; convert the image first")
 
 
 # Masks

@@ -1,7 +1,7 @@
 """The plan of a run: which noise levels are visited, in which order, with how many inner steps and evaluations.
 
-A plan is data. It is there before the run begins, so pipelines, progress bars and tables of costs read from it what a
-sampler is going to do.
+A plan is data, and complete before the run begins. So pipelines, progress bars and tables of costs can read from the
+plan what a sampler is going to do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lanpaint.noise import NoiseLevel
 
 
 def check_whole(name: str, value: object, least: int) -> None:
-    """Raise ValueError unless a setting is a whole number of at least ``least``."""
+    """Raise ValueError unless ``value``, the setting called ``name``, is a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
 
@@ -33,8 +33,8 @@ class Visit:
         step: Number of the outer step, from 0.
         level: The level that is visited.
         next_level: The level that the outer step leads to.
-        inner_steps: Inner steps at this level.
-        evaluations: Evaluations of the score in all of these steps.
+        inner_steps: Number of inner steps in this visit.
+        evaluations: Evaluations of the score in the inner steps and the outer step of this visit.
     """
 
     step: int
@@ -46,24 +46,27 @@ class Visit:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What a run does, step by step.
+    """What a run does, step by step: the noise levels, and the inner and outer steps with their evaluations.
 
     Args:
-        levels: S + 1 noise levels. σ/α never rises, and the last level is clean (α = 1, σ = 0). A level has the shape
-            () for the whole batch, or any shape that broadcasts to the samples': one level per sample, or one per pixel
-            (a schedule that differs from region to region).
-        inner_steps: Inner steps at each of the S levels that are left by an outer step; one number for all, or S
-            numbers. None leaves the choice to the sampler that is given the plan.
-        order: Numbers of the outer steps in the order in which they are made: 0, …, S − 1 by default. A number may be
-            followed by a smaller one. The state is then diffused forward to that level again (time travel).
-        inner_evaluations: Evaluations of the score in all inner steps of one visit, S numbers. A sampler declares them;
-            by default each inner step takes one.
-        outer_evaluations: Evaluations in each outer step, S numbers. A sampler declares them; 1 by default.
+        levels: S + 1 noise levels. σ/α must never rise, and the last level must be clean (α = 1, σ = 0). A level has
+            the shape () for the whole batch, or a shape that broadcasts to the samples': one level per sample, or one
+            per pixel (a schedule that differs from region to region).
+        inner_steps: Inner steps at each of the S levels from which an outer step starts: one number for all levels, or
+            S numbers. With None, the sampler that is given the plan chooses.
+        order: Numbers of the outer steps, in the order in which they are made: 0, …, S − 1 by default. A number may be
+            followed by a smaller number. Then the state is diffused forward to the level of that outer step (time
+            travel).
+        inner_evaluations: Evaluations of the score in all inner steps of one visit, S numbers. The sampler declares
+            them; by default each inner step takes one.
+        outer_evaluations: Evaluations of the score in each outer step, S numbers. The sampler declares them; 1 by
+            default.
 
     Raises:
         TypeError: For levels that are no :class:`NoiseLevel`.
         ValueError: For fewer than two levels, levels that rise or do not end clean, a level without signal and noise,
-            numbers of another length than S, and an order that skips a step or does not end with the last one.
+            ``inner_steps`` or evaluations that are not S numbers, and an order that skips a step or does not end with
+            the last step.
     """
 
     levels: Sequence[NoiseLevel]
@@ -87,9 +90,9 @@ class Plan:
         inner = self.inner_evaluations if self.inner_evaluations is not None else inner_steps or (0,) * steps
         outer = self.outer_evaluations if self.outer_evaluations is not None else (1,) * steps
         counts = {"inner_steps": inner_steps or inner, "inner_evaluations": inner, "outer_evaluations": outer}
-        for name, given in counts.items():
-            if len(given) != steps:
-                raise ValueError(f"{name} must be a number, or one for each of {steps} levels; got {len(given)}")
+        for name, numbers in counts.items():
+            if len(numbers) != steps:
+                raise ValueError(f"{name} must be a number, or one for each of {steps} levels; got {len(numbers)}")
         settled = {"levels": levels, "inner_steps": inner_steps, "order": order}
         evaluations = {"inner_evaluations": tuple(inner), "outer_evaluations": tuple(outer)}
         for name, value in (settled | evaluations).items():
@@ -97,12 +100,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Number of outer steps S; each is made once, or more often with time travel."""
+        """Number of outer steps S. Each outer step is made once, or more often with time travel."""
         return len(self.levels) - 1
 
     @cached_property
     def scale(self) -> float:
-        """Largest √(α² + σ²) of the levels: the largest size that data of order 1 have in the run."""
+        """The largest √(α² + σ²) of the levels: the largest size of the state in the run, for data of order 1."""
         return max(
             math.hypot(*level.numbers)
             if level.alpha.numel() == 1
@@ -112,7 +115,7 @@ class Plan:
 
     @property
     def evaluations(self) -> int:
-        """Evaluations of the score in a whole run, each for the whole batch."""
+        """Number of evaluations of the score in a whole run. Each evaluation is for the whole batch."""
         return sum(visit.evaluations for visit in self.visits())
 
     def visits(self) -> Iterator[Visit]:
@@ -126,17 +129,25 @@ class Plan:
             yield Visit(step, self.levels[step], self.levels[step + 1], number, inner[step] + outer[step])
 
     def with_inner_steps(self, inner_steps: int | Sequence[int], evaluations: Sequence[int] | None = None) -> Plan:
-        """The plan with these inner steps; with its own where it has some already.
+        """The plan with these inner steps. If the plan has inner steps already, it keeps them.
 
         Args:
-            inner_steps: A number for all levels, or one for each.
-            evaluations: Of all inner steps at each level; by default one for each inner step.
+            inner_steps: One number for all levels, or S numbers, one for each level.
+            evaluations: Evaluations of the score in all inner steps at each level, S numbers; by default one for each
+                inner step.
+
+        Raises:
+            ValueError: For numbers below 0, or not S numbers.
         """
         kept = inner_steps if self.inner_steps is None else self.inner_steps
         return replace(self, inner_steps=kept, inner_evaluations=evaluations)
 
     def with_time_travel(self, block: int, times: int) -> Plan:
-        """The plan in which each block of so many outer steps is made ``times`` + 1 times (RePaint, Alg. 1)."""
+        """The plan in which each block of ``block`` outer steps is made ``times`` + 1 times (RePaint, Alg. 1).
+
+        Raises:
+            ValueError: For a block below 1, or times below 0.
+        """
         check_whole("travel (τ)", block, least=1)
         check_whole("travels (K)", times, least=0)
         order: list[int] = []
@@ -146,12 +157,14 @@ class Plan:
 
 
 def even(steps: int, inner_steps: int) -> list[int]:
-    """``inner_steps`` at each of so many levels."""
+    """Inner steps at each of ``steps`` levels, all equal to ``inner_steps``."""
     return [inner_steps] * steps
 
 
 def ramped(steps: int, inner_steps: int) -> list[int]:
-    """As many in all as :func:`even` has, growing linearly from none at the first level to twice as many at the last.
+    """Inner steps at each of ``steps`` levels, from 0 at the first level linearly up to 2 ``inner_steps`` at the last.
+
+    The sum is ``steps`` times ``inner_steps``, as for :func:`even`.
 
     Example:
         >>> ramped(5, 4)
@@ -164,7 +177,7 @@ def ramped(steps: int, inner_steps: int) -> list[int]:
 
 
 class _CheckedLevels(tuple[NoiseLevel, ...]):
-    """Levels that a plan has checked. A plan that is made of another plan takes them over."""
+    """Levels that a plan has checked already, so that a plan made from this plan need not check them again."""
 
 
 def _checked(levels: Sequence[NoiseLevel]) -> _CheckedLevels:
@@ -175,24 +188,24 @@ def _checked(levels: Sequence[NoiseLevel]) -> _CheckedLevels:
     if len(levels) < 2 or not _always(levels[-1], lambda alpha, sigma: (alpha == 1) & (sigma == 0)):
         raise ValueError("levels must be at least two, noisiest first, the last one clean: NoiseLevel(1.0, 0.0)")
     if not all(_always(level, lambda alpha, sigma: (alpha > 0) | (sigma > 0)) for level in levels):
-        raise ValueError("a level has α = σ = 0, where there is nothing left of signal or noise")
-    # σ/α falls where the angle does, α = 0 included.
+        raise ValueError("every level needs α > 0 or σ > 0, got a level with α = σ = 0; leave that level out")
+    # σ/α falls if the angle of (α, σ) falls. The angle is finite at α = 0 too.
     for step, (here, there) in enumerate(itertools.pairwise(_angle(level) for level in levels)):
-        risen = there > here * (1 + 1e-6)  # levels may be float32
+        risen = there > here * (1 + 1e-6)  # tolerance for float32 levels
         if risen if isinstance(risen, bool) else bool(risen.any()):
-            raise ValueError(f"noise must never rise along levels, but σ/α does from level {step} to {step + 1}")
+            raise ValueError(f"σ/α must never rise along levels, but it rises from level {step} to {step + 1}")
     return _CheckedLevels(levels)
 
 
 def _always(level: NoiseLevel, holds: Callable[[Any, Any], Any]) -> bool:
-    """Whether something holds of α and σ at every entry."""
+    """Whether ``holds(α, σ)`` is true at every entry of the level."""
     if level.alpha.numel() == 1:
         return bool(holds(*level.numbers))
     return bool(holds(level.alpha, level.sigma).all())
 
 
 def _angle(level: NoiseLevel) -> Any:
-    """The angle of (α, σ): a number for a level of one entry, else a tensor."""
+    """The angle atan2(σ, α): a number for a level of one entry, else a tensor."""
     if level.alpha.numel() == 1:
         alpha, sigma = level.numbers
         return math.atan2(sigma, alpha)

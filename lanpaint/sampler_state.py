@@ -1,4 +1,4 @@
-"""The one record that a run consists of: where it stands, and all that the sampler remembers."""
+"""The state of a run: x, its noise level, and all that the sampler remembers, in one immutable record."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Kind = Literal["start", "inner", "outer"]
 
 @dataclass(frozen=True)
 class SamplerState:
-    """Where a run stands. Its tensors are those of the run: read them, do not write to them.
+    """The state of a run after a step. The run goes on with these tensors: read them, but do not write to them.
 
     Attributes:
-        x: The state, shape (B, …). It is held here and nowhere else.
+        x: The noisy samples, shape (B, …). No other object of the run holds them.
         level: Noise level of ``x``. After an outer step it is the level that was reached.
-        observation: What is known.
-        prediction: The last evaluation of the model, or None before the first one.
-        memory: All else that the sampler remembers: the solver's earlier predictions, the momentum of the dynamics, a
-            second trajectory, weights of particles.
-        kind: ``"start"`` of a level, ``"inner"`` before and after an inner step, ``"outer"`` after an outer step and
-            for the result of a run that was stopped.
+        observation: The known part.
+        prediction: The last evaluation of the model, or None before the first evaluation.
+        memory: Whatever else the sampler remembers: for example earlier predictions for the solver, the momentum of the
+            dynamics, or weights of particles.
+        kind: ``"start"`` when a level was entered, ``"inner"`` before and after an inner step, ``"outer"`` after an
+            outer step and for the result of a run that was stopped.
         step: Number of the outer step, from 0.
-        inner: Inner steps made in this visit to the level.
+        inner: Number of inner steps made in this visit to the level.
     """
 
     x: Tensor
@@ -41,18 +41,18 @@ class SamplerState:
 
     @property
     def denoised(self) -> Tensor | None:
-        """x̂₀ of the last evaluation, shape of x. It costs no evaluation."""
+        """x̂₀ of the last evaluation, shape of x; None without one. It costs no evaluation."""
         return None if self.prediction is None else self.prediction.denoised
 
     @property
     def momentum(self) -> Tensor | None:
-        """Momentum of the dynamics, shape of x, where it has one."""
+        """Momentum of the dynamics, shape of x; None for a dynamics without momentum."""
         return getattr(getattr(self.memory, "dynamics", None), "momentum", None)
 
     def at(self, kind: Kind, step: int, inner: int) -> SamplerState:
-        """The state at this place of the run."""
+        """The state with ``kind``, ``step`` and ``inner`` replaced."""
         return replace(self, kind=kind, step=step, inner=inner)
 
     def without_prediction(self) -> SamplerState:
-        """The state without its last prediction, whose memory is free for the next one."""
+        """The state without its last prediction, so that the memory of the prediction can be freed."""
         return replace(self, prediction=None)

@@ -68,7 +68,11 @@ def test_a_plan_takes_the_place_of_levels_and_inner_steps():
     [
         (lambda: lp.Plan([1.0, 2.0]), TypeError, r"levels must be NoiseLevel\(alpha, sigma\), got \[1.0, 2.0\]"),
         (lambda: lp.Plan(LEVELS[:-1]), ValueError, "the last one clean"),
-        (lambda: lp.Plan([LEVELS[1], LEVELS[0], LEVELS[-1]]), ValueError, "σ/α does from level 0 to 1"),
+        (
+            lambda: lp.Plan([LEVELS[1], LEVELS[0], LEVELS[-1]]),
+            ValueError,
+            "σ/α must never rise along levels, but it rises from level 0 to 1",
+        ),
         (lambda: lp.Plan(LEVELS, inner_steps=[1, 2]), ValueError, "inner_steps .* one for each of 4 levels; got 2"),
         (lambda: lp.Plan(LEVELS, inner_steps=-1), ValueError, "inner_steps must be a whole number .* got -1"),
         (lambda: lp.Plan(LEVELS, outer_evaluations=[1]), ValueError, "outer_evaluations .* got 1"),
@@ -76,7 +80,7 @@ def test_a_plan_takes_the_place_of_levels_and_inner_steps():
         (lambda: lp.Plan(LEVELS, order=[0, 1, 2]), ValueError, "outer steps from 0 to 3, first and last"),
         (lambda: lp.Plan(LEVELS, order=[]), ValueError, r"outer steps from 0 to 3, first and last, got \[\]"),
         (lambda: lp.Plan(LEVELS).with_time_travel(0, 1), ValueError, "travel .* at least 1, got 0"),
-        (lambda: lp.Sampler(lambda x, v: -x, plan=LEVELS), TypeError, "plan must be a Plan"),
+        (lambda: lp.Sampler(lambda x, v: -x, plan=LEVELS), TypeError, "plan must be an instance of Plan"),
         (lambda: lp.Sampler(lambda x, v: -x, plan=lp.Plan(LEVELS), levels=LEVELS), ValueError, "levels and plan"),
     ],
 )

@@ -1,4 +1,7 @@
-"""Dynamics: inner steps of stochastic differential equations that leave the law of a drift invariant."""
+"""Dynamics: stochastic differential equations whose steps, the inner steps, leave a distribution invariant.
+
+The score of that distribution is the drift.
+"""
 
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.fast_langevin import FastLangevin, FastLangevinState

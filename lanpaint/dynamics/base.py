@@ -23,31 +23,33 @@ class State:
 
 
 class Dynamics(ABC):
-    """A stochastic differential equation with a numerical step, whose law at stationarity has the drift as its score.
+    """The base class of dynamics: a stochastic differential equation with a numerical step.
 
-    A dynamics knows nothing of models, masks or diffusion. It sees a :class:`~lanpaint.drift.Drift`, and takes its
-    random numbers from ``noise``, a function that returns standard normal numbers shaped as its argument. The sampler
-    calls :meth:`init` at the first noise level, :meth:`warm_start` at every later one, and :meth:`step` once per inner
-    step. What a state holds is what the dynamics remembers; coefficients that depend on the level alone are kept by the
-    level's drift (:meth:`Drift.once <lanpaint.drift.Drift.once>`).
+    The score of its stationary distribution is the drift. A dynamics knows nothing of models, masks or diffusion. It
+    sees a :class:`~lanpaint.drift.Drift`. It takes random numbers from ``noise``, a function that returns standard
+    normal numbers of the shape of its argument. The sampler calls :meth:`init` at the first noise level,
+    :meth:`warm_start` at every later level, and :meth:`step` once per inner step.
+
+    The state holds all that the dynamics remembers. Coefficients that depend on the level alone are kept by the drift
+    of the level (:meth:`Drift.once <lanpaint.drift.Drift.once>`).
     """
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
-        """The state at position x, with auxiliary variables drawn from their stationary law."""
+        """The state at position x, shape (B, …), with auxiliary variables drawn from their stationary distribution."""
         return State(x)
 
     def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
-        """The state at position x of a new noise level; ``state`` is the last one of the level before.
+        """The state at position x of a new noise level; ``state`` is the last state at the level before.
 
-        It is :meth:`init`, unless a dynamics carries over what it has measured. Momenta are drawn anew, because their
-        scale depends on the level.
+        By default it is :meth:`init`. A dynamics that measures something may carry the measurement over. Momenta are
+        drawn anew, because their scale depends on the level.
         """
         return self.init(x, drift, noise)
 
     def evaluations(self, inner_steps: int) -> int:
-        """Evaluations of the drift that so many inner steps at one level make, from :meth:`init` on."""
+        """Evaluations of the drift at one level, by :meth:`init` and ``inner_steps`` calls of :meth:`step`."""
         return inner_steps
 
     @abstractmethod
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> State:
-        """One step of length ``drift.time_step``; a new state, the old one unchanged."""
+        """The state after one step of length ``drift.time_step``. The old ``state`` is not changed."""

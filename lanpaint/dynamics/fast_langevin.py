@@ -2,11 +2,12 @@
 
     dx = q dτ,    dq = Γ (−q dτ + s(x) dτ + √2 dW)                                                   Eq. 15, 99
 
-Its law at stationarity is p(x) N(q; 0, Γ) (Theorem 4.2). The score is split as s(x) = C(x) − A x (Eq. 120) and, C being
-held, the rest is a damped oscillator that is solved exactly. The first-order scheme (Alg. 2) holds C at its value at
-the start. The second-order one (Alg. 3) is a Strang splitting: half an oscillator step with the *old* C₀, a kick of the
-momentum by Γ (C − C₀) dτ at the middle, and another half step with the same C₀. With the new C in the second half the
-kick would count twice over half a step, and the sampled variance would be off by several percent.
+Its stationary distribution is p(x) N(q; 0, Γ) (Theorem 4.2). The score is split as s(x) = C(x) − A x (Eq. 120). For
+constant C the equation is a damped oscillator, which is solved exactly. The first-order scheme (Alg. 2) keeps C
+constant over a step, at its value at the start. The second-order scheme (Alg. 3) is a Strang splitting: half an
+oscillator step with the *old* C₀, a kick of the momentum by Γ (C − C₀) dτ at the middle, and another half step with the
+*old* C₀. With the new C in the second half, the kick would count twice over half a step, and the sampled variance would
+be off by several percent.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ class FastLangevinState(State):
     Attributes:
         x: Position, shape (B, …).
         momentum: q = dx/dτ, shape of x; None in the overdamped limit.
-        centre: C/A = x + s/A where it was evaluated last, the centre of the spring, shape of x; None before the first
-            evaluation, and for the first-order scheme, which remembers nothing.
-        whole: Exact solution over dτ, for a step of Alg. 2; None after the first step where the others are of Alg. 3.
+        centre: C/A = x + s/A at the last evaluation, the centre of the spring, shape of x. None before the first
+            evaluation, and always in the first-order scheme.
+        whole: Exact solution over dτ, for steps of Alg. 2. None after the first step in the second-order scheme, whose
+            later steps are steps of Alg. 3.
     """
 
     momentum: Tensor | None
@@ -47,16 +49,17 @@ class FastLangevinState(State):
 
 
 class FastLangevin(Dynamics):
-    """Fast Langevin dynamics (LanPaint, Eq. 99, Alg. 1–3). One evaluation a step.
+    """Fast Langevin dynamics, FLD (LanPaint, Eq. 99, Alg. 1–3). One evaluation per step.
 
     Args:
-        friction: γ in (0, ∞], with Γ = γ² A (Alg. 4, Eq. 126): the discriminant 1 − 4/γ² is the same at every noise
-            level. 15 is the paper's value, deep in the overdamped regime; below 2 the oscillator rings; ``math.inf`` is
-            the exact Ornstein–Uhlenbeck step, at half the random numbers.
-        order: 2 for Alg. 3, whose first step after :meth:`init` is one of Alg. 2, as in Alg. 4; 1 for Alg. 2 alone.
+        friction: γ, from 1e-6 to 1e6 or ``math.inf``, with Γ = γ² A (Alg. 4, Eq. 126). So the discriminant 1 − 4/γ² is
+            the same at every noise level. 15 is the paper's value, deep in the overdamped regime. Below 2 the
+            oscillator rings. ``math.inf`` is the exact Ornstein–Uhlenbeck step, with half the random numbers.
+        order: 2 for Alg. 3, where the first step after :meth:`init` is a step of Alg. 2, as in Alg. 4; 1 for Alg. 2
+            alone.
 
     Raises:
-        ValueError: For a friction that is not positive or an order other than 1 and 2.
+        ValueError: For a friction outside of this range, or an order other than 1 and 2.
     """
 
     def __init__(self, friction: float = 15.0, order: int = 2) -> None:
@@ -67,19 +70,23 @@ class FastLangevin(Dynamics):
         self.friction, self.order = float(friction), order
 
     def solve(self, damping: Tensor, time: Tensor) -> Solution:
-        """The exact solution for a held C, compact coefficients."""
+        """The exact solution over ``time`` for constant C, with compact coefficients."""
         if math.isinf(self.friction):
             return OrnsteinUhlenbeck.solve(damping, time)
         return Oscillator.solve(self.friction**2 * damping, damping, time)
 
     def solve_strang(self, damping: Tensor, time: Tensor) -> Strang:
-        """The halves and the kick of a second-order step (Eq. 125), compact coefficients."""
+        """The two halves and the kick of a second-order step (Eq. 125), with compact coefficients."""
         if math.isinf(self.friction):
             return OverdampedStrang.solve(damping, time)
         return OscillatorStrang.solve(self.friction**2 * damping, damping, time)
 
     def proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient]:
-        """What s(x) and ξ are multiplied by in a first-order step, where it has no momentum."""
+        """The factors of s(x) and ξ in a first-order step without momentum.
+
+        Raises:
+            TypeError: Unless the friction is infinite and the order 1.
+        """
         if not math.isinf(self.friction) or self.order != 1:
             raise TypeError(
                 "a Gaussian proposal of the position alone takes FastLangevin(friction=math.inf, order=1), "
@@ -89,15 +96,15 @@ class FastLangevin(Dynamics):
         return exact.position_force, exact.position_noise
 
     def momentum_variance(self, damping: Tensor) -> Tensor | None:
-        """Γ, the variance of the momentum at stationarity, compact (Eq. 158); None in the overdamped limit."""
+        """Γ, the stationary variance of the momentum (Eq. 158), compact; None in the overdamped limit."""
         return None if math.isinf(self.friction) else self.friction**2 * damping
 
     def _strang(self, drift: Drift, x: Tensor) -> Strang:
-        """Coefficients of a step of Alg. 3. The drift keeps them, so they are gone when the next level is entered."""
+        """Coefficients of a step of Alg. 3, solved once per level and kept by the drift of the level."""
         return drift.once(self, x, lambda: self.solve_strang(drift.damping, drift.time_step).broadcast(drift, x))
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> FastLangevinState:
-        """Momentum drawn from its stationary law (Alg. 1), coefficients solved once for the level."""
+        """The state at x, with momentum drawn from its stationary distribution (Alg. 1)."""
         variance, momentum = self.momentum_variance(drift.damping), None
         if variance is not None:
             momentum = noise(x) * drift.coefficients([variance.sqrt()], x)[0]
@@ -107,7 +114,7 @@ class FastLangevin(Dynamics):
         return FastLangevinState(x, momentum, centre=None, whole=whole)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> FastLangevinState:
-        """One step of Alg. 2 (first order, and first after init) or Alg. 3 (second order)."""
+        """The state after one step: of Alg. 2 for order 1 and in the first step after ``init``, else of Alg. 3."""
         assert isinstance(state, FastLangevinState)
         x, momentum, centre, whole = state.x, state.momentum, state.centre, state.whole
         if centre is None:

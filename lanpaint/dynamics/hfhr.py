@@ -1,18 +1,19 @@
 """Hessian-free high-resolution dynamics, HFHR (LanPaint, Eq. 128–131; Li, Zha & Tao, 2022).
 
-Underdamped Langevin dynamics with some overdamped Langevin dynamics added to its position. In the paper's units
+HFHR is underdamped Langevin dynamics with overdamped Langevin dynamics added to the position. In the paper's units
 (Eq. 129, 130), with Ψ ≥ 1,
 
     dx = q dτ + (1 − 1/Ψ) s dτ + √(2 (1 − 1/Ψ)) dW₁
     dq = Γ (−q dτ + s/Ψ dτ + √(2/Ψ) dW₂)
 
-Its law at stationarity is p(x) N(q; 0, Γ/Ψ). Ψ = 1 is fast Langevin dynamics, Γ = ∞ overdamped Langevin dynamics for
-any Ψ.
+Its stationary distribution is p(x) N(q; 0, Γ/Ψ). Ψ = 1 is fast Langevin dynamics (FLD). Γ = ∞ is overdamped Langevin
+dynamics for any Ψ.
 
-With C = s + A x held, as in FLD, the equation splits into two parts that are solved exactly. The overdamped part of the
-position is an Ornstein–Uhlenbeck process over the time (1 − 1/Ψ) τ. The rest is an oscillator of damping A/Ψ. A step is
-half of the first part, the second part, and half of the first. Each leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant, so the law
-is exact for any time step where C is constant.
+As in FLD, C = s + A x is constant over a step. Then the equation splits into two parts that are solved exactly. The
+overdamped part of the position is an Ornstein–Uhlenbeck process over the time (1 − 1/Ψ) τ. The other part is an
+oscillator of damping A/Ψ. A step is half of the overdamped part, the oscillator, and half of the overdamped part. Each
+part leaves N(C/A, 1/A) N(0, Γ/Ψ) invariant. So where C is constant, the stationary distribution is exact for any time
+step.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ from lanpaint.randomness import NoiseSource
 
 @dataclass(frozen=True)
 class SplitOscillator(Compact):
-    """Half an Ornstein–Uhlenbeck step of the position, an oscillator, and the other half.
+    """A first-order step: half an Ornstein–Uhlenbeck step of the position, an oscillator step, and the other half.
 
     Attributes:
         position: The exact half step of the position.
-        oscillator: The exact step of position and momentum, which takes the force C − A x in units that include 1/Ψ.
-        stiffness: −A, by which a move of the position changes the force.
+        oscillator: The exact step of position and momentum. Its coefficients of the force C − A x contain 1/Ψ.
+        stiffness: −A, the change of the force for a unit move of the position.
     """
 
     position: OrnsteinUhlenbeck
@@ -51,7 +52,7 @@ class SplitOscillator(Compact):
 
     @classmethod
     def solve(cls, friction: Tensor, damping: Tensor, psi: float, time: Tensor) -> SplitOscillator:
-        """Coefficients for Γ > 0, A ≥ 0, Ψ ≥ 1 and τ ≥ 0."""
+        """Coefficients over the time τ ≥ 0, for Γ > 0, A ≥ 0 and Ψ ≥ 1; all of one shape."""
         position = OrnsteinUhlenbeck.solve(damping, (1 - 1 / psi) * time / 2)
         plain = Oscillator.solve(friction, damping / psi, time)
         oscillator = replace(
@@ -67,7 +68,7 @@ class SplitOscillator(Compact):
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, Tensor | None]:
-        """Position and momentum after the time, from those before it and the force C − A x there."""
+        """Position and momentum after the time τ. ``force`` is C − A x at the start."""
         for solution in (self.position, self.oscillator, self.position):
             before = x
             x, moved = solution.advance(x, momentum, force, noise)
@@ -78,15 +79,17 @@ class SplitOscillator(Compact):
 
 @dataclass(frozen=True)
 class SplitStrang(Compact):
-    """A Strang step of both: each half is half of :class:`SplitOscillator`.
+    """A Strang step, order 2. Each half is :class:`SplitOscillator` over half the time; kicks lie between the halves.
+
+    μ = C/A is the centre before the step, and μ' is the centre where the score is evaluated.
 
     Attributes:
-        pull: How far a quarter of the overdamped part draws the position to the centre, from 0 to 1.
-        scatter: Standard deviation of its noise.
-        position_kick: What μ' − μ adds to the position, (1 − 1/Ψ) A dτ.
-        momentum_kick: What μ' − μ adds to the momentum, Γ A dτ/Ψ.
-        oscillator: The halves of the oscillator, of damping A/Ψ.
-        variance: 1/A, by which the score is the way to the new centre.
+        pull: Share of the way to the centre that a quarter of the overdamped part moves the position, from 0 to 1.
+        scatter: Standard deviation of the noise of that quarter.
+        position_kick: (1 − 1/Ψ) A dτ, the factor of μ' − μ in the kick of the position.
+        momentum_kick: Γ A dτ/Ψ, the factor of μ' − μ in the kick of the momentum.
+        oscillator: The two half steps of the oscillator, of damping A/Ψ.
+        variance: 1/A, as μ' = x + s/A.
     """
 
     pull: Tensor
@@ -98,7 +101,7 @@ class SplitStrang(Compact):
 
     @classmethod
     def solve(cls, friction: Tensor, damping: Tensor, psi: float, time: Tensor) -> SplitStrang:
-        """Coefficients of a step of length ``time``."""
+        """Coefficients of a step of length ``time``, for Γ > 0, A > 0 and Ψ ≥ 1."""
         share = 1 - 1 / psi
         quarter = OrnsteinUhlenbeck.solve(damping, share * time / 4)
         plain = OscillatorHalves.solve(friction, damping / psi, time)
@@ -115,7 +118,7 @@ class SplitStrang(Compact):
     def first(
         self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, tuple[Tensor]]:
-        """The first half, about the old centre; the momentum is handed on."""
+        """The position after the first half, about the old centre, and the momentum for the second half."""
         assert momentum is not None
         x, momentum = self.oscillator.first(self._relax(x, centre, noise), momentum, centre, noise)
         return self._relax(x, centre, noise), (momentum,)
@@ -123,7 +126,7 @@ class SplitStrang(Compact):
     def second(
         self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Kicks of position and momentum, and the second half, about the old centre."""
+        """Position, momentum and new centre after the kicks and the second half, about the old centre."""
         (momentum,) = handed
         new = add_terms(x, (self.variance, score))
         change = new - centre
@@ -140,17 +143,18 @@ class SplitStrang(Compact):
 
 
 class HFHR(FastLangevin):
-    """HFHR dynamics (LanPaint, Eq. 130). One evaluation a step.
+    """HFHR dynamics (LanPaint, Eq. 130; Li, Zha & Tao, 2022). One evaluation per step.
 
     Args:
         friction: γ in (0, ∞] with Γ = γ² A, as for :class:`FastLangevin`.
-        psi: Ψ ≥ 1. The overdamped part has the share 1 − 1/Ψ of the motion: none at 1, all of it at ∞. 2 by default,
-            half and half.
-        alpha: α ≥ 0 of Eq. 128 instead of ``psi``, in units in which the mass is 1/A: Ψ = 1 + α γ √Ψ there.
-        order: 1 holds C over a step, 2 corrects it at its middle as FLD's second-order scheme does. 2 by default.
+        psi: Ψ ≥ 1. The overdamped part is the share 1 − 1/Ψ of the motion: nothing at Ψ = 1, half at the default
+            Ψ = 2, all at ∞.
+        alpha: α ≥ 0 of Eq. 128, instead of ``psi``. In units in which the mass is 1/A, Ψ solves Ψ = 1 + α γ √Ψ.
+        order: 1 keeps C constant over a step. 2 (the default) corrects C at the middle, as FLD's second-order scheme.
 
     Raises:
-        ValueError: For both ``psi`` and ``alpha``, Ψ < 1, α < 0, and as :class:`FastLangevin`.
+        ValueError: For both ``psi`` and ``alpha``, Ψ < 1, α < 0, α with an infinite friction, and as
+            :class:`FastLangevin`.
     """
 
     def __init__(
@@ -158,7 +162,7 @@ class HFHR(FastLangevin):
     ) -> None:
         super().__init__(friction, order)
         if psi is not None and alpha is not None:
-            raise ValueError("give psi (Ψ) or alpha (α), not both")
+            raise ValueError("give psi (Ψ) or alpha (α), not both: alpha determines psi")
         if alpha is not None:
             if not 0 <= alpha < math.inf or math.isinf(friction):
                 raise ValueError(f"alpha (α) must be a number of at least 0, with a finite friction, got {alpha}")
@@ -170,18 +174,18 @@ class HFHR(FastLangevin):
         self.psi = psi
 
     def solve(self, damping: Tensor, time: Tensor) -> Solution:
-        """The exact solution for a held C, compact coefficients."""
+        """The solution over ``time`` for constant C, with compact coefficients."""
         if math.isinf(self.friction):
             return super().solve(damping, time)
         return SplitOscillator.solve(self.friction**2 * damping, damping, self.psi, time)
 
     def solve_strang(self, damping: Tensor, time: Tensor) -> Strang:
-        """The halves and the kicks of a second-order step, compact coefficients."""
+        """The two halves and the kicks of a second-order step, with compact coefficients."""
         if math.isinf(self.friction):
             return super().solve_strang(damping, time)
         return SplitStrang.solve(self.friction**2 * damping, damping, self.psi, time)
 
     def momentum_variance(self, damping: Tensor) -> Tensor | None:
-        """Γ/Ψ, compact."""
+        """Γ/Ψ, the stationary variance of the momentum, compact; None in the overdamped limit."""
         variance = super().momentum_variance(damping)
         return None if variance is None else variance / self.psi

@@ -1,8 +1,9 @@
-"""Metropolis correction: accept or reject, and the law is exact at any step (Metropolis et al., 1953; Hastings, 1970).
+"""Metropolis correction: accept or reject each step (Metropolis et al., 1953; Hastings, 1970).
 
-A proposal x' ~ N(μ(x), v) is accepted with probability min(1, p(x') N(x; μ(x'), v) / (p(x) N(x'; μ(x), v))), each
-sample of the batch on its own. That takes the log density of the law, which diffusion models do not have: LanPaint
-leaves the correction out for its cost, and here it is the yardstick without bias on targets whose density is known.
+With the correction, the stationary distribution is exact for any step length. A proposal x' ~ N(μ(x), v) is accepted
+with probability min(1, p(x') N(x; μ(x'), v) / (p(x) N(x'; μ(x), v))), separately for each sample of the batch. That
+needs the log density of the target, which diffusion models do not give. LanPaint leaves the correction out because of
+its cost. Here it is the unbiased reference on targets with a known density.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class GaussianProposal(Protocol):
     """A dynamics of the position alone whose step is Gaussian: x' = x + move · s(x) + scatter · ξ."""
 
     def proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient]:
-        """``move`` and ``scatter``."""
+        """``move`` and ``scatter``, as coefficients of x."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class MetropolisState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        score: s at x, shape of x; None before the first step.
-        log_density: log p at x up to a constant, shape (B,); None before the first step.
-        accepted: Which samples took the last proposal, boolean (B,); None before the first.
+        score: s(x), shape of x; None before the first step.
+        log_density: log p(x) up to a constant, shape (B,); None before the first step.
+        accepted: Which samples accepted the last proposal, boolean, shape (B,); None before the first step.
     """
 
     score: Tensor | None = None
@@ -44,13 +45,13 @@ class MetropolisState(State):
 
 
 class Metropolis(Dynamics):
-    """A dynamics with Gaussian steps, Metropolis corrected.
+    """A dynamics with Gaussian steps, each of which is accepted or rejected (Hastings, 1970).
 
-    One evaluation of score and density a step, and one more for the first after :meth:`init`. Entries whose step is 0
-    are held.
+    Each step takes one evaluation of score and density. The first step after :meth:`init` takes two. Entries with time
+    step 0 do not move.
 
     Args:
-        dynamics: One with a Gaussian step in the position alone: :class:`Langevin`, or :class:`FastLangevin` with
+        dynamics: A dynamics of the position alone with Gaussian steps: :class:`Langevin`, or :class:`FastLangevin` with
             friction ∞ and order 1.
 
     Raises:
@@ -64,25 +65,29 @@ class Metropolis(Dynamics):
                 f"{type(dynamics).__name__} has no Gaussian proposal to correct; take Langevin() "
                 "or FastLangevin(friction=math.inf, order=1)"
             )
-        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # refuses now rather than in a run
+        dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # so that an error comes now, not during a run
         self.dynamics = dynamics
 
     def evaluations(self, inner_steps: int) -> int:
-        """One for each proposal, and one for the first state."""
+        """Evaluations at one level: one for each proposal, and one for the first state."""
         return inner_steps + 1 if inner_steps else 0
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> MetropolisState:
-        """At x, with nothing evaluated yet, coefficients computed once for the level."""
+        """The state at x, with nothing evaluated yet. The coefficients of the level are computed here.
+
+        Raises:
+            ValueError: For a drift without a log density.
+        """
         if drift.log_density is None:
             raise ValueError(
-                "this law has no log density for the Metropolis correction: it takes a score with log_prob "
-                "(toy_models) and a sampler whose known part is held, LangevinPaint or Sampler"
+                "the drift has no log density, which the Metropolis correction needs: use a score with log_prob "
+                "(toy_models) and a sampler that does not move the known part, LangevinPaint or Sampler"
             )
         self._proposal(drift, x)
         return MetropolisState(x)
 
     def _proposal(self, drift: Drift, x: Tensor) -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
-        """Move and scatter of the proposal, their ratio (0 on entries that are held), and 1 on entries that move."""
+        """Move and scatter of the proposal, their ratio (0 on entries that do not move), and 1 on entries that move."""
 
         def solve() -> tuple[Coefficient, Coefficient, Coefficient, Coefficient]:
             move, scatter = self.dynamics.proposal(drift, x)
@@ -93,7 +98,7 @@ class Metropolis(Dynamics):
         return drift.once(self, x, solve)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> MetropolisState:
-        """Propose, and accept or stay."""
+        """The state after one proposal, which each sample accepts or rejects."""
         assert isinstance(state, MetropolisState)
         assert drift.log_density is not None
         x, score, log_density = state.x, state.score, state.log_density
@@ -103,7 +108,7 @@ class Metropolis(Dynamics):
         xi = noise(x)
         proposed = add_terms(x, (move, score), (scatter, xi))
         new_score, new_log_density = drift(proposed), drift.log_density(proposed)
-        # The noise that would lead back: x = x' + move s(x') + scatter ξ'; −ξ where nothing moves.
+        # The noise ξ' of the way back, from x = x' + move s(x') + scatter ξ'. It is −ξ on entries that do not move.
         back = -xi - pull * (score + new_score)
         backward, forward = (_per_sample(moving * z**2) for z in (back, xi))
         log_ratio = new_log_density - log_density + 0.5 * (forward - backward).to(log_density)
@@ -124,7 +129,7 @@ def _per_sample(x: Tensor) -> Tensor:
 
 
 class MALA(Metropolis):
-    """Metropolis-adjusted Langevin algorithm, :class:`Metropolis` of :class:`Langevin` (Roberts & Tweedie, 1996)."""
+    """Metropolis-adjusted Langevin algorithm (Roberts & Tweedie, 1996): :class:`Metropolis` with :class:`Langevin`."""
 
     def __init__(self) -> None:
         super().__init__(Langevin())

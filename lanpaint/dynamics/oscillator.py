@@ -3,7 +3,7 @@
     dx = q dτ
     dq = Γ (−q + C − A x) dτ + Γ √2 dW                     discriminant Δ = 1 − 4A/Γ
 
-Over a time τ the solution is Gaussian, linear in x, q and the force f = C − A x at its start:
+Over a time τ with constant C, the solution is Gaussian, and linear in x, q and the force f = C − A x at the start:
 
     x' = x + position_momentum q + position_force f + noise        covariance of the two noises: Σ
     q' =     momentum_momentum q + momentum_force f + noise
@@ -15,14 +15,14 @@ With h = Γτ/2, ω² = h² Δ and the impulse response G(u) = u e^(−hu) sinh(
                                                                             Σ_xq = Γ²τ² G(1)²
 In the paper's names ζ₂ = G(1), 1 − ζ₁ = Γτ ∫ G du, σ₂₂ = (Γτ)² ∫ G² du and σ₁₁ = 2Γτ ∫ G'² du.
 
-Each integral has a closed form that loses its digits somewhere. So it is computed in one of three ways: by Gauss–
-Legendre quadrature where h and ω are small (the integrands of Σ are positive: nothing cancels), as a sum of two
-exponentials where the oscillator is overdamped, and in closed form elsewhere. For Γ = ∞ the position alone is left, an
-Ornstein–Uhlenbeck process (LanPaint, Eq. 110).
+Each integral has a closed form, but each closed form loses digits for some h and ω. So an integral is computed in one
+of three ways: by Gauss–Legendre quadrature where h and ω are small (the integrands of Σ are positive, so nothing
+cancels), as a sum of two exponentials where the oscillator is overdamped, and in closed form elsewhere. For Γ = ∞ there
+is no momentum, and the position is an Ornstein–Uhlenbeck process (LanPaint, Eq. 110).
 
 A Strang step is half of such a solution, a kick by the change of C, and the other half. It is written with the centre
-of the spring, μ = C/A = x + s/A, instead of C. That takes fewer passes over the state, and keeps its digits where A is
-large.
+of the spring, μ = C/A = x + s/A, instead of C. The centre takes fewer passes over the state, and loses no digits where
+A is large.
 """
 
 from __future__ import annotations
@@ -54,29 +54,29 @@ _Self = TypeVar("_Self", bound="Compact")
 
 
 class Compact:
-    """A dataclass of coefficients, compact ones to begin with."""
+    """Base class of dataclasses of coefficients, which ``solve`` makes compact (see :mod:`lanpaint.drift`)."""
 
     def broadcast(self: _Self, drift: Drift, x: Tensor) -> _Self:
-        """The same with coefficients of x: numbers, or tensors that broadcast against it."""
+        """A copy with coefficients of x: numbers, or tensors that broadcast against x."""
         return drift.record(self, x)
 
 
-_FEW = 64  # numbers: a level for the batch, or one per sample
+_FEW = 64  # numbers in an argument whose solution is remembered: enough for one level per sample
 
 
 def _remembered(solve: Callable[..., Any]) -> Callable[..., Any]:
-    """Remember the solutions that ``solve`` returns, for arguments of few numbers.
+    """A function that returns the results of ``solve``, and remembers them for arguments of few numbers.
 
-    Runs with the same settings solve the same equations, level by level. Arguments that are on a GPU, vary over many
-    entries or have a gradient are not remembered.
+    Two runs with equal settings solve equal equations at each level. Results are not remembered for arguments that are
+    on a GPU, have more than 64 entries or require a gradient.
     """
 
     @lru_cache(maxsize=4096)
-    def known(cls: type, shapes: tuple[torch.Size, ...], values: tuple[float, ...]) -> Any:
-        given, tensors = iter(values), []
+    def cached(cls: type, shapes: tuple[torch.Size, ...], values: tuple[float, ...]) -> Any:
+        numbers, tensors = iter(values), []
         for shape in shapes:
             count = math.prod(shape)
-            tensors.append(torch.tensor([next(given) for _ in range(count)], dtype=torch.float64).reshape(shape))
+            tensors.append(torch.tensor([next(numbers) for _ in range(count)], dtype=torch.float64).reshape(shape))
         return solve(cls, *tensors)
 
     @wraps(solve)
@@ -84,7 +84,7 @@ def _remembered(solve: Callable[..., Any]) -> Callable[..., Any]:
         if any(t.device.type != "cpu" or t.numel() > _FEW or t.requires_grad for t in tensors):
             return solve(cls, *tensors)
         values = tuple(value for t in tensors for value in t.double().flatten().tolist())
-        return known(cls, tuple(t.shape for t in tensors), values)
+        return cached(cls, tuple(t.shape for t in tensors), values)
 
     return remembered
 
@@ -96,25 +96,26 @@ def _nodes() -> list[tuple[float, float]]:
 
 
 class Solution(Protocol):
-    """A linear stochastic equation solved exactly over one time, C being held."""
+    """The exact solution of a linear stochastic equation over a fixed time, for constant C."""
 
     def broadcast(self, drift: Drift, x: Tensor) -> Solution:
-        """With coefficients of x."""
+        """A copy with coefficients of x."""
 
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, Tensor | None]:
-        """Position and momentum after the time, from those before it and the force C − A x there."""
+        """Position and momentum after the time. ``force`` is C − A x at the start, shape of x."""
 
 
 class Strang(Protocol):
-    """Two half steps about an old centre μ = C/A, with a kick before the second by what the centre has changed.
+    """A second-order step: two half steps about an old centre μ = C/A, and a kick between the half steps.
 
-    The score is evaluated between the halves. What the second half needs of the first, besides the position, the first
-    hands on as a tuple of tensors. The second may write to them.
+    The score is evaluated after the first half. It gives the new centre μ' = x + s/A, and the kick is proportional to
+    μ' − μ. The first half returns the position, and a tuple of the other tensors that the second half needs. The second
+    half may write to these tensors.
 
     Attributes:
-        variance: 1/A, by which the score is the way to the new centre.
+        variance: 1/A, as μ' = x + s/A.
     """
 
     @property
@@ -122,31 +123,42 @@ class Strang(Protocol):
         """1/A."""
 
     def broadcast(self, drift: Drift, x: Tensor) -> Strang:
-        """With coefficients of x."""
+        """A copy with coefficients of x."""
 
     def first(
         self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The position after the first half, where the score is evaluated, and what is handed on."""
+        """The position after the first half, and the other tensors that the second half needs."""
 
     def second(
         self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Position and momentum after the second half, and the new centre x + s/A of where the score was evaluated."""
+        """Position and momentum after the second half, and the new centre μ' = x + s/A.
+
+        Args:
+            x: Position after the first half.
+            handed: The other tensors that :meth:`first` returned.
+            centre: The old centre μ.
+            score: s(x), shape of x.
+            noise: Source of standard normal numbers.
+        """
 
 
 @dataclass(frozen=True)
 class Oscillator(Compact):
-    """Coefficients of the exact solution over one time, each compact or broadcast against a state.
+    """Coefficients of the exact solution over a time τ, each compact or broadcast against a state.
+
+    The noises are the Cholesky factor of Σ: ``position_noise`` in the first row, ``momentum_shared_noise`` and
+    ``momentum_noise`` in the second row.
 
     Attributes:
-        position_momentum: ∂x'/∂q, in units of τ.
-        position_force: ∂x'/∂f for x held: 1/A at long times.
-        momentum_momentum: ∂q'/∂q for f held.
+        position_momentum: ∂x'/∂q at constant f, in units of τ.
+        position_force: ∂x'/∂f at constant x: 1/A at long times.
+        momentum_momentum: ∂q'/∂q at constant f.
         momentum_force: ∂q'/∂f.
-        position_noise: Standard deviation of the noise of x, first row of the Cholesky factor of Σ.
-        momentum_shared_noise: What the momentum takes of the same noise, its second row.
-        momentum_noise: Standard deviation of the rest of the momentum's noise.
+        position_noise: Standard deviation of the noise of x.
+        momentum_shared_noise: Factor of the noise of x in the noise of q.
+        momentum_noise: Standard deviation of the rest of the noise of q.
     """
 
     position_momentum: Tensor
@@ -160,24 +172,24 @@ class Oscillator(Compact):
     @classmethod
     @_remembered
     def solve(cls, friction: Tensor, damping: Tensor, time: Tensor) -> Oscillator:
-        """Coefficients for Γ > 0, A ≥ 0 and τ ≥ 0 of one shape, in float64 and returned so."""
+        """Coefficients for Γ > 0, A ≥ 0 and τ ≥ 0, broadcast to one shape, in float64."""
         friction, damping, time = (t.double() for t in torch.broadcast_tensors(friction, damping, time))
-        one = torch.ones_like(time)
-        kappa = 4 * damping / friction  # 1 − Δ, without the cancellation
+        ones = torch.ones_like(time)
+        kappa = 4 * damping / friction  # 1 − Δ, without cancellation
         delta = 1 - kappa
         h = friction * time / 2
         w = h**2 * delta
         omega = w.abs().sqrt()
         over = w > 0
 
-        # e^(−h) cosh ω and e^(−h) sinh(ω)/ω; for Δ < 0 the trigonometric pair.
+        # e^(−h) cosh ω and e^(−h) sinh(ω)/ω; for Δ < 0 with cos and sin.
         root = delta.clamp(min=0).sqrt()
         slow = h * kappa / (1 + root)  # h − ω
         decay = torch.exp(torch.where(over, -slow, -h))
         cosh = decay * torch.where(over, (1 + torch.exp(-2 * omega)) / 2, torch.cos(omega))
         sinhc = decay * torch.where(over, _phi(2 * omega), torch.sinc(omega / math.pi))
 
-        safe_root = torch.where(over, root, one)
+        safe_root = torch.where(over, root, ones)
         momentum = torch.where(
             over & (delta >= _OVERDAMPED),
             decay / (2 * safe_root) * (torch.exp(-2 * omega) * (1 + root) - kappa / (1 + root)),
@@ -185,17 +197,17 @@ class Oscillator(Compact):
         )
 
         # Closed forms, with Σ in units of 2Γ²τ³ and 2Γ²τ.
-        denominator = torch.where(h == 0, one, h**2 * kappa)
-        denominator = torch.where(denominator == 0, one, denominator)
+        denominator = torch.where(h == 0, ones, h**2 * kappa)
+        denominator = torch.where(denominator == 0, ones, denominator)
         force = (1 - cosh - h * sinhc) / denominator
         tail = -torch.expm1(-2 * h)
-        safe_h = torch.where(h == 0, one, h)
+        safe_h = torch.where(h == 0, ones, h)
         position = (tail - 2 * h * sinhc * (cosh + h * sinhc)) / (4 * safe_h * denominator)
         kinetic = (tail + 2 * h * sinhc * (cosh - h * sinhc)) / (4 * safe_h)
 
         # Two exponentials.
         wide = over & (delta >= _OVERDAMPED)
-        safe_omega = torch.where(wide, omega, one)
+        safe_omega = torch.where(wide, omega, ones)
         first, second = slow, h + omega
         force = torch.where(wide, (_phi(first) - _phi(second)) / (2 * safe_omega), force)
         middle = _phi(2 * h)
@@ -226,7 +238,7 @@ class Oscillator(Compact):
 
     @staticmethod
     def _integrals(h: Tensor, omega: Tensor, over: Tensor) -> list[Tensor]:
-        """∫ G, ∫ G² and ∫ G'² on [0, 1] by quadrature."""
+        """The integrals ∫ G, ∫ G² and ∫ G'² on [0, 1], by quadrature."""
         sums = [torch.zeros_like(h) for _ in range(3)]
         for u, weight in _nodes():
             argument = u * omega
@@ -245,7 +257,7 @@ class Oscillator(Compact):
     def advance(
         self, x: Tensor, momentum: Tensor | None, force: Tensor | None, noise: NoiseSource
     ) -> tuple[Tensor, Tensor]:
-        """Position and momentum after the time, from those before it and the force C − A x there; None is no force."""
+        """Position and momentum after the time τ. ``force`` is C − A x at the start, or None for zero."""
         assert momentum is not None
         xi = noise(x)
         pushed = [] if force is None else [(self.position_force, force)]
@@ -258,11 +270,11 @@ class Oscillator(Compact):
 
 @dataclass(frozen=True)
 class OrnsteinUhlenbeck(Compact):
-    """The oscillator's overdamped limit Γ = ∞: dx = (C − A x) dτ + √2 dW (LanPaint, Eq. 110).
+    """The overdamped limit Γ = ∞ of the oscillator: dx = (C − A x) dτ + √2 dW (LanPaint, Eq. 110).
 
     Attributes:
-        position_force: (1 − e^(−Aτ))/A.
-        position_noise: √((1 − e^(−2Aτ))/A).
+        position_force: (1 − e^(−Aτ))/A = ∂x'/∂f at constant x.
+        position_noise: √((1 − e^(−2Aτ))/A), standard deviation of the noise of x.
     """
 
     position_force: Tensor
@@ -275,27 +287,28 @@ class OrnsteinUhlenbeck(Compact):
         return cls(time * _phi(damping * time), (2 * time * _phi(2 * damping * time)).sqrt())
 
     def advance(self, x: Tensor, momentum: Tensor | None, force: Tensor, noise: NoiseSource) -> tuple[Tensor, None]:
-        """Position after the time, from the one before it and the force C − A x there; there is no momentum."""
+        """Position after the time τ, and None, as there is no momentum. ``force`` is C − A x at the start."""
         return add_terms(x, (self.position_force, force), (self.position_noise, noise(x))), None
 
 
 @dataclass(frozen=True)
 class OscillatorHalves(Compact):
-    """Two half steps of the oscillator about a centre μ of its spring, with whatever happens between them.
+    """Two half steps of the oscillator about a centre μ of the spring, with room for a kick between them.
 
-    Nothing looks at the momentum between the halves. So the part of the first half's noise that concerns the momentum
-    alone is added in the second half: three random numbers suffice instead of four.
+    The momentum between the two halves is not an output. So the first half leaves out the noise that enters the
+    momentum alone, and the second half adds it. This takes three random numbers instead of four.
 
     Attributes:
         position_momentum: ∂x'/∂q over half a step.
-        position_pull: ∂x'/∂μ.
-        momentum_momentum: ∂q'/∂q.
-        momentum_pull: ∂q'/∂μ.
-        position_noise: Standard deviation of the first half's noise of x.
-        momentum_shared_noise: What the momentum takes of the same noise.
-        late_position_noise: Standard deviation of the second half's noise of x, what the first left out included.
-        late_shared_noise: What the momentum takes of the same noise.
-        late_momentum_noise: Standard deviation of the noise of the momentum alone.
+        position_pull: ∂x'/∂μ over half a step.
+        momentum_momentum: ∂q'/∂q over half a step.
+        momentum_pull: ∂q'/∂μ over half a step.
+        position_noise: Standard deviation of the noise of x in the first half.
+        momentum_shared_noise: Factor of the noise of x in the noise of q, first half.
+        late_position_noise: Standard deviation of the noise of x in the second half, with the noise that the first half
+            left out.
+        late_shared_noise: Factor of the noise of x in the noise of q, second half.
+        late_momentum_noise: Standard deviation of the rest of the noise of q, second half.
     """
 
     position_momentum: Tensor
@@ -350,29 +363,30 @@ class OscillatorHalves(Compact):
 
 @dataclass(frozen=True)
 class OscillatorStrang(Compact):
-    """A Strang step of the oscillator (LanPaint, Alg. 3) in as few passes over the state as it takes.
+    """A Strang step of the oscillator (LanPaint, Alg. 3), with few passes over the state.
 
-    The halves are those of :class:`OscillatorHalves`; the kick between them adds Γ A dτ (μ' − μ) to the momentum, with
-    μ' = x₁ + s/A. The step is linear in the position x, the momentum q, the distance μ − x to the centre, the score s
-    at x₁ and the noises. So the first half computes x₁, and also the share that x, q, μ − x and the first noise have in
-    the end position x₂ and the end momentum q₂. The second half adds the shares of s and of the new noise.
+    The step is the first half of :class:`OscillatorHalves`, a kick that adds Γ A dτ (μ' − μ) to the momentum with
+    μ' = x₁ + s/A, and the second half. It is linear in the position x, the momentum q, the distance μ − x to the
+    centre, the score s at x₁ and the noises. So the first half computes x₁, and also the terms of x, q, μ − x and the
+    first noise in the end position x₂ and the end momentum q₂. The second half adds the terms of s and of the new
+    noise.
 
     Attributes:
         position_momentum: ∂x₁/∂q.
         position_pull: ∂x₁/∂(μ − x).
         position_noise: Standard deviation of the noise of x₁.
         end_momentum: ∂x₂/∂q.
-        end_pull: ∂x₂/∂(μ − x), in which μ − x₁ is contained.
-        end_noise: What x₂ takes of the noise of x₁.
+        end_pull: ∂x₂/∂(μ − x). It includes the effect of μ − x₁.
+        end_noise: Factor of the noise of x₁ in x₂, in units of that noise's random number ξ.
         momentum_momentum: ∂q₂/∂q.
         momentum_pull: ∂q₂/∂(μ − x).
-        momentum_noise: What q₂ takes of the noise of x₁.
+        momentum_noise: Factor of ξ in q₂.
         end_score: ∂x₂/∂s.
         momentum_score: ∂q₂/∂s.
         late_position_noise: Standard deviation of the new noise of x₂.
-        late_shared_noise: What q₂ takes of the same noise.
-        late_momentum_noise: Standard deviation of the noise of q₂ alone.
-        variance: 1/A, by which the score is the way to the new centre.
+        late_shared_noise: Factor of the new noise of x₂ in q₂.
+        late_momentum_noise: Standard deviation of the rest of the new noise of q₂.
+        variance: 1/A, as μ' = x₁ + s/A.
     """
 
     position_momentum: Tensor
@@ -397,9 +411,9 @@ class OscillatorStrang(Compact):
         """Coefficients of a step of length ``time``, in float64."""
         half = OscillatorHalves.solve(friction, damping, time)
         friction, damping, time = friction.double(), damping.double(), time.double()
-        stay = 1 - half.position_pull  # of the way to the centre
-        kick = friction * damping * time  # of the momentum by μ' − μ = s/A − (μ − x₁)
-        # Momentum after the kick, but for the score.
+        stay = 1 - half.position_pull  # share of the distance to the centre that is left after half a step
+        kick = friction * damping * time  # factor of μ' − μ = s/A − (μ − x₁) in the momentum
+        # Terms of the momentum after the kick, without the score.
         momentum = half.momentum_momentum + kick * half.position_momentum
         pull = half.momentum_pull - kick * stay
         noise = half.momentum_shared_noise + kick * half.position_noise
@@ -424,7 +438,7 @@ class OscillatorStrang(Compact):
     def first(
         self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x₁, and what it determines of x₂ and q₂."""
+        """Position x₁ after the first half, and the terms of x₂ and q₂ that are determined by then."""
         assert momentum is not None
         xi, away = noise(x), centre - x
         middle = add_terms(x, (self.position_pull, away), (self.position_momentum, momentum), (self.position_noise, xi))
@@ -435,12 +449,12 @@ class OscillatorStrang(Compact):
     def second(
         self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """x₂, q₂ and μ'."""
+        """End position x₂, end momentum q₂ and new centre μ'. Writes to the tensors of ``handed``."""
         end, momentum = handed
         new = add_terms(x, (self.variance, score))
         add_to(end, (self.end_score, score))
         add_to(momentum, (self.momentum_score, score))
-        del score  # whose memory the noise can have
+        del score  # frees its memory for the noise
         xi = noise(x)
         add_to(end, (self.late_position_noise, xi))
         add_to(momentum, (self.late_shared_noise, xi))
@@ -450,17 +464,17 @@ class OscillatorStrang(Compact):
 
 @dataclass(frozen=True)
 class OverdampedStrang(Compact):
-    """A Strang step of the Ornstein–Uhlenbeck process, the limit Γ = ∞, where the kick moves the position.
+    """A Strang step of the Ornstein–Uhlenbeck process, the limit Γ = ∞. Here the kick moves the position.
 
-    The second half is x'' = k (x + A dτ (μ' − μ)) + (1 − k) μ + noise with k = e^(−A dτ/2), a weighted mean of x, μ and
-    μ' that two blends compute.
+    With k = e^(−A dτ/2), the second half is x'' = k (x + A dτ (μ' − μ)) + (1 − k) μ + noise. That is a weighted mean of
+    x, μ and μ', which takes two interpolations: first between x and μ, then towards μ'.
 
     Attributes:
         pull: 1 − k.
         scatter: Standard deviation of the noise of half a step.
-        late_pull: Weight of μ against x in the second half.
-        new_pull: Weight of μ', k A dτ.
-        variance: 1/A, by which the score is the way to the new centre.
+        late_pull: Weight of μ in the first interpolation.
+        new_pull: Weight of μ' in the second interpolation, k A dτ.
+        variance: 1/A, as μ' = x + s/A.
     """
 
     pull: Tensor
@@ -482,13 +496,13 @@ class OverdampedStrang(Compact):
     def first(
         self, x: Tensor, momentum: Tensor | None, centre: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The first half, where the process is drawn to the old centre."""
+        """The position after the first half, about the old centre. The second half needs nothing else."""
         return add_to(blend(x, centre, self.pull), (self.scatter, noise(x))), ()
 
     def second(
         self, x: Tensor, handed: tuple[Tensor, ...], centre: Tensor, score: Tensor, noise: NoiseSource
     ) -> tuple[Tensor, None, Tensor]:
-        """A kick of the position by A dτ (μ' − μ) and the second half, about μ."""
+        """Position after a kick by A dτ (μ' − μ) and the second half about μ; None for the momentum; new centre μ'."""
         new = add_terms(x, (self.variance, score))
         moved = blend(x, centre, self.late_pull)
         moved.lerp_(new, self.new_pull)

@@ -1,11 +1,11 @@
-"""Preconditioning: time runs at a different speed in each direction (LanPaint, Eq. 133, 145).
+"""Preconditioning: a different time step in each direction of space (LanPaint, Eq. 133, 145).
 
     dx = P s dτ + √(2P) dW                                                      of overdamped dynamics
     dx = P q dτ,    dq = Γ (−P q dτ + P s dτ + √(2P) dW)                        of FLD
 
-for a symmetric positive definite P. In the eigenbasis of P, a rotation, each coordinate runs by itself with the time
-step P_i dτ. So any dynamics is preconditioned by rotating its state and scaling its time step. The law at stationarity
-stays the same.
+for a symmetric positive definite P. In the eigenbasis of P (a rotation) each coordinate has the time step P_i dτ, with
+P_i an eigenvalue. So any dynamics is preconditioned by rotating its state and scaling its time step. The stationary
+distribution does not change.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ class PreconditionedState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        inner: State of the wrapped dynamics. Its coordinates are those of x, of the eigenbasis, or P^(−1/2) x.
-        origin: Position at :meth:`Preconditioned.init`, the zero of the last of these.
+        inner: State of the wrapped dynamics. Its position is x itself for a diagonal P, x in the eigenbasis of a
+            matrix P, and w = P^(−1/2) (x − origin) for an operator P.
+        origin: Position at :meth:`Preconditioned.init`, shape of x, where w = 0.
         drift: The drift of the level.
-        inner_drift: The same in the coordinates of the wrapped dynamics.
+        inner_drift: The drift of the level in the coordinates of the wrapped dynamics.
     """
 
     inner: State
@@ -47,21 +48,23 @@ class PreconditionedState(State):
 
 
 class Preconditioned(Dynamics):
-    """Any dynamics with a preconditioner P, given in one of three ways. Evaluations are those of the dynamics.
+    """Any dynamics with a preconditioner P (LanPaint, Eq. 133, 145). P is a diagonal, a matrix or an operator.
+
+    It takes as many evaluations as the dynamics without P.
 
     Args:
         dynamics: The dynamics to precondition.
-        diagonal: A number, or a tensor that broadcasts against x: a factor of the step for each entry.
-        matrix: A symmetric positive definite matrix (d, d), for states of d entries per sample. Where the drift has a
-            known and an unknown region, its block of unknown entries is used and the known ones keep their step; the
-            mask must be one for the batch.
-        operator: A pair of functions (P x, √P x) on tensors of shape (B, …), with a symmetric √P. The dynamics runs in
-            w = P^(−1/2) x, which of overdamped dynamics makes Eq. 133; others have the same law at stationarity, with
-            their friction and damping in w. For drifts of one region.
+        diagonal: A number, or a tensor that broadcasts against x: the factor of the time step for each entry.
+        matrix: A symmetric positive definite matrix (d, d), for states of d entries per sample. If the drift has a
+            known and an unknown region, the block of the unknown entries is used, and known entries keep their time
+            step. Then all samples of the batch must have one mask.
+        operator: A pair of functions (x → P x, x → √P x) on tensors of shape (B, …), with a symmetric √P, for drifts of
+            one region. The dynamics runs in w = P^(−1/2) x. For overdamped dynamics that is Eq. 133. Other dynamics
+            keep their stationary distribution, but their friction and damping act in w.
 
     Raises:
-        ValueError: Unless exactly one is given, for a P that is not positive, symmetric or of the state's size, and for
-            a drift that it does not fit.
+        ValueError: Unless exactly one of diagonal, matrix and operator is given; for a P that is not positive,
+            symmetric or of the state's size; in a run, for a drift that P does not fit.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Preconditioned(Dynamics):
         operator: tuple[Matvec, Matvec] | None = None,
     ) -> None:
         if sum(given is not None for given in (diagonal, matrix, operator)) != 1:
-            raise ValueError("give exactly one of diagonal, matrix and operator")
+            raise ValueError("a preconditioner P comes in one way: give exactly one of diagonal, matrix and operator")
         self.dynamics, self.operator = dynamics, operator
         self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64).cpu()
         self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
@@ -84,11 +87,11 @@ class Preconditioned(Dynamics):
         self._basis: tuple[Tensor, Tensor, Tensor] | None = None
 
     def evaluations(self, inner_steps: int) -> int:
-        """Those of the wrapped dynamics."""
+        """Evaluations of the wrapped dynamics."""
         return self.dynamics.evaluations(inner_steps)
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> PreconditionedState:
-        """The wrapped dynamics' state, in its coordinates."""
+        """The state at x. The wrapped dynamics is initialised in its coordinates."""
         if self.operator is not None:
             start = torch.zeros_like(x)
         elif self.matrix is not None:
@@ -99,7 +102,7 @@ class Preconditioned(Dynamics):
         return PreconditionedState(x, self.dynamics.init(start, inner_drift, noise), x, drift, inner_drift)
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> PreconditionedState:
-        """One step of the wrapped dynamics."""
+        """The state after one step of the wrapped dynamics."""
         assert isinstance(state, PreconditionedState)
         inner_drift = state.inner_drift if drift is state.drift else self._inner(state.origin, drift)
         inner = self.dynamics.step(state.inner, inner_drift, noise)
@@ -130,18 +133,20 @@ class Preconditioned(Dynamics):
         return _scaled(drift, rotated, speeds, None if drift.known is None else known, ndim=origin.ndim)
 
     def _eigenbasis(self, x: Tensor, drift: Drift) -> tuple[Tensor, Tensor, Tensor]:
-        """Eigenvectors (d, d), eigenvalues and mask (d,) of P's block of the unknown entries and 1 elsewhere."""
+        """Eigenvectors (d, d), eigenvalues (d,) and mask (d,) of P, with known entries replaced by the identity."""
         assert self.matrix is not None
         dim = x[0].numel()
         if self.matrix.shape[0] != dim:
-            raise ValueError(f"P has shape {tuple(self.matrix.shape)}, and a sample has {dim} entries")
+            raise ValueError(
+                f"P has shape {tuple(self.matrix.shape)}, but a sample has {dim} entries; give a matrix ({dim}, {dim})"
+            )
         if drift.known is None:
             known = torch.zeros(dim, dtype=torch.bool)
         else:
             masks = drift.known.expand(x.shape).flatten(1)
             known = masks[0].cpu()
             if not bool((masks == masks[0]).all()):
-                raise ValueError("a matrix P needs one mask for the whole batch; run samples of other masks apart")
+                raise ValueError("a matrix P needs one mask for the whole batch; run samples of other masks separately")
         if self._basis is None or not torch.equal(self._basis[2], known):
             rotation, speeds = torch.eye(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
             rows = (~known).nonzero()[:, 0]
@@ -163,7 +168,7 @@ def _check_matrix(matrix: Tensor) -> None:
 def _scaled(
     drift: Drift, function: Callable[[Tensor], Tensor], speeds: Tensor, known: Tensor | None, ndim: int | None = None
 ) -> Drift:
-    """A drift whose step is ``speeds`` times as long, its compact quantities no larger than they have to be."""
+    """A drift of ``function`` whose time step is ``speeds`` times as long, with small compact quantities."""
 
     def regions(compact: Tensor) -> list[Tensor]:
         parts = [compact] if drift.known is None else list(compact)

@@ -1,27 +1,27 @@
-"""Overdamped Langevin dynamics with a step that is measured on the way.
+"""Overdamped Langevin dynamics with a step length from the measured curvature.
 
 The position moves by the integrator of Leimkuhler and Matthews (2013), BAOAB at infinite friction,
 
     x' = x + h s(x) + √(h/2) (ξ + ξ')
 
-where ξ' is the ξ of the next step. On a Gaussian the law of x is exact at any stable step h < 2/k, k the curvature, for
-all curvatures at once: fast Langevin dynamics is exact where its damping A is the curvature, and for k ≪ A at η = 1 its
-variance is 21 % too small. The first step at a level has no ξ behind it; it draws one of variance 3 − 2 h A instead of
-1, with which the law of x, if it is right where the level is entered, stays right in that step too (for k = A).
+where ξ' is the ξ of the next step. Let k be the curvature of −log p, per direction. On a Gaussian the distribution of x
+is exact for all k with h < 2/k. (Fast Langevin dynamics is exact only where k equals its damping A. For k ≪ A and η = 1
+its variance is 21 % too small.) The first step at a level has no earlier ξ. It draws ξ with variance 3 − 2 h A instead
+of 1. Then, if the distribution of x is right when the level is entered, it stays right in the first step (for k = A).
 
-The step is h = (1 − e^(−η))/A with η = A₀ dτ, where dτ and A₀ are the time step and the damping of the drift. In the
-time dτ the mean of an Ornstein–Uhlenbeck process moves as far (LanPaint, Eq. 110). LanPaint takes for A what the noise
-alone implies, 1/σ², unless the user knows the variance of the clean data (Eq. 121, its expected noise). Here A is the
-curvature between the last two evaluations, as in the step length of Barzilai and Borwein (1988),
+The step length is h = (1 − e^(−η))/A with η = A₀ dτ, where dτ and A₀ are the time step and the damping of the drift.
+The mean of an Ornstein–Uhlenbeck process moves this far in the time dτ at A = A₀ (LanPaint, Eq. 110). LanPaint sets
+A = 1/σ², from the noise alone, unless the user gives the variance of the clean data (Eq. 121, expected noise). Here A
+is the curvature between the last two evaluations, as in the step length of Barzilai and Borwein (1988),
 
     A = |⟨Δx, Δs⟩| / ⟨Δx, Δx⟩
 
-summed over the entries of a sample. It needs no further evaluations.
+with sums over the entries of a sample. It needs no further evaluations.
 
-A is at most A₀, which is safe: noise of level σ leaves no distribution with a curvature above 1/σ². The state remembers
-the excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because e hardly changes from level to level. It may
-shrink at once, but grows slowly, and never makes a step more than ``longest`` times as long as the safe one: where a
-distribution is first flat and then steep, the curvature that was measured says nothing of the one to come.
+A is at most A₀. A₀ is safe: a distribution with noise of level σ has no curvature above 1/σ². The state remembers the
+excess variance e = 1/A − 1/A₀ (α² a in the paper's symbols), because e hardly changes from level to level. e may shrink
+at once, but it grows slowly, and a step is never more than ``longest`` times as long as with A₀. This is a safeguard:
+where a distribution is first flat and then steep, the measured curvature is too small for the next steps.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from lanpaint.randomness import NoiseSource
 
 @dataclass(frozen=True)
 class SecantCoefficients:
-    """Coefficients of a level, each compact or broadcast against a state. The length of a step is length + growing e.
+    """Coefficients of a level, each compact or broadcast against a state. The step length is h = length + growing · e.
 
     Attributes:
-        length: h without an excess, (1 − e^(−η))/A₀.
-        growing: ∂h/∂e: 1 − e^(−η) on the unknown part, 0 on the known one.
-        scatter: √(h/2) without an excess.
-        first: √(3 − 2 h A₀), the standard deviation of the noise that comes before the first.
+        length: h for e = 0, (1 − e^(−η))/A₀.
+        growing: ∂h/∂e: 1 − e^(−η) on the unknown part, 0 on the known part.
+        scatter: √(h/2) for e = 0.
+        first: √(3 − 2 h A₀), the standard deviation of ξ in the first step of a level.
     """
 
     length: Coefficient
@@ -56,14 +56,14 @@ class SecantCoefficients:
 
 @dataclass(frozen=True)
 class ExcessBounds:
-    """Bounds on e at a level, each one number for the batch or a tensor with one for each sample, in units of x².
+    """Upper bounds on e at a level, in units of x²: numbers for the batch, or tensors with one number per sample.
 
     Attributes:
-        safe: 1/A₀ of the unknown part, what e is counted from.
-        grown: (g − 1)/A₀: the bound is g times the last e and this.
-        most: (L − 1)/A₀.
-        first: The bound for the first estimate of a run: 1/A₀, which doubles the step, but at most (L − 1)/A₀. At the
-            noisiest level nothing is steep.
+        safe: 1/A₀ of the unknown part, so that 1/A = safe + e.
+        grown: (g − 1)/A₀. The new e is at most g e + grown, with e of the last step.
+        most: (L − 1)/A₀. The new e is never larger.
+        first: Bound on the first e of a run: 1/A₀, which doubles the step length, or ``most`` if that is smaller. It
+            is safe because the distribution at the noisiest level is not steep anywhere.
     """
 
     safe: Coefficient
@@ -78,10 +78,10 @@ class SecantState(State):
 
     Attributes:
         x: Position, shape (B, …).
-        point: Where the score was evaluated last, shape of x; None before the first evaluation at a level.
-        score: s there.
+        point: Position of the last evaluation, shape of x; None before the first evaluation at a level.
+        score: s(point), shape of x.
         noise: ξ of the next step, shape of x; None before the first step at a level.
-        excess: e of each sample, shape (B, 1, …), in units of x²; None before the first estimate of a run.
+        excess: e of each sample, shape (B, 1, …), in units of x²; None before the first measurement of a run.
     """
 
     point: Tensor | None = None
@@ -91,15 +91,17 @@ class SecantState(State):
 
 
 class SecantLangevin(Dynamics):
-    """Overdamped Langevin dynamics, Leimkuhler–Matthews steps of a measured length. One evaluation a step.
+    """Overdamped Langevin dynamics by Leimkuhler–Matthews steps, with a measured step length. One evaluation per step.
 
     The known part keeps the damping of the drift. e is one number for the unknown part of each sample, so a sample does
-    not depend on its batch.
+    not depend on its batch. The integrator is from Leimkuhler & Matthews (2013), the measured step length from Barzilai
+    & Borwein (1988).
 
     Args:
-        growth: g ≥ 1, by how much a step may be longer than the one before. 1.3 and 40 were chosen on gauss2, star500
-            and an AR(1) process (docs/frontier.md).
-        longest: L ≥ 1, by how much at most it may be longer than the safe one; 1 measures nothing.
+        growth: g ≥ 1: a step is at most g times as long as the last step. 1.3 and ``longest`` = 40 were chosen on
+            gauss2, star500 and an AR(1) process (docs/frontier.md).
+        longest: L ≥ 1: a step is at most L times as long as with the damping of the drift. At 1 the step length is
+            fixed, and the measurement has no effect.
 
     Raises:
         ValueError: For settings below 1.
@@ -112,19 +114,19 @@ class SecantLangevin(Dynamics):
         self.growth, self.longest = float(growth), float(longest)
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
-        """At x, with nothing measured yet, coefficients computed once for the level."""
+        """The state at x, with nothing measured yet. The coefficients of the level are computed here."""
         self._coefficients(drift, x)
         self._bounds(drift, x)
         return SecantState(x)
 
     def warm_start(self, state: State, x: Tensor, drift: Drift, noise: NoiseSource) -> SecantState:
-        """At x on a new level, with the excess that the last one left."""
+        """The state at x on a new level, with the excess e of the last level."""
         assert isinstance(state, SecantState)
         new, excess = self.init(x, drift, noise), state.excess
         return new if excess is None else replace(new, excess=excess.clamp(max=self._bounds(drift, x).most))
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> SecantState:
-        """From x to x + h s(x) + √(h/2) (ξ + ξ')."""
+        """The state at x + h s(x) + √(h/2) (ξ + ξ')."""
         assert isinstance(state, SecantState)
         x, score, by = state.x, drift(state.x), self._coefficients(drift, state.x)
         excess = self._measure(state, drift, score)
@@ -141,7 +143,7 @@ class SecantLangevin(Dynamics):
         return SecantState(moved, x, score, ahead, excess)
 
     def _measure(self, state: SecantState, drift: Drift, score: Tensor) -> Tensor | None:
-        """The new e."""
+        """The new e, shape (B, 1, …); None if nothing could be measured yet."""
         if state.point is None or state.score is None:
             return state.excess
         moved, turned, bounds = state.x - state.point, score - state.score, self._bounds(drift, state.x)
@@ -168,7 +170,7 @@ class SecantLangevin(Dynamics):
         return drift.once((self, "coefficients"), x, solve)
 
     def _bounds(self, drift: Drift, x: Tensor) -> ExcessBounds:
-        """From A₀ of the unknown part, the largest of each sample."""
+        """The bounds on e, from the largest A₀ of the unknown part of each sample."""
 
         def solve() -> ExcessBounds:
             damping = drift.damping if drift.known is None else drift.damping[0]

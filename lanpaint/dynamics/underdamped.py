@@ -1,26 +1,27 @@
-"""Underdamped Langevin dynamics, ULD (LanPaint, Eq. 97), with the integrators of molecular dynamics.
+"""Underdamped Langevin dynamics, ULD (LanPaint, Eq. 97), with integrators from molecular dynamics.
 
     dx = v/m dt,    dv = −(γ/m) v dt + s(x) dt + √(2γ) dW
 
-Its law at stationarity is p(x) N(v; 0, m) (Eq. 98). The equation is split into parts that are each solved exactly,
+Its stationary distribution is p(x) N(v; 0, m) (Eq. 98). The equation is split into parts, each solved exactly over a
+time t:
 
     A    x ← x + (t/m) v
     B    v ← v + t s(x)
     O    v ← e^(−γt/m) v + √(m (1 − e^(−2γt/m))) ξ
     U    A and O together: a free particle in a heat bath
 
-and a step composes them symmetrically, each letter for half a step if it stands twice:
+A step composes the parts symmetrically. A letter that occurs twice is solved over half the time each:
 
-    BAOAB    Leimkuhler & Matthews, 2013: the position's law is exact on a Gaussian at any stable step
+    BAOAB    Leimkuhler & Matthews, 2013: the distribution of x is exact on a Gaussian for any stable step
     OBABO    Bussi & Parrinello, 2007
-    UBU      Zapatero, 2017; Sanz-Serna & Zygalakis, 2021: second order also along each path, in one evaluation
+    UBU      Zapatero, 2017; Sanz-Serna & Zygalakis, 2021: also second order along each path, with one evaluation
 
-Unlike FLD none of them knows the damping A, so a step is stable only while L t² < 4 m (nearly, for UBU) where L is the
-largest curvature of −log p.
+Unlike FLD, none of these schemes uses the damping A. So a step is stable only while L t² < 4 m (nearly so for UBU),
+where L is the largest curvature of −log p.
 
-The time step of a drift is a Langevin time τ, the clock of overdamped dynamics and of FLD. Here t = γ τ: at large
-friction every dynamics then moves alike in the same τ. In that clock the law of the position depends on mass and
-friction through Γ = γ²/m alone, and the bound on the step is Γ L τ² < 4.
+The time step of a drift is a Langevin time τ, as for overdamped dynamics and FLD. Here t = γ τ. Then at large friction
+all dynamics move alike in equal τ. In terms of τ, the distribution of x depends on mass and friction through Γ = γ²/m
+alone, and the bound on the step is Γ L τ² < 4.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class UnderdampedCoefficients:
     """Coefficients of the parts of a step, each compact or broadcast against a state.
 
     Attributes:
-        kick: t of B, or t/2 where it stands twice.
-        move: t/m of A, or t/(2m) where it stands twice.
-        keep: What O keeps of the momentum, over t for BAOAB and t/2 for OBABO.
-        scatter: The standard deviation of O's noise.
+        kick: Time of B: t, or t/2 if B occurs twice.
+        move: Time of A over m: t/m, or t/(2m) if A occurs twice.
+        keep: Factor of the momentum in O, over t for BAOAB and t/2 for OBABO.
+        scatter: Standard deviation of the noise of O.
         free: U over t/2 for UBU, else None.
     """
 
@@ -66,7 +67,8 @@ class UnderdampedState(State):
     Attributes:
         x: Position, shape (B, …).
         momentum: v, shape of x.
-        score: s where B was applied last, shape of x, for schemes that begin a step with it; None before that.
+        score: s at the last evaluation, shape of x, for the first B of the next step; None before the first step, and
+            always for UBU.
     """
 
     momentum: Tensor
@@ -74,16 +76,17 @@ class UnderdampedState(State):
 
 
 class Underdamped(Dynamics):
-    """Underdamped Langevin dynamics (LanPaint, Eq. 97). One evaluation a step.
+    """Underdamped Langevin dynamics (LanPaint, Eq. 97). One evaluation per step.
 
     Args:
-        mass: m > 0 in units of 1/A, the variance that the damping stands for. 1 by default.
-        friction: γ > 0, without a unit: √(Γ m), so that FLD's friction is γ/√m. 2√m is critical damping on a Gaussian
-            of precision A. The larger, the closer to overdamped dynamics and the shorter the stable step, 2√m/γ in
-            units of 1/A. 1 by default: it rings a little, and is stable wherever overdamped Langevin dynamics is.
+        mass: m > 0 in units of 1/A, the variance of a Gaussian of precision A. 1 by default.
+        friction: γ > 0, a pure number √(Γ m), so that FLD's friction is γ/√m. 2√m is critical damping on a Gaussian of
+            precision A. Larger friction is closer to overdamped dynamics and has a shorter stable step, 2√m/γ in units
+            of 1/A. 1 by default: it rings a little, and is stable wherever overdamped Langevin dynamics is stable.
         scheme: ``"BAOAB"``, ``"OBABO"`` or ``"UBU"``.
 
-    The first half step of B after :meth:`init` is left out: the momentum drawn there stands for the one behind it.
+    The first half step of B after :meth:`init` is left out: the momentum that ``init`` draws is taken as the momentum
+    after that half step.
 
     Raises:
         ValueError: For a mass or a friction that is not positive and finite, or an unknown scheme.
@@ -98,7 +101,7 @@ class Underdamped(Dynamics):
         self.mass, self.friction, self.scheme = float(mass), float(friction), scheme
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> UnderdampedState:
-        """Momentum drawn from N(0, m), coefficients computed once for the level."""
+        """The state at x, with momentum drawn from N(0, m). The coefficients of the level are computed here."""
         self._coefficients(drift, x)
         deviation = (self.mass / drift.damping).sqrt()
         return UnderdampedState(x, momentum=noise(x) * drift.coefficients([deviation], x)[0], score=None)
@@ -112,7 +115,7 @@ class Underdamped(Dynamics):
         bath = time if self.scheme == "BAOAB" else time / 2
         decay = self.friction * bath / mass
         free = None
-        if self.scheme == "UBU":  # FLD's oscillator without its spring, in its units q = γ v/m, τ = t/γ, Γ = γ²/m
+        if self.scheme == "UBU":  # FLD's oscillator with A = 0, in FLD's units q = γ v/m, τ = t/γ, Γ = γ²/m
             rate, unit = self.friction**2 / mass, self.friction / mass
             plain = Oscillator.solve(rate, torch.zeros_like(rate), time / 2 / self.friction)
             free = replace(
@@ -130,7 +133,7 @@ class Underdamped(Dynamics):
         )
 
     def step(self, state: State, drift: Drift, noise: NoiseSource) -> UnderdampedState:
-        """One step of the scheme, its letters from left to right."""
+        """The state after one step of the scheme, its letters applied from left to right."""
         assert isinstance(state, UnderdampedState)
         x, v, score, by = state.x, state.momentum, state.score, self._coefficients(drift, state.x)
 

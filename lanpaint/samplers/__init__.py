@@ -1,4 +1,6 @@
-"""Samplers: the loop, solver outside and dynamics inside.
+"""Samplers: algorithms that draw samples, with a solver for outer steps and often a dynamics for inner steps.
+
+The column NFE counts evaluations of the score in an outer step, with N inner steps, G gradient steps or K particles.
 
 ============================  ==========================================  ==============  =========
 sampler                       targets                                     NFE per step    gradients
@@ -13,10 +15,15 @@ sampler                       targets                                     NFE pe
 :class:`TwistedSMC`           exact conditional of the discretised chain  K               yes
 ============================  ==========================================  ==============  =========
 
-The rows of LanPaint's ablation (Table 3) are one class, at one ``step_size``: ``LanPaint(lam=0,
-dynamics=Langevin())`` is "None (Langevin)", ``LanPaint(dynamics=Langevin())`` "+ BiG score", ``LanPaint(lam=0)``
-"+ FLD" and ``LanPaint()`` both. :class:`LangevinPaint` is not one of them but the paper's baseline TFG: it holds the
-known part within a level, and its step has another schedule.
+The rows of LanPaint's ablation (Table 3) are settings of one class, :class:`LanPaint`, with equal ``step_size``:
+
+- "None (Langevin)" is ``LanPaint(lam=0, dynamics=Langevin())``,
+- "+ BiG score" is ``LanPaint(dynamics=Langevin())``,
+- "+ FLD" is ``LanPaint(lam=0)``,
+- the full method is ``LanPaint()``.
+
+:class:`LangevinPaint` is no row of the ablation. It is TFG, a baseline of the paper: it keeps the known part fixed
+within a level, and its step length depends on the noise level in a different way.
 """
 
 from lanpaint.samplers.copaint import CoPaint

@@ -1,11 +1,12 @@
 """DDRM for masks (Kawar et al., 2022, Eq. 7 and 8, with H a mask and σ_y = 0; LanPaint, Appendix A).
 
-The singular values of a mask are 1 and 0, so with x̂₀ and ε̂ predicted at (α, σ) and ξ drawn anew
+The singular values s_i of a mask are 1 and 0. The model predicts x̂₀ and ε̂ at (α, σ), and ξ is fresh noise. A step is
 
     unknown entries    x' = α' x̂₀ + σ' (√(1 − η²) ε̂ + η ξ)                                   s_i = 0
     known entries      y' = α' ((1 − η_b) x̂₀ + η_b y_o) + σ' ξ                                s_i = 1
 
-A heuristic: a variational approximation of the conditional. One evaluation per step, no gradients.
+The method is a heuristic: a variational approximation of the conditional distribution. It takes one evaluation per
+outer step, and no gradients.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ from lanpaint.score import Score
 
 
 class DDRM(Sampler):
-    """DDRM. Defaults are those of LanPaint's Appendix A.
+    """DDRM (Kawar et al., 2022). The defaults are the values of LanPaint's Appendix A.
 
     Args:
         score: The model, as in :class:`Sampler`.
         eta: η in [0, 1]: share of the unknown part's noise that is drawn anew.
-        eta_b: η_b in [0, 1]: how far the known part is moved from x̂₀ to y_o.
-        **options: Those of :class:`Sampler`, without a solver: DDRM is its own.
+        eta_b: η_b in [0, 1]: how far the known part is moved from x̂₀ (0) to y_o (1).
+        **options: Options of :class:`Sampler`, except a solver: Eq. 8 is the outer step.
 
     Raises:
         ValueError: For η or η_b outside [0, 1], for a solver, and as :class:`Sampler`.
@@ -55,13 +56,13 @@ class DDRM(Sampler):
         self.eta, self.eta_b = float(eta), float(eta_b)
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
-        """At the first level the known part is α y_o + σ ξ (Eq. 7)."""
+        """The state at the first level, with the known part set to α y_o + σ ξ (Eq. 7)."""
         state = super().begin(observation, noise, start)
         known = state.observation.diffused(state.level, noise(state.x))
         return replace(state, x=state.observation.replace_known(state.x, known))
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """Eq. 8."""
+        """The outer step (Eq. 8)."""
         observation, next_level = state.observation, visit.next_level
         prediction = self.score.predict(state.x, visit.level)
         denoised, fresh = prediction.denoised, noise(state.x)

@@ -1,14 +1,14 @@
 """Diffusion posterior sampling, DPS (Chung et al., 2023, Alg. 1, with H a mask; LanPaint, Appendix A).
 
-After every outer step the state is moved down the squared error of x̂₀ on the known part,
+After every outer step the state moves down the gradient of the squared error of x̂₀ on the known part,
 
-    z' ← z' − (ζ / ‖y_o − x̂₀‖) ∇_z ‖y_o − x̂₀(z)‖²                     the same as − 2 ζ ∇_z ‖y_o − x̂₀(z)‖
+    z' ← z' − (ζ / ‖y_o − x̂₀‖) ∇_z ‖y_o − x̂₀(z)‖²                     equal to z' − 2 ζ ∇_z ‖y_o − x̂₀(z)‖
 
-where z = x/c, c = √(α² + σ²), is the state in variance-preserving coordinates, in which the method is defined. So in
-any coordinates, with c' of the next level, x' ← x' − c' c (ζ / ‖y_o − x̂₀‖) ∇_x ‖y_o − x̂₀(x)‖², one norm per sample.
+The method is defined in variance-preserving coordinates z = x/c with c = √(α² + σ²). In any coordinates, with c' of the
+next level, it is x' ← x' − c' c (ζ / ‖y_o − x̂₀‖) ∇_x ‖y_o − x̂₀(x)‖². The norms are taken per sample.
 
-A heuristic: x̂₀ stands for all of p(x₀ | x). One evaluation per step (the solver's own, of which the gradient is taken),
-differentiated through the network.
+The method is a heuristic: the point x̂₀ replaces the distribution p(x₀ | x). It takes one evaluation per outer step,
+differentiated through the network. The solver uses that evaluation too.
 """
 
 from __future__ import annotations
@@ -30,19 +30,22 @@ from lanpaint.score import Score
 
 
 class DPS(Sampler):
-    """DPS: nothing but the gradient draws the known part to y_o, and in the end it is set to y_o.
+    """DPS (Chung et al., 2023): a gradient step after each outer step draws the known part towards y_o.
+
+    Known entries are set to y_o at the end only.
 
     Args:
         score: The model, as in :class:`Sampler`; differentiable.
-        step_size: ζ > 0; 1 is the value of LanPaint's Appendix A. In units of the data squared, as x̂₀ has data of
-            order 1.
-        checkpoint: Compute the activations of the network's blocks anew for the gradient instead of keeping them: the
-            same numbers in less memory, for the time of one more evaluation, which is not counted.
-        **options: Those of :class:`Sampler`.
+        step_size: ζ > 0; 1 is the value of LanPaint's Appendix A, for data of order 1.
+        checkpoint: Gradient checkpointing: recompute the activations of the network's blocks for the gradient instead
+            of keeping them. Results do not change. It saves memory and costs the time of one more evaluation, which
+            is not counted.
+        **options: Options of :class:`Sampler`.
 
     Raises:
-        ValueError: For ζ ≤ 0, for a ``checkpoint`` without a network, and as :class:`Sampler`. In the first step, when
-            the score gives no gradient.
+        TypeError: For a ``step_size`` that is not a number, and as :class:`Sampler`.
+        ValueError: For ζ ≤ 0, ``checkpoint=True`` with a score that holds no network, and as :class:`Sampler`. In the
+            first step: when the score gives no gradient.
     """
 
     remedy = "lower step_size (ζ)"
@@ -62,13 +65,13 @@ class DPS(Sampler):
             check_checkpoint(self.score)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """The solver's step, and the step down the gradient."""
+        """The solver's step, and then the gradient step."""
         x, level, next_level = state.x, visit.level, visit.next_level
         prediction, error, gradient = differentiate(
             self.score, x, level, square_error(state.observation), save_memory=self.checkpoint
         )
         begun, score = replace(state.memory.solver, x=x), Answered(self.score, prediction)
         state = self.advanced(state, self.solver.step(begun, score, level, next_level, noise), visit)
-        step = (self.step_size * reciprocal(error.sqrt())).reshape(-1, *(1,) * (x.ndim - 1))
+        length = (self.step_size * reciprocal(error.sqrt())).reshape(-1, *(1,) * (x.ndim - 1))
         next_norm = (next_level.alpha**2 + next_level.sigma**2).sqrt()
-        return replace(state, x=state.x - cast_like(next_norm * norm(level), x) * step * gradient)
+        return replace(state, x=state.x - cast_like(next_norm * norm(level), x) * length * gradient)

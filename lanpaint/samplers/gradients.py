@@ -1,4 +1,4 @@
-"""Gradients through the model: what DPS, MCG, CoPaint and the twisted particles share."""
+"""Gradients through the model, for DPS, MCG, CoPaint and TwistedSMC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lanpaint.score import Score
 
 
 def networks(score: nn.Module) -> list[nn.Module]:
-    """The networks that a score or the scores in it hold: the outermost modules that have no score inside."""
+    """The networks that a score holds, directly or in a score inside it: the outermost modules that hold no score."""
     found: list[nn.Module] = []
     for part in score.children():
         has_score = any(isinstance(module, Score) for module in part.modules())
@@ -28,7 +28,10 @@ def networks(score: nn.Module) -> list[nn.Module]:
 def check_checkpoint(score: Score) -> None:
     """Raise ValueError if the score holds no network."""
     if not networks(score):
-        raise ValueError("checkpoint=True needs a score that holds its torch.nn.Module: NetworkScore(network, …)")
+        raise ValueError(
+            f"checkpoint=True needs a score that holds its network, got {type(score).__name__}; "
+            "use NetworkScore(network, …)"
+        )
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
@@ -45,19 +48,19 @@ def _blocks(network: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def checkpointed(score: Score) -> Iterator[None]:
-    """Gradient checkpointing: in this context each block of the score's networks recomputes its activations backward.
+    """Gradient checkpointing: in this context the backward pass recomputes the activations of the score's networks.
 
-    Each block has a checkpoint of its own. With one checkpoint for the whole network, the backward pass would hold all
+    Each block has a separate checkpoint. With one checkpoint for the whole network, the backward pass would hold all
     activations at once, and no memory would be saved.
     """
     blocks = {id(block): block for network in networks(score) for block in _blocks(network)}.values()
-    own = [vars(block).get("forward") for block in blocks]
+    originals = [vars(block).get("forward") for block in blocks]
     for block in blocks:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     try:
         yield
     finally:
-        for block, forward in zip(blocks, own, strict=True):
+        for block, forward in zip(blocks, originals, strict=True):
             del block.forward
             if forward is not None:
                 block.forward = forward
@@ -66,19 +69,21 @@ def checkpointed(score: Score) -> Iterator[None]:
 def differentiate(
     score: Score, x: Tensor, level: NoiseLevel, function: Callable[[Prediction], Tensor], save_memory: bool = False
 ) -> tuple[Prediction, Tensor, Tensor]:
-    """One evaluation of the score at x, a function of it, and the function's gradient in x; all detached.
+    """The score's prediction at x, a function of the prediction, and the gradient of that function with respect to x.
 
-    The caller's grad mode does not matter, and parameters of a network get no ``.grad``.
+    It takes one evaluation. All results are detached. The caller's grad mode does not matter, and parameters of a
+    network get no ``.grad``.
 
     Args:
         score: The score; its network must be differentiable.
-        x: Shape (B, …).
-        level: Its level.
-        function: Prediction → one number per sample, shape (B,), each depending on its own sample only.
-        save_memory: Whether to checkpoint the network.
+        x: The state, shape (B, …).
+        level: Noise level of x.
+        function: Prediction → one number per sample, shape (B,). The number of a sample must depend on that sample
+            only.
+        save_memory: Whether to use gradient checkpointing, see :func:`checkpointed`.
 
     Returns:
-        The prediction, the function's values (B,) and their gradient, shaped as x.
+        The prediction, the function's values (B,) and their gradient, shape of x.
 
     Raises:
         ValueError: When the score gives no gradient.
@@ -92,7 +97,10 @@ def differentiate(
             if values.requires_grad:
                 (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
     if gradient is None:
-        raise ValueError("the score's prediction is cut off from x: it gives no gradient; let it record one")
+        raise ValueError(
+            "the score's prediction has no gradient with respect to x; remove no_grad() and detach() from the model, "
+            "or take a sampler without gradients such as LanPaint"
+        )
     views = {name: getattr(prediction, name).detach() for name in ("denoised", "epsilon")}
     return Prediction(x, level, **views), values.detach(), gradient
 
@@ -108,17 +116,17 @@ def square_error(observation: Observation) -> Callable[[Prediction], Tensor]:
 
 
 def norm(level: NoiseLevel) -> Tensor:
-    """√(α² + σ²), what x is divided by in variance-preserving coordinates; 0 where there is no noise: nothing moves."""
+    """√(α² + σ²) = c, shape of the level; x/c are variance-preserving coordinates. 0 where σ = 0: nothing moves."""
     return torch.where(level.sigma > 0, (level.alpha**2 + level.sigma**2).sqrt(), 0.0)
 
 
 class Answered(Score):
-    """A score that has been asked already: it answers at that x from memory, elsewhere anew."""
+    """A score with a prediction in memory: at the x of that prediction it evaluates nothing."""
 
     def __init__(self, score: Score, prediction: Prediction) -> None:
         self._score, self._prediction = score, prediction
         self.schedule = score.schedule
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """The prediction that was given, or an evaluation."""
+        """The prediction in memory if ``x`` is the tensor that it was made for, else a new evaluation."""
         return self._prediction if x is self._prediction.x else self._score.predict(x, level)

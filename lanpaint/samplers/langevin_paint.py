@@ -1,8 +1,8 @@
 """Langevin inpainting, TFG (Cornwall et al., 2024; LanPaint, Sec. 3.3 and Appendix A).
 
-Inner steps of overdamped Langevin dynamics move the unknown part, the known part being held at its forward-diffused
-value. Targets the decoupled law p(x | y) p(y | y_o), exact at σ = 0. Inner steps + 1 evaluations per step, no
-gradients.
+Inner steps of overdamped Langevin dynamics move the unknown part. The known part is held at its forward-diffused value.
+The target is the decoupled distribution p(x | y) p(y | y_o), which is the exact conditional at σ = 0. With N inner
+steps the method takes N + 1 evaluations per outer step, and no gradients.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from lanpaint.score import Score
 
 
 class LangevinPaint(LangevinSampler):
-    """TFG: Langevin steps on the unknown part alone.
+    """TFG (LanPaint, Sec. 3.3): Langevin steps that move the unknown part alone.
 
-    The step is dτ = η √(1 − ᾱ) in variance-preserving notation (Appendix A), η σ √(α² + σ²) in any.
+    The time step is dτ = η √(1 − ᾱ) in variance-preserving coordinates (Appendix A), and η σ √(α² + σ²) in any.
 
     Args:
         score: The model, as in :class:`Sampler`.
-        inner_steps: N ≥ 0; or a sequence of S numbers, one for each level.
+        inner_steps: N ≥ 0, inner steps at each level; or a sequence of S numbers, one for each level.
         step_size: η > 0; 0.04 is the paper's value.
-        dynamics: Overdamped Langevin, Euler–Maruyama, by default.
-        **options: Those of :class:`Sampler`.
+        dynamics: The dynamics of the inner steps; :class:`~lanpaint.Langevin` by default.
+        **options: Options of :class:`Sampler`.
 
     Raises:
+        TypeError: For a ``step_size`` that is not a number, a ``dynamics`` that is no Dynamics, and as
+            :class:`Sampler`.
         ValueError: For N < 0 or η ≤ 0, and as :class:`Sampler`.
     """
 
@@ -59,6 +61,6 @@ class LangevinPaint(LangevinSampler):
         return Decoupled(self.score, observation)
 
     def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
-        """The decoupled drift; the known part has a step of 0, which holds it."""
+        """The decoupled drift at a level. The time step of the known part is 0, so the known part does not move."""
         unknown = self.step_size * level.sigma * torch.sqrt(level.alpha**2 + level.sigma**2)
         return self.field(observation).drift(level, torch.stack([unknown, torch.zeros_like(unknown)]))

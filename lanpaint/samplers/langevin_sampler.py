@@ -1,4 +1,4 @@
-"""Samplers whose inner steps are those of a dynamics: LanPaint, and Langevin inpainting."""
+"""Samplers whose inner steps are steps of a dynamics: LanPaint and LangevinPaint."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lanpaint.score import Score
 
 
 def check_step_size(step_size: float) -> None:
-    """Raise unless η is a positive finite number."""
+    """Raise TypeError or ValueError unless η is a positive finite number."""
     if isinstance(step_size, bool) or not isinstance(step_size, Real):
         raise TypeError(f"step_size (η) must be a number, got {step_size!r}")
     if not 0 < step_size < float("inf"):
@@ -31,12 +31,12 @@ def check_step_size(step_size: float) -> None:
 
 @dataclass(frozen=True)
 class LangevinMemory(Memory):
-    """What a sampler with a dynamics remembers.
+    """What a sampler with a dynamics remembers between two steps.
 
     Attributes:
         solver: State of the solver, without x.
         dynamics: State of the dynamics, without x; None before the first level with inner steps.
-        drift: What the inner steps of the present level follow; None outside of them.
+        drift: The drift that the inner steps of the present level follow; None after the outer step.
     """
 
     dynamics: State | None = None
@@ -44,13 +44,17 @@ class LangevinMemory(Memory):
 
 
 class LangevinSampler(Replace):
-    """Replace, and at each level some steps of a dynamics. Subclasses say what they follow: :meth:`drift`.
+    """:class:`Replace` with inner steps of a dynamics at each level. Subclasses define :meth:`drift`.
 
     Args:
         score: The model, as in :class:`Sampler`.
         dynamics: The dynamics of the inner steps.
-        inner_steps: N ≥ 0, or one number for each level, or a function of the number of outer steps that gives them.
-        **options: Those of :class:`Sampler`.
+        inner_steps: N ≥ 0 for all levels; or S numbers, one for each level; or a function S → S numbers.
+        **options: Options of :class:`Sampler`.
+
+    Raises:
+        TypeError: For a ``dynamics`` that is no :class:`~lanpaint.Dynamics`, and as :class:`Sampler`.
+        ValueError: For N < 0, a sequence that has not S numbers, and as :class:`Sampler`.
     """
 
     def __init__(
@@ -62,7 +66,7 @@ class LangevinSampler(Replace):
         **options: Any,
     ) -> None:
         if not isinstance(dynamics, Dynamics):
-            raise TypeError(f"dynamics must be a Dynamics, an instance, got {dynamics!r:.60}")
+            raise TypeError(f"dynamics must be an instance of Dynamics such as Langevin(), got {dynamics!r:.60}")
         super().__init__(score, **options)
         self.dynamics = dynamics
         numbers = inner_steps(self.steps) if callable(inner_steps) else inner_steps
@@ -71,7 +75,7 @@ class LangevinSampler(Replace):
         self.plan = replace(plan, inner_evaluations=[dynamics.evaluations(number) for number in plan.inner_steps])
 
     def drift(self, level: NoiseLevel, observation: Observation) -> Drift:
-        """The drift of the inner steps at a level."""
+        """The drift that the inner steps at ``level`` follow."""
         raise NotImplementedError(f"{type(self).__name__} has inner steps but no drift()")
 
     def remember(self, x: Tensor) -> LangevinMemory:
@@ -79,7 +83,7 @@ class LangevinSampler(Replace):
         return LangevinMemory(super().remember(x).solver)
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """Known entries drawn from p_t(y | y_o). The dynamics begins, with what it has learnt at earlier levels."""
+        """The state with known entries drawn from p_t(y | y_o), and the dynamics started at the new level."""
         state = super().enter(state, visit, noise)
         if not visit.inner_steps:
             return state
@@ -95,11 +99,11 @@ class LangevinSampler(Replace):
         """One step of the dynamics."""
         drift = state.memory.drift
         moved = self.dynamics.step(replace(state.memory.dynamics, x=state.x), drift, noise)
-        prediction, drift.prediction = drift.prediction, None  # the state holds it, and nobody else
+        prediction, drift.prediction = drift.prediction, None  # only the state holds it, so its memory can be freed
         return replace(self._moved(state, moved, drift), prediction=prediction)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """The outer step of the solver; the drift of the level is forgotten."""
+        """The outer step of the solver. The drift of the level is dropped."""
         return super().advance(replace(state, memory=replace(state.memory, drift=None)), visit, noise)
 
     def _moved(self, state: SamplerState, dynamics: State, drift: Drift) -> SamplerState:

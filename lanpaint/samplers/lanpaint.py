@@ -1,7 +1,8 @@
 """LanPaint (Algorithm 4 of the paper).
 
-Inner steps of fast Langevin dynamics move the joint state under the bidirectional guided score. Targets q_λ (Eq. 11),
-the exact conditional at σ = 0. Inner steps + 1 evaluations per step, no gradients.
+Inner steps of fast Langevin dynamics move the known and the unknown part together, along the bidirectional guided (BiG)
+score. The target is q_λ (Eq. 11), which is the exact conditional distribution at σ = 0. With N inner steps the method
+takes N + 1 evaluations per outer step, and no gradients.
 """
 
 from __future__ import annotations
@@ -25,31 +26,34 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"step_size": 0.15, "dynamics": lambda: FastLangevin(15.0), "spacing": "paper", "allocate": even},
     "fast": {"step_size": 2.0, "dynamics": SecantLangevin, "spacing": "logsnr", "allocate": ramped},
 }
-"""Name → settings: the paper's (Appendix A), and those of docs/frontier.md."""
+"""Name → settings: ``paper`` from Appendix A, ``fast`` from the measurements of docs/frontier.md."""
 
 
 class LanPaint(LangevinSampler):
-    """LanPaint.
+    """LanPaint (Alg. 4): exact conditional sampling by Langevin steps, without gradients of the model.
 
     Args:
         score: The model, as in :class:`Sampler`.
-        preset: ``"paper"`` for the paper's settings (Appendix A), or ``"fast"``, which reaches the same in fewer
-            evaluations: levels even in log-SNR, inner steps that are the more the less noise there is, a step that is
-            measured on the way (:class:`~lanpaint.SecantLangevin`) and η = 2. Whatever is given besides takes its
-            place.
-        inner_steps: N ≥ 0, inner steps at each level, on average in the fast preset; or a sequence of S numbers, one
-            for each level, the noisiest first.
-        lam: λ > −1, the weight of BiG: how strongly the known part answers to the unknown one (Eq. 12). The paper calls
-            it a guidance scale; it is no weight of classifier-free guidance.
-        step_size: η > 0: dτ is η (σ² + α² a) on the unknown and η σ² on the known part (Alg. 4). 0.15 in the paper.
-        friction: γ in (0, ∞], Γ = γ² A (Eq. 126), for :class:`FastLangevin` in place of the preset's dynamics; 15 in
-            the paper.
-        expected_noise: a ≥ 0: variance of the clean data given everything but one entry (Eq. 121, where it is called
-            α); 0 for images, 1 for unit Gaussians. The larger, the longer the steps: see :class:`~lanpaint.BiG`.
-        dynamics: Any other dynamics in place of the preset's.
-        **options: Those of :class:`Sampler`.
+        preset: ``"paper"`` for the paper's settings (Appendix A). ``"fast"`` needs fewer evaluations for the same
+            accuracy: levels even in log-SNR, more inner steps at less noise, η = 2, and a dynamics that measures the
+            curvature for its step length (:class:`~lanpaint.SecantLangevin`). Other arguments override the preset.
+        inner_steps: N ≥ 0, inner steps at each level, in the fast preset the average over levels; or a sequence of S
+            numbers, one for each level, the noisiest level first.
+        lam: λ > −1, the weight of BiG: how strongly the known part responds to the unknown part (Eq. 12). The paper
+            calls λ a guidance scale, but λ has nothing to do with classifier-free guidance.
+        step_size: η > 0. The time step dτ is η (σ² + α² a) on the unknown part and η σ² on the known part (Alg. 4).
+            0.15 in the paper.
+        friction: γ in (0, ∞], with Γ = γ² A (Eq. 126). If given, the dynamics is ``FastLangevin(friction)`` instead of
+            the preset's. 15 in the paper.
+        expected_noise: a ≥ 0: variance of one clean entry given all other entries (Eq. 121, where it is called α), in
+            units of the data squared; 0 for images, 1 for unit Gaussians. Steps grow with a, see
+            :class:`~lanpaint.BiG`.
+        dynamics: The dynamics of the inner steps, instead of the preset's.
+        **options: Options of :class:`Sampler`.
 
     Raises:
+        TypeError: For a ``step_size`` that is not a number, a ``dynamics`` that is no Dynamics, and as
+            :class:`Sampler`.
         ValueError: For an unknown preset, N < 0, λ ≤ −1, η ≤ 0, γ ≤ 0 or a < 0, for both a friction and a dynamics, and
             as :class:`Sampler`.
     """
@@ -73,7 +77,7 @@ class LanPaint(LangevinSampler):
         step_size = chosen["step_size"] if step_size is None else step_size
         check_step_size(step_size)
         if not lam > -1:
-            raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing holds the known part")
+            raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing ties the known part to y_o")
         if dynamics is not None and friction is not None:
             raise ValueError("give friction or dynamics, not both; write dynamics=FastLangevin(friction=…)")
         if friction is not None:
@@ -90,11 +94,11 @@ class LanPaint(LangevinSampler):
         super().__init__(score, dynamics=dynamics, inner_steps=numbers, **options)
         self.inner_steps = max(inner_steps, default=0) if isinstance(inner_steps, Sequence) else inner_steps
         self.step_size, self.lam, self.expected_noise = step_size, lam, expected_noise
-        self.field(Observation.none((1,)))  # its own checks, now rather than in mid-run
+        self.field(Observation.none((1,)))  # so that BiG checks its arguments now, not during a run
 
     @property
     def remedy(self) -> str:  # type: ignore[override]
-        """What to do when a state is lost."""
+        """What to do when the state diverges, for the error message."""
         expected = f" or expected_noise (a, now {self.expected_noise:g})" if self.expected_noise else ""
         return f"lower step_size (η, now {self.step_size:g}){expected}: the score varies faster than the step allows"
 
@@ -103,6 +107,6 @@ class LanPaint(LangevinSampler):
         return BiG(self.score, observation, self.lam, self.expected_noise)
 
     def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
-        """The BiG drift with the steps of Alg. 4."""
+        """The BiG drift with the time steps of Alg. 4."""
         field = self.field(observation)
         return field.drift(level, self.step_size * field.time_scale(level))

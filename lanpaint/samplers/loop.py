@@ -1,4 +1,4 @@
-"""The loop of every sampler: Algorithm 4 of LanPaint with its parts left open.
+"""The loop of every sampler: Algorithm 4 of LanPaint, with each part a method that a sampler may override.
 
     begin                                                   x at the first level
     for each visit of the plan:
@@ -28,7 +28,7 @@ from lanpaint.score import Score
 
 
 class Method(RunningSampler, Protocol):
-    """What the loop asks of a sampler; :class:`~lanpaint.Sampler` says what each function does."""
+    """What the loop needs of a sampler. :class:`~lanpaint.Sampler` documents each method."""
 
     @property
     def score(self) -> Score: ...  # noqa: D102
@@ -43,7 +43,10 @@ class Method(RunningSampler, Protocol):
 
 
 def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[SamplerState, None, Tensor]:
-    """Run a sampler from its first state; yields the state after each step, and returns the samples."""
+    """Run a sampler from its first state: yield the state after each step, and return the samples, shape (B, …).
+
+    If a callback asks to stop the run, the samples are x̂₀, which takes one more evaluation.
+    """
     plan, visits = sampler.plan, list(sampler.plan.visits())
     sampler.score.reset()
     try:
@@ -74,7 +77,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
             yield state
         else:
             stop = None
-        if stop is Stop.RUN:  # for one more evaluation: the model's best guess of the clean data
+        if stop is Stop.RUN:  # return the model's best guess of the clean data
             prediction = sampler.score.predict(state.x, state.level)
             state = replace(state, x=prediction.denoised, prediction=prediction, level=plan.levels[-1], kind="outer")
             state = sampler.finish(state, noise)

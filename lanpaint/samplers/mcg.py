@@ -1,7 +1,7 @@
 """Manifold constrained gradients, MCG (Chung et al., 2022, Alg. 1, with H a mask; LanPaint, Appendix A).
 
-The gradient step of DPS for the unknown part, and replacement of the known part at every level: its Eq. 14 and 15. A
-heuristic. One evaluation per step, differentiated through the network.
+The unknown part takes the gradient step of DPS (Eq. 14). The known part is replaced at every level (Eq. 15). The method
+is a heuristic. It takes one evaluation per outer step, differentiated through the network.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class MCG(DPS, Replace):
 
     Args:
         score: The model, as in :class:`Sampler`; differentiable.
-        step_size: ζ > 0, in the paper α = ζ/‖y_o − x̂₀‖; 0.1 is the value of LanPaint's Appendix A.
-        **options: Those of :class:`~lanpaint.DPS` and :class:`Sampler`.
+        step_size: ζ > 0, where the paper has α = ζ/‖y_o − x̂₀‖; 0.1 is the value of LanPaint's Appendix A.
+        **options: Options of :class:`~lanpaint.DPS` and :class:`Sampler`.
 
     Raises:
+        TypeError: As :class:`~lanpaint.DPS`.
         ValueError: As :class:`~lanpaint.DPS`.
     """
 

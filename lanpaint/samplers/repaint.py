@@ -1,12 +1,13 @@
 """RePaint: denoise and renoise (Lugmayr et al., 2022, Alg. 1; LanPaint, Eq. 10, "RePaint-Euler").
 
-    x ← Forward from (α', σ') to (α, σ) of Backward from (α, σ) to (α', σ') of x           known entries drawn anew
+    x ← Forward((α', σ') → (α, σ), Backward((α, σ) → (α', σ'), x))                    and known entries drawn anew
 
-Each iteration is close to a Langevin step of length σ² (1 − σ' α/(σ α')), fixed by the levels. The known part is drawn
-anew in every iteration, so that with short steps the unknown part sees its mean: on a Gaussian x settles at the law
-p_t(x | y = α y_o), not at p_t(x | y) p_t(y | y_o). Both are the exact conditional at σ = 0, which is the target; with
-few levels the steps are long, and the law that is kept is another: a heuristic. Inner steps + 1 evaluations per step
-(those of the solver, times as many), 1 in the last step; no gradients.
+Each iteration is close to a Langevin step of length σ² (1 − σ' α/(σ α')), which the levels fix. Every iteration draws
+the known part anew. So with short steps the unknown part responds to the mean of the known part: on a Gaussian, x
+settles at p_t(x | y = α y_o), not at p_t(x | y) p_t(y | y_o). Both distributions are the exact conditional at σ = 0,
+which is the target. With few levels the Langevin steps are long and keep neither distribution; then the method is a
+heuristic. With N inner steps it makes N + 1 solver steps per outer step (one evaluation each with Euler), but 1 in the
+last outer step. It needs no gradients.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from lanpaint.solvers import Euler
 
 
 class RePaint(Replace):
-    """RePaint with jumps of one level.
+    """RePaint (Lugmayr et al., 2022, Alg. 1) with jumps of one level.
 
     Args:
         score: The model, as in :class:`Sampler`.
-        inner_steps: N ≥ 0, resamplings at each level; U = N + 1 in Lugmayr et al. There are none at the last level
-            before the clean one (their Alg. 1, line 8).
-        **options: Those of :class:`Sampler`. The solver also denoises in a resampling, its memory of steps before left
-            out; for one of diffusers, which cannot be stepped twice from a level, Euler does.
+        inner_steps: N ≥ 0, resamplings at each level; U = N + 1 in Lugmayr et al. There is no resampling at the last
+            level before the clean one (Alg. 1, line 8).
+        **options: Options of :class:`Sampler`. The solver also makes the backward step of a resampling, without its
+            memory of earlier steps. A diffusers solver cannot step twice from one level; Euler takes its place there.
 
     Raises:
         ValueError: For N < 0, and as :class:`Sampler`.
@@ -58,7 +59,7 @@ class RePaint(Replace):
         backward = self._backward.step(self._backward.init(x, self.steps), self.score, level, visit.next_level, noise)
         fresh = noise(x)
         x = renoise(backward.x, visit.next_level, level, fresh)
-        # The known entries are drawn anew at this level. That has the distribution of known entries that are drawn at
-        # the next level and then diffused to this one.
+        # Known entries are drawn at this level directly. To draw them at the next level and diffuse them to this level
+        # would give the same distribution.
         x = observation.replace_known(x, observation.diffused(level, fresh))
         return replace(state, x=x, prediction=backward.prediction)

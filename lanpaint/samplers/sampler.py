@@ -1,7 +1,7 @@
-"""The base of all samplers: five functions of one immutable state, which :mod:`lanpaint.samplers.loop` calls in turn.
+"""The base class of all samplers: five functions of one immutable state, called by :mod:`lanpaint.samplers.loop`.
 
-A sampler that is written anew overrides those of the five in which it differs, and declares its evaluations in its
-plan. Whatever it remembers between two of them goes into the state's ``memory``.
+A new sampler overrides the functions in which it differs from the base class, and declares its evaluations in its plan.
+Whatever it remembers from one function to the next goes into ``memory`` of the state.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NOWHERE = torch.empty(0)
 
 
 def without_x(part: Part) -> Part:
-    """The state of a solver or a dynamics without x and without the last prediction: the sampler's state holds both."""
+    """The state of a solver or dynamics, without x and the last prediction: the :class:`SamplerState` holds both."""
     empty: dict[str, Any] = {"x": _NOWHERE}
     if isinstance(part, SolverState):
         empty["prediction"] = None
@@ -41,7 +41,7 @@ def without_x(part: Part) -> Part:
 
 @dataclass(frozen=True)
 class Memory:
-    """What a sampler remembers between two steps; samplers that remember more extend it.
+    """What a sampler remembers between two steps. Samplers that remember more extend this class.
 
     Attributes:
         solver: State of the solver, without x and the last prediction.
@@ -56,14 +56,16 @@ class Sampler(nn.Module):
     Args:
         score: The model: a :class:`~lanpaint.score.Score` or a function ``score(x, level)``.
         steps: Outer steps S ≥ 1.
-        solver: Outer step; Euler by default, as in the paper. One of diffusers brings its own levels.
-        schedule: Noise schedule; by default the model's own, else the linear VP schedule of the paper's benchmarks.
-        spacing: Which of its levels to visit: ``"paper"`` (uniform in time, the default), ``"logsnr"``, ``"karras"``,
-            or a function of (schedule, steps).
-        levels: The levels themselves instead of schedule and spacing: of σ/α that never rises, the last one clean
-            (α = 1, σ = 0). Each of shape () for the batch, or any that broadcasts to the samples'.
-        plan: A :class:`~lanpaint.Plan` instead of all these: levels, inner steps at each of them, and the order of
-            visits.
+        solver: The solver that makes the outer steps; :class:`Euler` by default, as in the paper. A diffusers solver
+            chooses the levels too.
+        schedule: Noise schedule; by default the schedule of the model if it has one, else the linear VP schedule of
+            the paper's benchmarks.
+        spacing: Which levels of the schedule to visit: ``"paper"`` (uniform in time, the default), ``"logsnr"``,
+            ``"karras"``, or a function of (schedule, steps).
+        levels: S + 1 noise levels, instead of schedule and spacing. σ/α must never rise, and the last level must be
+            clean (α = 1, σ = 0). A level has shape () for the whole batch, or a shape that broadcasts to the samples'.
+        plan: A :class:`~lanpaint.Plan` instead of steps, schedule, spacing and levels. It has the levels, the inner
+            steps at each level, and the order of visits.
         callbacks: See :mod:`lanpaint.callbacks`.
         progress: Show a progress bar.
 
@@ -71,16 +73,17 @@ class Sampler(nn.Module):
         plan: The :class:`~lanpaint.Plan` of every run, with the evaluations that this sampler declares.
 
     Raises:
-        TypeError: When ``score`` is neither, and for other parts that are not what they should be.
-        ValueError: For levels that are given twice over, a number of steps below 1, an unknown spacing, levels that
-            rise or do not end clean, and a first level without signal (α = 0) for a score that then does not determine
-            x̂₀.
+        TypeError: When ``score`` is neither a Score nor a function, and when a solver, schedule, plan or callback is
+            not an instance of its class.
+        ValueError: When levels are given in more than one way; for a number of steps below 1, an unknown spacing,
+            levels that rise or do not end clean; and when the first level has no signal (α = 0) and the score does not
+            determine x̂₀ there.
 
     Warns:
-        UserWarning: When a level lies outside of what the model's own schedule covers.
+        UserWarning: When a level lies outside of the schedule that the model was made for.
     """
 
-    remedy: str = "the score itself is not finite there; check the model, its dtype and the levels"
+    remedy: str = "the score is not finite there; check the model, its dtype and the levels"
 
     def __init__(
         self,
@@ -101,7 +104,7 @@ class Sampler(nn.Module):
         parts = (("solver", self.solver, Solver), ("schedule", schedule, Schedule), ("plan", plan, Plan))
         for name, part, kind in parts:
             if part is not None and not isinstance(part, kind):
-                raise TypeError(f"{name} must be a {kind.__name__}, an instance, got {part!r:.60}")
+                raise TypeError(f"{name} must be an instance of {kind.__name__}, got {part!r:.60}")
         solvers = self.solver.levels(steps)
         sources = {
             "levels": levels,
@@ -109,10 +112,10 @@ class Sampler(nn.Module):
             "schedule or spacing": schedule or spacing,
             "the solver's own levels": solvers,
         }
-        given = [source for source, value in sources.items() if value is not None]
-        if len(given) > 1:
-            raise ValueError(f"levels come from one place, got {' and '.join(given)}; leave all but one out")
-        if not given or schedule is not None or spacing is not None:
+        used = [source for source, value in sources.items() if value is not None]
+        if len(used) > 1:
+            raise ValueError(f"levels come from one place, got {' and '.join(used)}; leave all but one out")
+        if not used or schedule is not None or spacing is not None:
             levels = as_spacing(spacing or "paper")(schedule or self.score.schedule or VP.linear(), steps)
         plan = plan or Plan(solvers or levels or [])
         self._solver_steps = plan.steps if solvers is None else steps
@@ -130,7 +133,7 @@ class Sampler(nn.Module):
 
     @property
     def levels(self) -> list[NoiseLevel]:
-        """The noise levels of the plan, S + 1 of them."""
+        """The S + 1 noise levels of the plan."""
         return list(self.plan.levels)
 
     def __repr__(self) -> str:
@@ -139,13 +142,13 @@ class Sampler(nn.Module):
     # The five functions that the loop calls
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
-        """The state at the first level, from ``start`` or drawn from N(0, α² + σ²)."""
+        """The state at the first level: ``start``, or drawn from N(0, α² + σ²)."""
         observation = observation.draw(noise)
         x = self._start(self.plan.levels[0], observation.values, noise, start)
         return SamplerState(x, self.plan.levels[0], observation, memory=self.remember(x))
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """The state as a level is entered: unchanged, or diffused forward to it in time travel."""
+        """The state at the level of the visit: unchanged, or diffused forward to that level in time travel."""
         if state.level is visit.level:
             return state
         x = renoise(state.x, state.level, visit.level, noise(state.x))
@@ -153,19 +156,19 @@ class Sampler(nn.Module):
         return replace(state, x=x, level=visit.level, memory=memory)
 
     def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """One inner step at the level of the visit."""
+        """The state after one inner step at the level of the visit."""
         raise NotImplementedError(f"{type(self).__name__} has inner steps but no refine()")
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """The outer step to the next level: that of the solver."""
+        """The state after the outer step to the next level, which the solver makes."""
         begun = replace(state.memory.solver, x=state.x)
         return self.advanced(state, self.solver.step(begun, self.score, visit.level, visit.next_level, noise), visit)
 
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
-        """The samples: known entries are set to the observation."""
+        """The state with the samples: known entries are set to the observation."""
         return replace(state, x=state.observation.finish(state.x))
 
-    # What they share
+    # What the five functions share
 
     def remember(self, x: Tensor) -> Memory:
         """The memory at the start of a run, or after time travel."""
@@ -173,7 +176,11 @@ class Sampler(nn.Module):
 
     @staticmethod
     def advanced(state: SamplerState, solved: SolverState, visit: Visit) -> SamplerState:
-        """The state at the next level, from that of the solver after its step."""
+        """The state at the next level, from the state of the solver after its step.
+
+        Raises:
+            TypeError: When the solver's step returned no SolverState.
+        """
         if not isinstance(solved, SolverState):
             raise TypeError(f"a solver's step must return a SolverState, got {type(solved).__name__}")
         memory = replace(state.memory, solver=without_x(solved))
@@ -203,24 +210,27 @@ class Sampler(nn.Module):
         """Draw samples.
 
         Args:
-            observation: What is known, or the shape (B, …) of the samples when nothing is: they are then float32 on the
-                CPU, else see :meth:`Observation.none`. A GPU's model needs an observation there.
-            generator: One generator, or a sequence of one per sample.
+            observation: The known part, an :class:`~lanpaint.Observation`. If nothing is known, the shape (B, …) of the
+                samples, which are then float32 on the CPU. For another dtype or device, or a model on a GPU, use
+                :meth:`Observation.none`.
+            generator: One generator, or a sequence of generators, one per sample.
             start: State at the first level, shape (B, …); by default drawn from N(0, α² + σ²).
-            noise: Instead of a generator, any source of standard normal numbers.
+            noise: A source of standard normal numbers, instead of a generator.
 
         Returns:
-            Samples of shape (B, …) in the observation's dtype, float32 at least. Known entries are bit for bit those
-            of the observation, or those drawn from it where it has noise.
+            Samples of shape (B, …) in the observation's dtype, at least float32. Known entries are bit for bit equal to
+            the observation; if the observation has noise, they are drawn from it.
 
         Raises:
             DivergenceError: As soon as the state is not finite, or ten thousand times too large.
-            TypeError: For a ``generator`` that is none.
-            ValueError: When ``start``, the generators or the levels do not fit the observation.
+            TypeError: For an ``observation`` that is neither an Observation nor a shape, or a ``generator`` that is no
+                generator.
+            ValueError: When ``start``, the generators or the levels do not fit the observation, and when both
+                ``generator`` and ``noise`` are given.
         """
         steps = run(self, *self._prepare(observation, generator, start, noise))
         with torch.no_grad():
-            while True:  # rather than a loop over states, whose variable would hold the last one beside the next
+            while True:  # a for loop would keep the last state alive during the next step
                 try:
                     next(steps)
                 except StopIteration as end:
@@ -235,9 +245,10 @@ class Sampler(nn.Module):
         start: Tensor | None = None,
         noise: NoiseSource | None = None,
     ) -> Generator[SamplerState, None, Tensor]:
-        """Step by hand: the loop, one :class:`~lanpaint.SamplerState` after every inner and outer step.
+        """Step by hand: yield a :class:`~lanpaint.SamplerState` when a level is entered and after every step.
 
-        Takes the arguments of a call. The ``x`` of the last state is the result, and the generator's value.
+        It takes the arguments of :meth:`__call__` and raises the same errors. ``x`` of the last state is the result,
+        which the generator also returns.
 
         Example:
             >>> import torch, lanpaint as lp
@@ -266,7 +277,7 @@ class Sampler(nn.Module):
         if not isinstance(observation, Observation):
             if isinstance(observation, Tensor) or not isinstance(observation, Sequence):
                 raise TypeError(
-                    "give an Observation(values, known), or the shape (B, …) of the samples, "
+                    "observation must be an Observation(values, known), or the shape (B, …) of the samples, "
                     f"got {type(observation).__name__}"
                 )
             observation = Observation.none(observation)
@@ -281,7 +292,7 @@ class Sampler(nn.Module):
 def renoise(x: Tensor, level: NoiseLevel, noisier: NoiseLevel, noise: Tensor) -> Tensor:
     """Forward diffusion from (α', σ') = ``level`` to (α, σ) = ``noisier``: (α/α') x + √(σ² − (α/α')² σ'²) ε.
 
-    ``noise`` is ε, standard normal of x's shape. Without signal at ``level`` there is none to keep, and σ ε is drawn.
+    ``noise`` is ε, standard normal, shape of x. Where ``level`` has no signal (α' = 0), the result is σ ε.
     """
     ratio = noisier.alpha * reciprocal(level.alpha)
     added = (noisier.sigma**2 - (ratio * level.sigma) ** 2).clamp(min=0).sqrt()
@@ -289,13 +300,13 @@ def renoise(x: Tensor, level: NoiseLevel, noisier: NoiseLevel, noise: Tensor) ->
 
 
 def refuse_solver(sampler: str, options: dict[str, Any]) -> None:
-    """Raise ValueError when the options of a sampler that is its own solver name another."""
+    """Raise ValueError if a solver is among the options of a sampler that makes its outer steps itself."""
     if options.get("solver") is not None:
         raise ValueError(f"{sampler} makes its own outer steps and takes no solver; leave solver out")
 
 
 def _check_levels_for(score: Score, levels: Sequence[NoiseLevel]) -> None:
-    """Raise ValueError for a first level at which the score says nothing; warn of levels that it was not made for."""
+    """Raise ValueError if the score needs signal and the first level has none; warn of levels outside its schedule."""
     if score.needs_signal and bool((levels[0].alpha == 0).any()):
         raise ValueError(
             "the first level has α = 0, where a score (or ε) does not determine x̂₀; start just below: "
@@ -306,7 +317,7 @@ def _check_levels_for(score: Score, levels: Sequence[NoiseLevel]) -> None:
         if outside:
             warnings.warn(
                 f"{outside} of {len(levels) - 1} levels lie outside the schedule that the model was made for; "
-                "a network is asked at the nearest level inside",
+                "a network is evaluated at the nearest level inside",
                 stacklevel=4,
             )
 

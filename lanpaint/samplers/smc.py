@@ -1,26 +1,31 @@
 """Twisted diffusion sampling: sequential Monte Carlo for masks (Wu et al., 2023, "TDS", Alg. 1 and Sec. 3.3).
 
-The model's ancestral chain, from x ~ N(0, α² + σ²) at the first level, draws with x̂₀ and ε̂ predicted at (α, σ)
+The model's ancestral chain starts from x ~ N(0, α² + σ²) at the first level. With x̂₀ and ε̂ predicted at (α, σ), and ξ
+standard normal, a step draws
 
     x' = α' x̂₀ + σ' k ε̂ + s ξ,      k = σ' α/(σ α'),    b = α' (1 − k²),    s² = σ'² (1 − k²) + b² v
 
-that is, x₀ from N(x̂₀, v) and then x' from the forward process given x₀ and x. v = a σ²/(α² a + σ²) is the variance of
-x₀ given x for data of variance a: the chain is exact for N(0, a) in one step, and as steps shrink for any data and any
-a > 0. (In variance-preserving coordinates a = 1 is DDPM with its large variance, a = 0 with its small one.) Its last
-step draws x₀ ~ N(x̂₀, v), which has a density, so that the chain can be conditioned on known entries without noise.
+This is x₀ drawn from N(x̂₀, v), and then x' drawn from the forward process given x₀ and x. v = a σ²/(α² a + σ²) is the
+variance of x₀ given x for data of variance a. The chain is exact in one step for data from N(0, a). For any data and
+any a > 0 it is exact in the limit of short steps. (In variance-preserving coordinates a = 1 is DDPM with its large
+variance, and a = 0 is DDPM with its small variance.) The last step draws x₀ ~ N(x̂₀, v), which has a density. So the
+chain can be conditioned on known entries without noise.
 
-The target is that: the law of the chain's path given that its x₀ equals y_o on the known entries. K particles follow
+The target is the distribution of the chain's path, given that its x₀ equals y_o on the known entries. K particles
+follow it with
 
     twist         ψ(x) = N(y_o; x̂₀(x), v) over the known entries
-    proposal      x' ~ N(mean of the chain + b h, s²),      h = min(1, ‖e‖²/⟨e, p⟩) p,      p = (σ²/α) ∇_x log ψ(x)
-    weight        w' = w ψ(x') p(x'|x) / (ψ(x) q(x'|x))                  of the chain's step p and of the proposal q
+    pull          p = (σ²/α) ∇_x log ψ(x),      h = min(1, ‖e‖²/⟨e, p⟩) p,      e = y_o − x̂₀ on the known entries
+    proposal      q(x'|x) = N(x'; mean of the chain + b h, s²)
+    weight        w' = w ψ(x') p(x'|x) / (ψ(x) q(x'|x)),      p(x'|x) the density of the chain's step
 
-where p is what guidance adds to x̂₀ and e = y_o − x̂₀ the error on the known entries. The factor of h keeps the guided
-x̂₀ from overshooting y_o, where v is too small for the data. Any mean is right: with the chain's own variance s² the
-weight of a step has all moments given x. (The smaller variance of known entries on their way to y_o suits long steps
-better, but then it has none where the model is surer of them than v.) In the last step the known entries are put to
-y_o: the chain's density of that is the twist itself, so the weights are complete when the last level is reached, and
-unknown entries follow the chain.
+The pull p moves x̂₀ towards y_o. The factor min(1, …) keeps x̂₀ from overshooting y_o where v is too small for the
+data. Weights are right for any mean of the proposal. Because the proposal has the variance s² of the chain, the weight
+of a step has finite moments of every order, given x. (Known entries could take a smaller variance on their way to y_o.
+That suits long steps better, but the moments are infinite where the model's variance of known entries is below v.)
+
+The last step sets the known entries to y_o, and unknown entries follow the chain. The chain's density of y_o is the
+twist itself. So the weights are complete when the last level is reached.
 """
 
 from __future__ import annotations
@@ -49,10 +54,10 @@ class Particles:
     """B groups of K weighted particles.
 
     Attributes:
-        x: The particles, group after group, shape (B K, …); None in the memory of a run, whose state holds them.
+        x: The particles, group after group, shape (B K, …). None during a run, when the sampler's state holds them.
         log_weights: Logarithms of the weights since the last resampling, shape (B, K).
         log_resampled: Sum of the logarithms of the mean weights at each resampling, shape (B,).
-        ess: Effective sample size 1/Σ W² of each group at each level, before resampling: one (B,) for a level.
+        ess: Effective sample size 1/Σ W² of each group before resampling: a tensor of shape (B,) for each level.
     """
 
     log_weights: Tensor
@@ -67,40 +72,43 @@ class Particles:
 
     @property
     def log_evidence(self) -> Tensor:
-        """Logarithm of the estimate of p(y_o), the density of the known entries under the chain, in nats: shape (B,).
+        """Logarithm (in nats) of an estimate of p(y_o), the density of the known entries under the chain, shape (B,).
 
-        The estimate itself, not its logarithm, is unbiased.
+        The estimate of p(y_o) is unbiased; its logarithm is not.
         """
         return self.log_resampled + _log_mean(self.log_weights)
 
 
 class TwistedSMC(Sampler):
-    """Twisted SMC: the yardstick that other samplers are measured against. One sample of each group is returned.
+    """Twisted SMC (Wu et al., 2023): the reference that other samplers are compared with.
 
-    As K → ∞ the weighted particles, and the sample drawn from them, follow the conditional law of the discretised chain
-    above, whatever the number of steps; for any K, estimates weighted by the evidence are unbiased for it. The chain's
-    conditional in turn tends to the exact one as steps → ∞, for an exact score. K evaluations per step, made in one
-    call on (B K, …) particles, differentiated through the network.
+    K particles, a group, stand for each sample of the batch. One particle of each group is returned.
 
-    Moments and callbacks see all particles, of shape (B K, …), but for the result. ``start`` is of that shape too. Per
-    sample generators are per group, so a group does not depend on its batch.
+    As K → ∞ the weighted particles, and the sample drawn from them, follow the conditional distribution of the
+    discretised chain, for any number of steps. For any K, estimates weighted by the evidence are unbiased. For an exact
+    score, the chain's conditional distribution tends to the exact one as steps → ∞. Each outer step takes K
+    evaluations, in one call on particles of shape (B K, …), differentiated through the network.
+
+    Callbacks and :meth:`iterate` get a :class:`~lanpaint.SamplerState` with all particles, shape (B K, …); only the
+    last state has the samples, shape (B, …). ``start`` has shape (B K, …) too. A sequence of generators has one
+    generator per group, so a group does not depend on its batch.
 
     Args:
         score: The model, as in :class:`Sampler`; differentiable.
         particles: K ≥ 1, particles for each sample.
-        threshold: A group whose effective sample size is below this share of K is resampled (systematically); 0 never
-            does, 1 (almost) always.
-        data_variance: a > 0, the data's variance in their units squared.
+        threshold: A group is resampled (systematically) when its effective sample size is below this share of K: never
+            at 0, nearly always at 1.
+        data_variance: a > 0, variance of the data, in units of the data squared.
         checkpoint: As in :class:`~lanpaint.DPS`.
-        **options: Those of :class:`Sampler`, without a solver: the chain is its own.
+        **options: Options of :class:`Sampler`, except a solver: the chain makes the outer steps.
 
     Attributes:
-        cloud: :class:`Particles` after the last step of the latest run, None before one: weights, effective sample
-            sizes and the evidence.
+        cloud: :class:`Particles` after the last step of the latest run: weights, effective sample sizes and the
+            evidence. None before the first run.
 
     Raises:
-        ValueError: For settings outside of these ranges, for a solver, for a ``checkpoint`` without a network, and as
-            :class:`Sampler`. In the first step, when the score gives no gradient.
+        ValueError: For settings outside of these ranges, for a solver, for ``checkpoint=True`` with a score that holds
+            no network, and as :class:`Sampler`. In the first step: when the score gives no gradient.
     """
 
     def __init__(
@@ -128,7 +136,7 @@ class TwistedSMC(Sampler):
         self.callbacks.append(_KeepCloud())
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
-        """K particles for each sample, of equal weights."""
+        """The state at the first level: K particles for each sample, with equal weights."""
         groups, count = len(observation.values), self.particles
         observation = _repeated(observation.draw(noise), count)
         level = _repeated_level(self.plan.levels[0], count, len(observation.shape))
@@ -137,28 +145,28 @@ class TwistedSMC(Sampler):
         return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]))
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """Particles are where their last step has led them."""
+        """The state unchanged: each step of the chain ends at the level that is entered."""
         return state
 
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
-        """One particle of each group, drawn by its weight. The memory keeps all of them."""
+        """One particle of each group, drawn by weight. The memory keeps all particles."""
         chosen = _flat(_systematic(state.memory.log_weights, noise, count=1), self.particles)
         observation = Observation(state.observation.values[chosen], state.observation.known.expand_as(state.x)[chosen])
         cloud = replace(state.memory, x=state.observation.finish(state.x))
         return replace(state, x=observation.finish(state.x[chosen]), observation=observation, memory=cloud)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """Weigh, resample, propose: one step of Alg. 1."""
+        """One step of Alg. 1: weigh, resample, propose."""
         x, count, observation, particles = state.x, self.particles, state.observation, state.memory
         noise = _grouped(noise, len(particles.log_weights))
         level = state.level
         next_level = _repeated_level(visit.next_level, count, x.ndim)
         variance = self._clean_variance(level)
-        # Entries that reach σ' = 0 in this step are put to y_o, with the twist itself for a weight.
+        # Known entries that reach σ' = 0 in this step are set to y_o. Their weight is the twist itself.
         pinned = observation.known & cast_like(next_level.sigma == 0, observation.known)
         kept = observation.known & ~pinned
 
-        # Weigh by ψ at x. What is kept of it is divided out again below, and guides the proposal.
+        # Weigh by ψ at x. The twist of the kept entries gives the pull, and is divided out of the weight below.
         prediction, twist, gradient = differentiate(
             self.score, x, level, lambda at: _log_twist(at, observation, variance, kept), save_memory=self.checkpoint
         )
@@ -167,7 +175,7 @@ class TwistedSMC(Sampler):
         normalised = torch.softmax(log_weights, dim=1)
         ess = 1 / normalised.square().sum(1)
 
-        # Resample the groups in need.
+        # Resample the groups whose effective sample size is small.
         needy = (ess < self.threshold * count)[:, None]
         ancestors = torch.where(needy, _systematic(log_weights, noise, count), torch.arange(count, device=x.device))
         log_resampled = particles.log_resampled + torch.where(needy[:, 0], _log_mean(log_weights), 0.0)
@@ -186,7 +194,7 @@ class TwistedSMC(Sampler):
         pull = pull * _as_column(needed * reciprocal(torch.maximum(reached, needed)), pull)
         fresh = noise(x)
         mean = cast_like(next_level.alpha, x) * denoised + cast_like(next_level.sigma * kept_noise, x) * epsilon
-        shift = cast_like(jump * reciprocal(deviation), x) * pull  # in units of s, 0 where nothing is drawn
+        shift = cast_like(jump * reciprocal(deviation), x) * pull  # b h/s; 0 where s = 0
         x = mean + cast_like(deviation, x) * (shift + fresh)
         x = torch.where(pinned, cast_like(next_level.alpha, x) * observation.values, x)
         log_ratio = _sum(torch.where(pinned, 0.0, -shift * (fresh + shift / 2)))
@@ -200,7 +208,7 @@ class TwistedSMC(Sampler):
 
 
 class _KeepCloud(Callback):
-    """Hands the particles of a run that has come to its end to its sampler."""
+    """Gives the sampler the particles of a run that ended without an error."""
 
     def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
         if isinstance(sampler, TwistedSMC) and state.memory.x is not None:
@@ -229,15 +237,15 @@ def _log_mean(log_weights: Tensor) -> Tensor:
 
 
 def _systematic(log_weights: Tensor, noise: NoiseSource, count: int) -> Tensor:
-    """Indices (B, ``count``) of systematic draws by weights (B, K): one uniform number a group."""
+    """Indices (B, ``count``) of systematic draws by weights (B, K), with one uniform number for each group."""
     uniform = torch.special.ndtr(noise(log_weights[:, :1]))
     positions = (uniform + torch.arange(count, device=uniform.device)) / count
     drawn = torch.searchsorted(torch.softmax(log_weights, dim=1).cumsum(1), positions)
-    return drawn.clamp(max=log_weights.shape[1] - 1)  # rounding may leave the last sum below 1
+    return drawn.clamp(max=log_weights.shape[1] - 1)  # by rounding, the sum of all weights may be below 1
 
 
 def _flat(indices: Tensor, count: int) -> Tensor:
-    """Rows of a (B K, …) tensor, of indices (B, any) within the groups."""
+    """Row numbers of a (B K, …) tensor, from indices (B, any) within the groups."""
     return (indices + count * torch.arange(len(indices), device=indices.device)[:, None]).flatten()
 
 
@@ -253,5 +261,5 @@ def _repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:
 
 
 def _grouped(noise: NoiseSource, groups: int) -> NoiseSource:
-    """Noise for (B K, …) from a source of one generator per group."""
+    """A noise source for tensors (B K, …), from a noise source that has one generator per group."""
     return lambda like: noise(like.reshape(groups, -1, *like.shape[1:])).reshape(like.shape)

@@ -1,4 +1,4 @@
-"""Solvers: outer steps of the reverse process."""
+"""Solvers: numerical methods that make the outer steps of the reverse process."""
 
 from lanpaint.solvers.base import Solver, SolverState
 from lanpaint.solvers.ddim import DDIM, DDPM

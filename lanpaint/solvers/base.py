@@ -18,8 +18,8 @@ class SolverState:
     """All that a solver remembers between two steps.
 
     Attributes:
-        x: State at the current level, shape (B, …). A sampler replaces it between two steps.
-        prediction: The model's answer at the last step, or None before the first.
+        x: State at the current level, shape (B, …). A sampler may replace it between two steps.
+        prediction: The model's prediction in the last step, or None before the first step.
     """
 
     x: Tensor
@@ -27,22 +27,30 @@ class SolverState:
 
 
 class Solver(ABC):
-    """One outer step of the reverse process, from a noise level to a cleaner one."""
+    """The base class of solvers: outer steps of the reverse process, each from a noise level to a cleaner level."""
 
     def levels(self, steps: int) -> list[NoiseLevel] | None:
-        """The levels that the solver insists on for a number of steps; None when it takes any."""
+        """The levels that the solver requires for S = ``steps`` outer steps, S + 1 of them; None if it takes any."""
         return None
 
     def evaluations(self, levels: Sequence[NoiseLevel]) -> list[int]:
-        """Evaluations of the score in each of the outer steps between S + 1 levels: S numbers, 1 each by default."""
+        """Evaluations of the score in each outer step between S + 1 levels: S numbers, all 1 by default."""
         return [1] * (len(levels) - 1)
 
     def init(self, x: Tensor, steps: int) -> SolverState:
-        """The state at the first level of a run of ``steps`` steps."""
+        """The state at the first level of a run of ``steps`` outer steps, from x of shape (B, …)."""
         return SolverState(x)
 
     @abstractmethod
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
     ) -> SolverState:
-        """From ``level`` to ``next_level``; a new state, the old one unchanged."""
+        """The state at ``next_level`` after one outer step from ``level``.
+
+        Args:
+            state: State at ``level``. It is not changed.
+            score: The model.
+            level: The present noise level.
+            next_level: The next, cleaner noise level.
+            noise: Source of standard normal numbers.
+        """

@@ -1,12 +1,13 @@
 """DDIM and DDPM: steps of the reverse process that add noise.
 
-With x̂₀ and ε̂ predicted at (α, σ), and k = (σ'/α') / (σ/α) the share of the noise that is left, both draw
+The model predicts x̂₀ and ε̂ at (α, σ). k = (σ'/α') / (σ/α) is the ratio of the noise at the next level to the noise at
+this level. Both solvers draw, with ξ standard normal,
 
     x' = α' x̂₀ + σ' √(1 − η² (1 − k²)) ε̂ + s ξ
 
-DDIM (Song et al., 2020, Eq. 12 and 16) with s = η σ' √(1 − k²), so that x' has the noise σ' for any η: η = 0 is the
-Euler step of the probability-flow ODE, η = 1 the posterior of DDPM with its small variance. DDPM (Ho et al., 2020;
-LanPaint, Eq. 35) takes the mean of η = 1 and its large variance, that of the forward step from x' to x.
+DDIM (Song et al., 2020, Eq. 12 and 16) has s = η σ' √(1 − k²), so x' has the noise σ' for any η. η = 0 is the Euler
+step of the probability-flow ODE. η = 1 is the posterior of DDPM with its small variance. DDPM (Ho et al., 2020;
+LanPaint, Eq. 35) has the mean of η = 1, and the large variance: the variance of the forward step from x' to x.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class DDIM(Solver):
     """DDIM with η (Song et al., 2020, Eq. 12). First order, one evaluation.
 
     Args:
-        eta: η in [0, 1]: how much of the noise is drawn anew. 0, the deterministic step, is :class:`Euler`.
+        eta: η in [0, 1]: how much of the noise is drawn anew. η = 0 is deterministic and equals :class:`Euler`.
 
     Raises:
         ValueError: For an η outside [0, 1].
@@ -43,7 +44,7 @@ class DDIM(Solver):
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
     ) -> SolverState:
-        """The mean of η, and noise of standard deviation s."""
+        """The state x' at ``next_level``: the mean, and noise of standard deviation s if η > 0."""
         prediction = score.predict(state.x, level)
         lost = 1 - _kept_noise(level, next_level)
         scatter = self._scatter(level, next_level, lost)
@@ -59,14 +60,14 @@ class DDIM(Solver):
 class DDPM(DDIM):
     """DDPM's ancestral step (LanPaint, Eq. 35; Ho et al., 2020, with σ_t² = β_t). First order, one evaluation.
 
-    Its noise is that of many small steps: use it with a hundred levels or more. None is added in the step to σ = 0.
+    Its variance is right for small steps only: use it with a hundred levels or more. The step to σ = 0 adds no noise.
     """
 
     def __init__(self) -> None:
         super().__init__(eta=1.0)
 
     def _scatter(self, level: NoiseLevel, next_level: NoiseLevel, lost: Tensor) -> Tensor:
-        """√β in variance-preserving coordinates, scaled to those of the next level."""
+        """√β in variance-preserving coordinates, scaled to the coordinates of the next level."""
         here, there = (v.alpha**2 + v.sigma**2 for v in (level, next_level))
         beta = 1 - (level.alpha / next_level.alpha) ** 2 * there / here
         return torch.where(next_level.sigma > 0, (beta.clamp(min=0) * there).sqrt(), 0.0)

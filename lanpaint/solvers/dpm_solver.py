@@ -1,18 +1,18 @@
 """DPM-Solver++, multistep (Lu et al., 2022, arXiv:2211.01095, Alg. 2 and Appendix B).
 
-In λ = log(α/σ) the probability-flow ODE of the clean-data prediction is linear but for x̂₀(λ),
+In the variable λ = log(α/σ) the probability-flow ODE is linear in x, and x̂₀(λ) is its only non-linear part,
 
     x' = (σ'/σ) x + α' ∫ e^(u − λ') x̂₀(u) du          over u from λ to λ'
 
-and x̂₀ is extrapolated through the predictions of the steps before. With h = λ' − λ, and D₁, D₂ the first two
-derivatives of x̂₀ by divided differences, in units of h:
+The solver extrapolates x̂₀ from the predictions of earlier steps. With h = λ' − λ, and D₁, D₂ the first two derivatives
+of x̂₀ times h and h², estimated by divided differences:
 
     first order       (σ'/σ) x + α' (1 − e^(−h)) x̂₀                                    which is DDIM
     second, 2M        … + α' (1 − e^(−h)) D₁ / 2
     third, 3M         … + α' ((e^(−h) − 1)/h + 1) D₁ + α' (1/2 − (e^(−h) − 1 + h)/h²) D₂
 
-The published code of 3M, and diffusers after it, takes the second divided difference for D₂, which is half of the
-second derivative. That makes it a method of second order; here it is of third.
+The published code of 3M, and diffusers after it, uses the second divided difference as D₂, which is half of the second
+derivative. That makes the published method second order. Here D₂ is the second derivative, and 3M is third order.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
 
-_BEND = 2.0  # second derivatives in a second divided difference
+_BEND = 2.0  # the second derivative is twice the second divided difference
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,25 @@ class MultistepState(SolverState):
     """State of :class:`DPMSolver`.
 
     Attributes:
-        history: The predictions x̂₀ of the steps before, the last first, each with its λ.
+        x: State at the current level, shape (B, …).
+        prediction: The model's prediction in the last step, or None before the first step.
+        history: Pairs (x̂₀, λ) of earlier steps, the latest first; ``order`` − 1 at most.
     """
 
     history: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 class DPMSolver(Solver):
-    """DPM-Solver++ 2M and 3M. One evaluation.
+    """DPM-Solver++ 2M and 3M (Lu et al., 2022). One evaluation per step.
 
-    The first steps are of lower order, for want of history, and so is one that starts at α = 0 or ends at σ = 0.
+    The first steps have a lower order, because there is no history yet. A step that starts at α = 0 or ends at σ = 0
+    has a lower order too.
 
     Args:
-        order: 2 (2M) or 3 (3M). 2 by default, the choice for guided models; 3 for unguided ones.
+        order: 2 (2M) or 3 (3M). The default 2 suits models with classifier-free guidance, and 3 suits models without.
 
     Raises:
-        ValueError: For another order.
+        ValueError: For an order other than 2 and 3.
     """
 
     def __init__(self, order: int = 2) -> None:
@@ -59,13 +62,13 @@ class DPMSolver(Solver):
         self.order = order
 
     def init(self, x: Tensor, steps: int) -> MultistepState:
-        """Without history."""
+        """The state at the first level, without history."""
         return MultistepState(x)
 
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
     ) -> MultistepState:
-        """Of the order that the history allows."""
+        """The state at ``next_level``, by a step of the highest order that the history allows."""
         assert isinstance(state, MultistepState)
         x = state.x
         prediction = score.predict(x, level)
@@ -94,6 +97,6 @@ class DPMSolver(Solver):
 
 
 def _inverse(gap: Tensor) -> Tensor:
-    """1/gap, and 0 for the gap to a level without signal or between two without noise: no slope is known there."""
-    known = torch.isfinite(gap) & (gap > 0)
-    return torch.where(known, 1 / torch.where(known, gap, 1.0), 0.0)
+    """1/gap; 0 for a gap to a level without signal, or between two levels without noise, where no slope exists."""
+    usable = torch.isfinite(gap) & (gap > 0)
+    return torch.where(usable, 1 / torch.where(usable, gap, 1.0), 0.0)

@@ -100,7 +100,7 @@ def test_it_runs_inside_a_sampler_that_holds_the_known_part():
 
 def test_a_field_that_is_no_gradient_has_no_density():
     observation = lp.Observation(torch.zeros(3, 2).double(), torch.tensor([False, True]))
-    with pytest.raises(ValueError, match=r"no log density .* LangevinPaint or Sampler"):
+    with pytest.raises(ValueError, match=r"no log density, .* LangevinPaint or Sampler"):
         lp.LanPaint(gauss2().target, dynamics=MALA())(observation)
     with pytest.raises(ValueError, match="no log density"):
         lp.LangevinPaint(lambda x, level: -x, dynamics=MALA())(observation)

@@ -250,7 +250,7 @@ def test_gradients_are_not_kept():
         (
             lambda: lp.Sampler(MIXTURE, levels=[*lp.uniform_time(lp.VP.linear(), 3)[2::-1], lp.NoiseLevel(1.0, 0.0)]),
             ValueError,
-            "noise must never rise along levels, but σ/α does from level 0 to 1",
+            "σ/α must never rise along levels, but it rises from level 0 to 1",
         ),
         (lambda: lp.Sampler(lambda x, v: -x, schedule=lp.Flow()), ValueError, r"first level has α = 0, .*=0\.999"),
         (
