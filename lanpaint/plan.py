@@ -79,7 +79,7 @@ class Plan:
         levels = _checked(self.levels)
         steps = len(levels) - 1
         inner_steps: tuple[int, ...] | None = None
-        if isinstance(self.inner_steps, int):
+        if isinstance(self.inner_steps, (int, Integral)):
             inner_steps = (self.inner_steps,) * steps
         elif self.inner_steps is not None:
             inner_steps = tuple(self.inner_steps)
