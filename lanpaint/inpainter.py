@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,7 +140,8 @@ class Inpainter:
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
-            output = self.pipe(**call)
+            with _checked_decoder(self.pipe):
+                output = self.pipe(**call)
         if image is None or call.get("output_type") == "latent":
             return output
         return _replace_pictures(output, lambda made: _paste(made, pictures, weight))
@@ -235,6 +237,28 @@ class Inpainter:
                 raise ValueError(f"{side}={call[side]}, but the image has {side} {size}; leave {side} out")
         if "batch_size" in self._names and len(pictures) > 1:
             call.setdefault("batch_size", len(pictures))
+
+
+@contextlib.contextmanager
+def _checked_decoder(pipe: Any) -> Iterator[None]:
+    """Within the context, decoded pictures that are not finite are an error. A pipeline makes black pixels of them."""
+
+    def check(module: torch.nn.Module, inputs: Any, decoded: Any) -> None:
+        if isinstance(decoded, Tensor) and not bool(torch.isfinite(decoded).all()):
+            kind = str(decoded.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the decoder of {type(pipe).__name__} overflows in {kind}: its pictures are not finite; load the "
+                "pipeline in bfloat16 or float32 (--dtype bf16), or give it a VAE that is made for float16"
+            )
+
+    autoencoders = (getattr(pipe, name, None) for name in ("vae", "vqvae", "movq"))
+    decoders = (getattr(autoencoder, "decoder", None) for autoencoder in autoencoders)
+    handles = [d.register_forward_hook(check) for d in decoders if isinstance(d, torch.nn.Module)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _channels_first(video: Tensor) -> Tensor:

@@ -261,3 +261,30 @@ def test_an_option_that_the_sampler_does_not_have_is_told_at_once(sd):
         lp.Inpainter(sd.pipe, lp.Replace, inner_steps=3)
     with pytest.raises(ValueError, match="not both"):
         lp.Inpainter(sd.pipe, layout=object(), cell_rule=wholly_known)
+
+
+@pytest.mark.parametrize("make", [tiny.sd, tiny.flux])
+def test_a_decoder_that_overflows_is_told_and_leaves_nothing_behind(make):
+    made = make()
+    weight = next(made.pipe.vae.decoder.parameters())
+    before = weight.detach().clone()
+    inpaint, shape = lp.Inpainter(made.pipe), made.size
+    picture = np.zeros((*shape, 3), np.uint8)
+    mask = np.ones(shape, bool)
+    given = [picture] * 5 if "Wan" in type(made.pipe).__name__ else picture
+    call = {
+        "steps": 1,
+        "inner_steps": 0,
+        **{n: v for n, v in made.call.items() if n not in ("height", "width", "num_frames")},
+    }
+    with torch.no_grad():
+        weight.fill_(float("inf"))
+    try:
+        with pytest.raises(ValueError, match=r"the decoder of .* overflows in float32: .* bfloat16") as caught:
+            inpaint(picture, mask, **call)
+    finally:
+        with torch.no_grad():
+            weight.copy_(before)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not made.pipe.vae.decoder._forward_hooks
+    inpaint(picture, mask, **call)
