@@ -36,11 +36,11 @@ VIEWS: tuple[str, ...] = get_args(View)
 
 
 def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
-    if not isinstance(value, Tensor):
+    if isinstance(value, (int, float)):
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and non-negative, got [{float(value)}]")
         return torch.tensor(value, dtype=torch.float64)
-    tensor = value
+    tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor or a number, got dtype {tensor.dtype}")
     if tensor.dtype in (torch.float16, torch.bfloat16):
@@ -100,7 +100,7 @@ class NoiseLevel:
 
     def __init__(self, alpha: Tensor | float, sigma: Tensor | float) -> None:
         a, s = _as_level_tensor(alpha, "alpha"), _as_level_tensor(sigma, "sigma")
-        if not isinstance(alpha, Tensor) and not isinstance(sigma, Tensor):
+        if isinstance(alpha, (int, float)) and isinstance(sigma, (int, float)):
             self.__dict__["numbers"] = float(alpha), float(sigma)
         try:
             shape = torch.broadcast_shapes(a.shape, s.shape)

@@ -24,6 +24,7 @@ from lanpaint.cli.options import (
 )
 from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
+from lanpaint.plan import check_whole
 
 
 def _sampling(text: str) -> Any:
@@ -86,7 +87,7 @@ def inpaint(
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
     ] = "lanpaint",
-    steps: Annotated[int, typer.Option(min=1, max=10_000, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
+    steps: Annotated[int, typer.Option(max=10_000, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
     inner_steps: Annotated[str | None, _sampling(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
     levels: Annotated[
         str | None, _sampling("Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].")
@@ -124,6 +125,7 @@ def inpaint(
     quiet_libraries()
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
     _check_names(outputs, {"image": image, "mask": mask, "control image": control_image})
+    check_whole("steps", steps, least=1)
     _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     padding = _padding(pad)

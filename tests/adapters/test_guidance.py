@@ -108,8 +108,8 @@ def test_where_it_cannot_be_had_one_line_says_why():
     qwen = tiny.qwen()
     for made, told, more in [
         (tiny.ddpm(), "DDPMPipeline has no classifier-free guidance; leave known_guidance_scale out", {}),
-        (qwen, "QwenImagePipeline rescales what it has guided .* use a network adapter", {}),
-        (tiny.sd(), "rescales what it has guided .guidance_rescale", {"guidance_rescale": 0.5}),
+        (qwen, "QwenImagePipeline rescales the guided output .* use a network adapter", {}),
+        (tiny.sd(), "rescales the guided output .guidance_rescale", {"guidance_rescale": 0.5}),
         (tiny.sd(), "does not guide this evaluation .* leave known_guidance_scale out", {"guidance_scale": 1.0}),
         (tiny.flux(), "does not guide this evaluation", {}),
         (tiny.sd(), "known_guidance_scale must be a finite number, got 'much'", {"weight": "much"}),
