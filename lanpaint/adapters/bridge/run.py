@@ -235,7 +235,6 @@ class Run:
         conversation = self._conversation
         if conversation is None:
             raise RuntimeError("this score answers only to the sampler that runs inside the pipeline")
-        self._last = None  # its memory is free for the next one
         self._asked += 1
         plan = self.sampler.plan
         if self._asked > plan.evaluations:
