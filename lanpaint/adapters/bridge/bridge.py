@@ -260,12 +260,12 @@ class Bridge:
             return run is None or run.is_outer(number)
 
         scheduler = self._scheduler if self._run is None else self._run.scheduler
-        companion = Companion(scheduler, self.plan_run, is_outer)
+        companion = Companion(scheduler, self.plan_run, is_outer).make_stand_in()
         if self._run is not None:
             for name in ("timesteps", "sigmas"):
                 if hasattr(self.stand_in, name):
-                    setattr(companion.stand_in, name, copy.deepcopy(getattr(self.stand_in, name)))
-        return companion.stand_in
+                    setattr(companion, name, copy.deepcopy(getattr(self.stand_in, name)))
+        return companion
 
     def progress_bar(self, original: Callable[..., Any], iterable: Any = None, total: Any = None) -> Any:
         """The pipeline's own bar, which counts evaluations."""

@@ -16,6 +16,7 @@ from lanpaint.adapters.schedulers import is_inner, prediction_of, same_noise, vi
 from lanpaint.callbacks import Callback, RunningSampler
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers import Sampler
@@ -106,6 +107,8 @@ class Run:
             starts = [index for index in range(len(self.places.times)) if not is_inner(scheduler, index)]
             ends = [*starts[1:], len(self.places.times)]
             stages = [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
+        else:
+            _note_outer_steps(self.sampler, self)
         self._declared = self.places.declared(self.sampler.plan, stages)
         if not self._declared:
             raise ValueError(f"{type(self.sampler).__name__} declares no evaluations; there is nothing to do")
@@ -244,6 +247,8 @@ class Run:
             )
         self._present = place = self.places.of(level)
         self._outer.append(self.in_outer_step)
+        if not isinstance(self.sampler.solver, PipelineSolver):  # whose evaluations are not the scheduler's stages
+            self.in_outer_step = False  # the first one stands for all of a step
         if self._unmoved is not None and self._unmoved[0] is x and place.factor == 1:
             latents = self._unmoved[1]
         else:
@@ -296,6 +301,20 @@ class Run:
         if self._conversation is not None:
             self._conversation.close()
         self._last = self._unmoved = None
+
+
+def _note_outer_steps(sampler: Sampler, run: Run) -> None:
+    """Tell the run of the outer steps of a sampler that makes them without the pipeline's scheduler."""
+    advance, made, told = type(sampler).advance, weakref.ref(sampler), weakref.proxy(run)
+
+    def noted(state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        told.in_outer_step, stepping = True, made()
+        assert stepping is not None
+        state = advance(stepping, state, visit, noise)
+        told.in_outer_step = False
+        return state
+
+    vars(sampler)["advance"] = noted
 
 
 def fit(observation: Observation | None, latents: Tensor) -> Observation:
