@@ -92,6 +92,7 @@ class Run:
         self.in_outer_step = False
         self.evaluations = self.outer_steps = 0
         self._outer: list[bool] = []
+        self._fractions: dict[int, float] = {}
         self.known: Tensor | None = None
         self.latents: Tensor | None = None
         self.sample: Tensor | None = None
@@ -121,10 +122,21 @@ class Run:
     def declared(self) -> int:  # noqa: D102
         return len(self._declared)
 
+    def asks_for(self, time: Any) -> bool:
+        """Whether the pipeline has evaluated at the time that it was asked for.
+
+        A time on an accelerator is read at the first evaluation only, and where the run has left its plan.
+        """
+        on_device = isinstance(time, Tensor) and time.device.type != "cpu"
+        declared = self._declared[min(self.evaluations, len(self._declared) - 1)]
+        if on_device and self.evaluations and self._present.time == declared.time:
+            return True
+        return abs(float(time) - self.present_time) < 1e-3
+
     @property
-    def first_time(self) -> float:
-        """The time of the first evaluation that the pipeline was shown."""
-        return self._declared[0].time
+    def present_time(self) -> float:
+        """The time of the evaluation that the pipeline is asked for."""
+        return self._present.time
 
     def is_outer(self, number: int) -> bool:
         """Whether the evaluation of this number, from 0, belongs to an outer step."""
@@ -166,7 +178,7 @@ class Run:
         else:
             dtype = own.dtype if own.is_floating_point() else torch.float32
             self._times = torch.tensor([place.time for place in self._declared], dtype=dtype, device=own.device)
-        stand_in.timesteps = LiveTimes.made(self._times, goes_on)
+        stand_in.timesteps = LiveTimes.made(self._times, goes_on, self._fractions)
         sigmas = getattr(scheduler, "sigmas", None)
         self._sigmas = None
         if isinstance(sigmas, Tensor) and len(sigmas) > len(own):  # some pipelines read them
@@ -179,6 +191,8 @@ class Run:
         if declared is None or place is declared or place.time == declared.time:
             return
         self._times[number] = place.time
+        if not self._times.is_floating_point() and place.index is None:
+            self._fractions[number] = place.time
         if self._sigmas is not None:
             self._sigmas[number] = self.scheduler.sigmas[place.nearest]
 
@@ -261,6 +275,7 @@ class Run:
 
     def stepped(self, x: Tensor, latents: Tensor) -> None:
         """Note that x is the sampler's copy of these latents, which no one has moved."""
+        latents = latents.to(self.dtype)  # a scheduler may return others, of which the pipeline makes its own
         self._unmoved = (x, latents) if x.dtype != latents.dtype else None
 
     def is_unmoved(self, x: Tensor, latents: Tensor) -> bool:
