@@ -206,7 +206,9 @@ def sdxl_adapter():
     ).eval()
     parts = sdxl().pipe.components
     pipe = diffusers.StableDiffusionXLAdapterPipeline(**parts, adapter=adapter)
-    call = prompts(pooled=True) | size() | {"image": torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))}
+    call = (
+        prompts(pooled=True) | size() | {"image": torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))}
+    )
     return Tiny(pipe, call, (16, 16), ("unet",))
 
 
@@ -486,7 +488,7 @@ def ltx():
 
 
 def ltx2():
-    """A video and its sound; called for latents, since the networks that make pictures and sound of them are left out."""
+    """A video and its sound; called for latents, since what makes sound of them is left out."""
     seeded()
     transformer = diffusers.LTX2VideoTransformer3DModel(
         in_channels=8,
@@ -514,6 +516,8 @@ def ltx2():
     audio_vae = AutoencoderKLLTX2Audio(
         base_channels=8, ch_mult=(1, 1), num_res_blocks=1, latent_channels=2, mel_bins=16, resolution=16
     ).eval()
+    audio_vae.latents_mean.zero_()
+    audio_vae.latents_std.fill_(1.0)
     heads = {
         f"{kind}_connector_{name}": value
         for kind in ("video", "audio")
@@ -525,7 +529,9 @@ def ltx2():
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     pipe = diffusers.LTX2Pipeline(scheduler, vae, audio_vae, None, None, connectors, transformer, None)
     masks = {f"{prefix}prompt_attention_mask": torch.ones(1, 5, dtype=torch.int64) for prefix in ("", "negative_")}
-    call = prompts() | masks | size(64, 64, frames=9) | {"output_type": "latent", "stg_scale": 0.0, "modality_scale": 1.0}
+    call = prompts() | masks | size(64, 64, frames=9) | {"output_type": "latent"}
+    for kind in ("", "audio_"):
+        call |= {f"{kind}stg_scale": 0.0, f"{kind}modality_scale": 1.0}
     return Tiny(pipe, call, (9, 64, 64), ("transformer",))
 
 
