@@ -10,6 +10,8 @@ from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLCogVideoX,
+    AutoencoderKLLTX2Audio,
+    AutoencoderKLLTX2Video,
     AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
@@ -17,6 +19,7 @@ from diffusers import (
     UNet2DModel,
     VQModel,
 )
+from diffusers.pipelines.ltx2 import LTX2TextConnectors
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 
@@ -196,13 +199,26 @@ def sdxl():
     return Tiny(pipe, call, (16, 16), ("unet",))
 
 
-def sd3():
+def sdxl_adapter():
+    seeded()
+    adapter = diffusers.T2IAdapter(
+        channels=[8] * 4, num_res_blocks=1, downscale_factor=4, adapter_type="full_adapter_xl"
+    ).eval()
+    parts = sdxl().pipe.components
+    pipe = diffusers.StableDiffusionXLAdapterPipeline(**parts, adapter=adapter)
+    call = (
+        prompts(pooled=True) | size() | {"image": torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))}
+    )
+    return Tiny(pipe, call, (16, 16), ("unet",))
+
+
+def sd3(layers=1):
     seeded()
     transformer = diffusers.SD3Transformer2DModel(
         sample_size=8,
         in_channels=4,
         out_channels=4,
-        num_layers=1,
+        num_layers=layers,
         attention_head_dim=8,
         num_attention_heads=2,
         joint_attention_dim=8,
@@ -469,6 +485,54 @@ def ltx():
     pipe = diffusers.LTXPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), vae, None, None, transformer)
     call = prompts(masks=True) | size(32, 32, frames=5)
     return Tiny(pipe, call, (5, 32, 32), ("transformer",))
+
+
+def ltx2():
+    """A video and its sound; called for latents, since what makes sound of them is left out."""
+    seeded()
+    transformer = diffusers.LTX2VideoTransformer3DModel(
+        in_channels=8,
+        out_channels=8,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        audio_in_channels=8,
+        audio_out_channels=8,
+        audio_num_attention_heads=2,
+        audio_attention_head_dim=4,
+        audio_cross_attention_dim=8,
+        num_layers=1,
+        caption_channels=8,
+    ).eval()
+    vae = AutoencoderKLLTX2Video(
+        latent_channels=8,
+        block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 3,
+        layers_per_block=(1,) * 5,
+        decoder_layers_per_block=(1,) * 4,
+        spatial_compression_ratio=32,
+        temporal_compression_ratio=8,
+    ).eval()
+    audio_vae = AutoencoderKLLTX2Audio(
+        base_channels=8, ch_mult=(1, 1), num_res_blocks=1, latent_channels=2, mel_bins=16, resolution=16
+    ).eval()
+    audio_vae.latents_mean.zero_()
+    audio_vae.latents_std.fill_(1.0)
+    heads = {
+        f"{kind}_connector_{name}": value
+        for kind in ("video", "audio")
+        for name, value in {
+            "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1, "num_learnable_registers": None
+        }.items()
+    }  # fmt: skip
+    connectors = LTX2TextConnectors(caption_channels=8, text_proj_in_factor=1, **heads).eval()
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
+    pipe = diffusers.LTX2Pipeline(scheduler, vae, audio_vae, None, None, connectors, transformer, None)
+    masks = {f"{prefix}prompt_attention_mask": torch.ones(1, 5, dtype=torch.int64) for prefix in ("", "negative_")}
+    call = prompts() | masks | size(64, 64, frames=9) | {"output_type": "latent"}
+    for kind in ("", "audio_"):
+        call |= {f"{kind}stg_scale": 0.0, f"{kind}modality_scale": 1.0}
+    return Tiny(pipe, call, (9, 64, 64), ("transformer",))
 
 
 def cogvideox():

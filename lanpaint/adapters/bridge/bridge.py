@@ -41,6 +41,8 @@ class Bridge:
         planned: Evaluations that its plan declares; those of a pipeline with guidance count once.
         evaluations: Evaluations made so far.
         outer_steps: Outer steps made so far.
+        scheduler: The pipeline's own scheduler.
+        stand_in: What takes its place.
     """
 
     def __init__(
@@ -58,7 +60,7 @@ class Bridge:
             )
         DiffusersSolver.check(pipe.scheduler)
         self._pipe, self._factory, self._known, self._noise, self._solver = pipe, factory, known, noise, solver
-        self._scheduler: Any = pipe.scheduler
+        self.scheduler: Any = pipe.scheduler
         self._nothing_known = known is None or (isinstance(known, Observation) and not bool(known.known.any()))
         self._thread = threading.get_ident()
         self._run: Run | None = None
@@ -67,7 +69,7 @@ class Bridge:
         self._regional: RegionalScale | None = None
         self._steps: Steps | None = None
         self._in_call = False
-        self.stand_in = make_stand_in(self._scheduler, self)
+        self.stand_in = make_stand_in(self.scheduler, self)
 
     @property
     def sampler(self) -> Sampler | None:  # noqa: D102
@@ -106,6 +108,10 @@ class Bridge:
             )
         if self._in_call:
             raise RuntimeError(f"{name} is called within a call of its own, in which a sampler runs; finish that first")
+        if self._pipe.scheduler is not self.stand_in:
+            raise RuntimeError(
+                f"the scheduler of {name} was exchanged while a sampler stands in for it; exchange it before"
+            )
         args, kwargs = self._arguments(original, args, kwargs)
         self._in_call = True
         try:
@@ -133,8 +139,8 @@ class Bridge:
         callback = given.get("callback_on_step_end")
         if callback is not None:
             tensors = "callback_on_step_end_tensor_inputs"
-            if hasattr(callback, "tensor_inputs") and tensors in parameters:
-                given.setdefault(tensors, callback.tensor_inputs)
+            if hasattr(callback, "tensor_inputs") and tensors in parameters:  # as pipelines do with such a callback
+                given[tensors] = callback.tensor_inputs
             given["callback_on_step_end"] = OuterStepCallback(
                 callback, lambda: self.outer_steps, self._count_outer_steps, self._check_interrupt
             )
@@ -171,7 +177,7 @@ class Bridge:
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         """Plan a run, and show the pipeline its times."""
         self.close()
-        scheduler = copy.deepcopy(self._scheduler)
+        scheduler = copy.deepcopy(self.scheduler)
         args = tuple(int(value) if isinstance(value, Steps) else value for value in args)
         kwargs = {name: int(value) if isinstance(value, Steps) else value for name, value in kwargs.items()}
         scheduler.set_timesteps(*args, **kwargs)
@@ -220,14 +226,9 @@ class Bridge:
         run, name = self._run, type(self._pipe).__name__
         if run is None:
             raise RuntimeError(f"{name} steps its scheduler without set_timesteps")
-        given = StepArguments(self._scheduler, args, kwargs)
-        first = float(given.time) if run.evaluations == 0 else 0.0
-        if run.evaluations == 0 and abs(first - run.first_time) > 1e-3:
-            raise ValueError(
-                f"{name} begins at time {first:g}, not at the first of its scheduler, {run.first_time:g}; "
-                "a sampler needs all of them: use a text-to-image or text-to-video pipeline, without a strength or a "
-                "denoising_end"
-            )
+        given = StepArguments(self.scheduler, args, kwargs)
+        if run.sample is None and not run.asks_for(given.time):
+            self._tell_time(run, float(given.time))
         run.evaluations += 1
         if self._tick is not None:
             self._tick(1)
@@ -252,6 +253,19 @@ class Bridge:
             )
         return given.result(run.resume(given.output))
 
+    def _tell_time(self, run: Run, time: float) -> None:
+        name = type(self._pipe).__name__
+        if run.evaluations == 0:
+            raise ValueError(
+                f"{name} begins at time {time:g}, not at the first of its scheduler, {run.present_time:g}; "
+                "a sampler needs all of them: use a text-to-image or text-to-video pipeline, without a strength or a "
+                "denoising_end"
+            )
+        raise ValueError(
+            f"{name} evaluates at time {time:g} and the sampler asks for {run.present_time:g}: it has copied the times "
+            "of its scheduler beforehand; take a sampler that keeps to the evaluations of its plan"
+        )
+
     def copied(self, memo: dict[int, Any]) -> Any:
         """A deep copy of the stand-in, which steps something else beside the latents."""
 
@@ -259,13 +273,13 @@ class Bridge:
             run = self._run
             return run is None or run.is_outer(number)
 
-        scheduler = self._scheduler if self._run is None else self._run.scheduler
-        companion = Companion(scheduler, self.plan_run, is_outer)
+        scheduler = self.scheduler if self._run is None else self._run.scheduler
+        companion = Companion(scheduler, self.plan_run, is_outer).make_stand_in()
         if self._run is not None:
             for name in ("timesteps", "sigmas"):
                 if hasattr(self.stand_in, name):
-                    setattr(companion.stand_in, name, copy.deepcopy(getattr(self.stand_in, name)))
-        return companion.stand_in
+                    setattr(companion, name, copy.deepcopy(getattr(self.stand_in, name)))
+        return companion
 
     def progress_bar(self, original: Callable[..., Any], iterable: Any = None, total: Any = None) -> Any:
         """The pipeline's own bar, which counts evaluations."""

@@ -16,6 +16,7 @@ CALLED_BY = "_lanpaint_bridge"
 # Arguments by which a pipeline leaves out some of its times, with what says that it leaves out none.
 _SHORTENING: dict[str, Callable[[Any], bool]] = {
     "strength": lambda value: value >= 1,
+    "denoise_strength": lambda value: value >= 1,
     "denoising_start": lambda value: not 0 < value < 1,
     "denoising_end": lambda value: not 0 < value < 1,
 }
@@ -89,7 +90,7 @@ class OuterStepCallback:
 
 
 @functools.cache
-def called_class(kind: type) -> type:
+def called_class(kind: Any) -> type:
     """A class like ``kind``, whose calls go to the bridge that the object holds."""
 
     @functools.wraps(kind.__call__)
@@ -99,8 +100,16 @@ def called_class(kind: type) -> type:
             return kind.__call__(self, *args, **kwargs)
         return bridge.call(kind.__call__, args, kwargs)
 
+    def components(self: Any) -> dict[str, Any]:
+        """The parts of the pipeline, for another one: with its own scheduler."""
+        bridge = vars(self).get(CALLED_BY)
+        return {**kind.components.__get__(self), **({} if bridge is None else {"scheduler": bridge.scheduler})}
+
     names = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, "__doc__": kind.__doc__}
-    return type(kind.__name__, (kind,), {**names, "__call__": call})
+    changed: dict[str, Any] = {"__call__": call}
+    if isinstance(getattr(kind, "components", None), property):
+        changed["components"] = property(components)
+    return type(kind.__name__, (kind,), names | changed)
 
 
 class _Turn:

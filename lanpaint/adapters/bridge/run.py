@@ -16,6 +16,7 @@ from lanpaint.adapters.schedulers import is_inner, prediction_of, same_noise, vi
 from lanpaint.callbacks import Callback, RunningSampler
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers import Sampler
@@ -91,6 +92,7 @@ class Run:
         self.in_outer_step = False
         self.evaluations = self.outer_steps = 0
         self._outer: list[bool] = []
+        self._fractions: dict[int, float] = {}
         self.known: Tensor | None = None
         self.latents: Tensor | None = None
         self.sample: Tensor | None = None
@@ -107,6 +109,8 @@ class Run:
             starts = [index for index in range(len(self.places.times)) if not is_inner(scheduler, index)]
             ends = [*starts[1:], len(self.places.times)]
             stages = [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
+        else:
+            _note_outer_steps(self.sampler, self)
         self._declared = self.places.declared(self.sampler.plan, stages)
         if not self._declared:
             raise ValueError(f"{type(self.sampler).__name__} declares no evaluations; there is nothing to do")
@@ -119,10 +123,21 @@ class Run:
     def declared(self) -> int:  # noqa: D102
         return len(self._declared)
 
+    def asks_for(self, time: Any) -> bool:
+        """Whether the pipeline has evaluated at the time that it was asked for.
+
+        A time on an accelerator is read at the first evaluation only, and where the run has left its plan.
+        """
+        on_device = isinstance(time, Tensor) and time.device.type != "cpu"
+        declared = self._declared[min(self.evaluations, len(self._declared) - 1)]
+        if on_device and self.evaluations and self._present.time == declared.time:
+            return True
+        return abs(float(time) - self.present_time) < 1e-3
+
     @property
-    def first_time(self) -> float:
-        """The time of the first evaluation that the pipeline was shown."""
-        return self._declared[0].time
+    def present_time(self) -> float:
+        """The time of the evaluation that the pipeline is asked for."""
+        return self._present.time
 
     def is_outer(self, number: int) -> bool:
         """Whether the evaluation of this number, from 0, belongs to an outer step."""
@@ -164,7 +179,7 @@ class Run:
         else:
             dtype = own.dtype if own.is_floating_point() else torch.float32
             self._times = torch.tensor([place.time for place in self._declared], dtype=dtype, device=own.device)
-        stand_in.timesteps = LiveTimes.made(self._times, goes_on)
+        stand_in.timesteps = LiveTimes.made(self._times, goes_on, self._fractions)
         sigmas = getattr(scheduler, "sigmas", None)
         self._sigmas = None
         if isinstance(sigmas, Tensor) and len(sigmas) > len(own):  # some pipelines read them
@@ -177,6 +192,8 @@ class Run:
         if declared is None or place is declared or place.time == declared.time:
             return
         self._times[number] = place.time
+        if not self._times.is_floating_point() and place.index is None:
+            self._fractions[number] = place.time
         if self._sigmas is not None:
             self._sigmas[number] = self.scheduler.sigmas[place.nearest]
 
@@ -236,7 +253,6 @@ class Run:
         conversation = self._conversation
         if conversation is None:
             raise RuntimeError("this score answers only to the sampler that runs inside the pipeline")
-        self._last = None  # its memory is free for the next one
         self._asked += 1
         plan = self.sampler.plan
         if self._asked > plan.evaluations:
@@ -246,6 +262,8 @@ class Run:
             )
         self._present = place = self.places.of(level)
         self._outer.append(self.in_outer_step)
+        if not isinstance(self.sampler.solver, PipelineSolver):  # whose evaluations are not the scheduler's stages
+            self.in_outer_step = False  # the first one stands for all of a step
         if self._unmoved is not None and self._unmoved[0] is x and place.factor == 1:
             latents = self._unmoved[1]
         else:
@@ -258,6 +276,7 @@ class Run:
 
     def stepped(self, x: Tensor, latents: Tensor) -> None:
         """Note that x is the sampler's copy of these latents, which no one has moved."""
+        latents = latents.to(self.dtype)  # a scheduler may return others, of which the pipeline makes its own
         self._unmoved = (x, latents) if x.dtype != latents.dtype else None
 
     def is_unmoved(self, x: Tensor, latents: Tensor) -> bool:
@@ -298,6 +317,20 @@ class Run:
         if self._conversation is not None:
             self._conversation.close()
         self._last = self._unmoved = None
+
+
+def _note_outer_steps(sampler: Sampler, run: Run) -> None:
+    """Tell the run of the outer steps of a sampler that makes them without the pipeline's scheduler."""
+    advance, made, told = type(sampler).advance, weakref.ref(sampler), weakref.proxy(run)
+
+    def noted(state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
+        told.in_outer_step, stepping = True, made()
+        assert stepping is not None
+        state = advance(stepping, state, visit, noise)
+        told.in_outer_step = False
+        return state
+
+    vars(sampler)["advance"] = noted
 
 
 def fit(observation: Observation | None, latents: Tensor) -> Observation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -101,14 +102,21 @@ class Companion:
     def __init__(self, scheduler: Any, plan_run: Callable[[Any], Run], is_outer: Callable[[int], bool]) -> None:
         self._scheduler, self._plan_run, self._is_outer = copy.deepcopy(scheduler), plan_run, is_outer
         self._calls = self._steps = 0
-        self.stand_in = make_stand_in(scheduler, self)
+        self._stand_in: Callable[[], Any] = lambda: None
+
+    def make_stand_in(self) -> Any:
+        """What the pipeline holds of it; the companion lives as long as that does."""
+        stand_in = make_stand_in(self._scheduler, self)
+        self._stand_in = weakref.ref(stand_in)
+        return stand_in
 
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         """Set the scheduler to its times, and show one for each evaluation."""
         self._scheduler.set_timesteps(*args, **kwargs)
         self._calls = self._steps = 0
-        vars(self.stand_in).update(vars(copy.deepcopy(self._scheduler)))
-        self._plan_run(copy.deepcopy(self._scheduler)).show(self.stand_in, lambda number: True)
+        stand_in = self._stand_in()
+        vars(stand_in).update(vars(copy.deepcopy(self._scheduler)))
+        self._plan_run(copy.deepcopy(self._scheduler)).show(stand_in, lambda number: True)
 
     def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """As the scheduler does at its present step."""
@@ -122,10 +130,15 @@ class Companion:
         number, self._calls = self._calls, self._calls + 1
         if not self._is_outer(number):
             return given.result(given.sample)
+        if self._steps == len(self._scheduler.timesteps):
+            raise ValueError(
+                "the pipeline samples something beside its latents, sound perhaps, with a copy of its scheduler, which "
+                "cannot travel back in time as the sampler does; take a sampler that visits each level once"
+            )
         time, self._steps = self._scheduler.timesteps[self._steps], self._steps + 1
         stepped = self._scheduler.step(given.output, time, given.sample, return_dict=False, **given.options)[0]
         return given.result(stepped)
 
     def copied(self, memo: dict[int, Any]) -> Any:
         """Another companion."""
-        return Companion(self._scheduler, self._plan_run, self._is_outer).stand_in
+        return Companion(self._scheduler, self._plan_run, self._is_outer).make_stand_in()

@@ -87,15 +87,11 @@ class Places:
             stages: For the pipeline's scheduler as the solver, the places in its list of each outer step's stages. None
                 for another solver, whose evaluations are taken to be made where its step begins.
         """
-        assert plan.inner_evaluations is not None
         places: list[Place] = []
         for visit in plan.visits():
-            here = self.of(visit.level)
-            places += [here] * plan.inner_evaluations[visit.step]
-            if stages is None:
-                places += [here] * (visit.evaluations - plan.inner_evaluations[visit.step])
-            else:
-                places += [self.of(self.levels[index]) for index in stages[visit.step]]
+            last = [] if stages is None else [self.of(self.levels[index]) for index in stages[visit.step]]
+            here = [self.of(visit.level)] * max(visit.evaluations - len(last), 0)
+            places += [*here, *last][: visit.evaluations]
         return places
 
 
@@ -108,12 +104,19 @@ class LiveTimes(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
     goes_on: Callable[[int], bool]
+    fractions: dict[int, float]
 
     @staticmethod
-    def made(times: Tensor, goes_on: Callable[[int], bool]) -> LiveTimes:
-        """The list of these times. ``goes_on`` is asked before each of them but the first, with its number."""
+    def made(times: Tensor, goes_on: Callable[[int], bool], fractions: dict[int, float]) -> LiveTimes:
+        """The list of these times.
+
+        Args:
+            times: Shape (E,).
+            goes_on: Is asked before each of them but the first, with its number.
+            fractions: By their numbers, times that are no whole numbers in a list that has only those.
+        """
         live: LiveTimes = times.as_subclass(LiveTimes)
-        live.goes_on = goes_on
+        live.goes_on, live.fractions = goes_on, fractions
         return live
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -121,7 +124,7 @@ class LiveTimes(Tensor):
         for number, time in enumerate(self.as_subclass(Tensor).unbind()):
             if number and not self.goes_on(number):
                 return
-            yield time
+            yield time if number not in self.fractions else torch.tensor(self.fractions[number], device=self.device)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         """A plain copy."""
