@@ -561,3 +561,17 @@ def test_a_missing_greenlet_is_named_with_what_installs_it(sd, monkeypatch):
     monkeypatch.setitem(sys.modules, "greenlet", None)
     with pytest.raises(ImportError, match="pip install greenlet"), bridged(sd.pipe, lp.LanPaint):
         pass
+
+
+@pytest.mark.parametrize("make", [tiny.ddpm, tiny.ldm])
+def test_a_generator_determines_the_sample_of_a_pipeline_that_draws_in_its_call(make):
+    """Such a pipeline hands its generator to nobody. The global generator, which no one has seeded, has no part in it."""
+    made = make()
+    shape = (1, 1, 8, 8) if make is tiny.ddpm else (1, 3, 8, 8)
+    pictures = []
+    for seed in (1, 2):
+        with torch.random.fork_rng(devices=[]), bridged(made.pipe, lp.LanPaint, _left_known(shape)):
+            torch.manual_seed(seed)
+            call = {"num_inference_steps": 2, "output_type": "np", **made.call}
+            pictures.append(made.pipe(generator=_g(), **call)[0])
+    assert np.array_equal(*pictures)

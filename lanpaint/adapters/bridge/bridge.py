@@ -68,6 +68,7 @@ class Bridge:
         self._tick: Callable[[int], Any] | None = None
         self._regional: RegionalScale | None = None
         self._steps: Steps | None = None
+        self._generator: Any = None
         self._in_call = False
         self.stand_in = make_stand_in(self.scheduler, self)
 
@@ -131,7 +132,7 @@ class Bridge:
             return args, kwargs
         given, parameters = bound.arguments, bound.signature.parameters
         check_all_times(self._pipe, given)
-        self._steps = None
+        self._steps, self._generator = None, given.get("generator")
         if "num_inference_steps" in parameters:
             steps = given.get("num_inference_steps", parameters["num_inference_steps"].default)
             if isinstance(steps, int) and not isinstance(steps, bool):
@@ -240,7 +241,7 @@ class Bridge:
                 "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
             )
         if not run.has_begun:
-            noise = self._noise or apart_from(given.options.get("generator"), self._pipe)
+            noise = self._noise or apart_from(given.options.get("generator") or self._generator, self._pipe)
             latents = run.sight(given.sample, given.output, self._known, noise)
             self._hold_known(run)
             return given.result(latents)
