@@ -565,7 +565,7 @@ def test_a_missing_greenlet_is_named_with_what_installs_it(sd, monkeypatch):
 
 @pytest.mark.parametrize("make", [tiny.ddpm, tiny.ldm])
 def test_a_generator_determines_the_sample_of_a_pipeline_that_draws_in_its_call(make):
-    """Such a pipeline hands its generator to nobody. The global generator, which no one has seeded, has no part in it."""
+    """Such a pipeline hands its generator to nobody. The global generator has no part in the sample."""
     made = make()
     shape = (1, 1, 8, 8) if make is tiny.ddpm else (1, 3, 8, 8)
     pictures = []

@@ -589,7 +589,7 @@ def test_a_scheduler_with_arguments_of_its_own_is_refused_in_one_line():
     """CogVideoX's DPM-Solver takes the clean data of the step before from the pipeline."""
     made = tiny.cogvideox()
     made.pipe.scheduler = diffusers.CogVideoXDPMScheduler.from_config(made.pipe.scheduler.config)
-    told = "CogVideoXDPMScheduler cannot be stepped as other schedulers are"
+    told = "CogVideoXDPMScheduler cannot be used as a solver"
     with (
         pytest.raises(ValueError, match=told) as caught,
         bridged(made.pipe, _paint(1), _half),
