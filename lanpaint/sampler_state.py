@@ -46,7 +46,9 @@ class SamplerState:
 
     @property
     def momentum(self) -> Tensor | None:
-        """Momentum of the dynamics, shape of x; None for a dynamics without momentum."""
+        """Momentum of the dynamics at this level, shape of x; None where there is none, and after an outer step."""
+        if self.kind == "outer":  # the memory still has the momentum of the level that was left
+            return None
         return getattr(getattr(self.memory, "dynamics", None), "momentum", None)
 
     def at(self, kind: Kind, step: int, inner: int) -> SamplerState:

@@ -118,7 +118,7 @@ def test_states_say_where_the_run_stands():
         assert state.kind == kinds[call.hook]
         assert state.level is sampler.levels[state.step + (state.kind == "outer")]
         assert (state.memory.drift is not None) == (state.kind != "outer")
-        assert (state.momentum is not None) == (state.step > 0 or call.hook != "on_run_start")
+        assert (state.momentum is not None) == (state.kind != "outer")
         if state.kind == "inner":
             assert state.momentum.shape == (3, 2)
             assert state.memory.drift.level is state.level
