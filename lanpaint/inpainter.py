@@ -80,6 +80,11 @@ class Inpainter:
         self.layout = layout or LatentLayout(pipe, cell_rule or wholly_known)
         self._names = set(inspect.signature(pipe.__call__).parameters)
         self.bridge: Bridge | None = None
+        if "mask_image" in self._names:
+            raise ValueError(
+                f"{type(pipe).__name__} inpaints by itself; give a pipeline without a mask, which this class makes "
+                "inpaint: diffusers.AutoPipelineForText2Image.from_pipe(pipe)"
+            )
         unknown = set(options) - _option_names(sampler)
         if unknown:
             raise TypeError(f"{_name(sampler)} has no option {', '.join(sorted(unknown))}")
@@ -133,7 +138,7 @@ class Inpainter:
             pictures, known = self._read(image, mask, pad)
             self._check_size(pictures, call)
             weight = seam_weight(known, feather)
-            known_part = functools.partial(self.layout.observation, pictures, known)
+            known_part = functools.partial(self._observation, pictures, known)
         elif mask is not None or any(pad):
             raise ValueError("mask and pad need an image; leave them out to sample without an image")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
@@ -146,14 +151,24 @@ class Inpainter:
             return output
         return _replace_pictures(output, lambda made: _paste(made, pictures, weight))
 
+    def _observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
+        """The known latents. Raises ValueError when pictures and prompts do not fit each other."""
+        if len(latents) % len(pictures):
+            raise ValueError(
+                f"{len(pictures)} images were given and {len(latents)} {'is' if len(latents) == 1 else 'are'} painted; "
+                f"give a prompt for each image, such as prompt=[…] of {len(pictures)}, or one image"
+            )
+        return self.layout.observation(pictures, known, latents)
+
     def _is_option(self, name: str) -> bool:
         return name not in self._names and name in _option_names(self.sampler)
 
     def _call_arguments(self, steps: int | None, arguments: dict[str, Any]) -> dict[str, Any]:
         unknown = set(arguments) - self._names - ({_CONTROL} if "image" in self._names else set())
         if unknown:
+            mask = "; the mask is called mask" if "mask_image" in unknown else ""
             raise TypeError(
-                f"neither {type(self.pipe).__name__} nor {_name(self.sampler)} takes {', '.join(sorted(unknown))}"
+                f"neither {type(self.pipe).__name__} nor {_name(self.sampler)} takes {', '.join(sorted(unknown))}{mask}"
             )
         call = dict(arguments)
         if _CONTROL in call and _CONTROL not in self._names:

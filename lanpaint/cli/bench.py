@@ -129,6 +129,8 @@ def bench(
         if count == 1:
             raise ValueError("--output draws several runs; leave it out, or give several --steps, --dynamics, …")
         check_output(output, (".png", ".pdf", ".svg", ".jpg"))
+        if results is not None and output.resolve() == results.resolve():
+            raise ValueError(f"--output and --results are one file, {output}; name another for the picture")
     kept = None if results is None else Results(results)
     rows: list[Result] = []
     with _Bar(count, shown=not (quiet or as_json) and count > 1) as bar:
@@ -165,6 +167,9 @@ def report(
 
     if not results.exists():
         raise ValueError(f"{results} does not exist; lanpaint bench … --results {results} makes it")
+    made = [output / name for name in ("report.md", "figures.csv")]
+    if any(path.resolve() == results.resolve() for path in made):
+        raise ValueError(f"the report would overwrite the results {results}; give another folder with --output")
     rows = Results(results)
     written = write_report(rows, output, [name.strip() for name in figures.split(",") if name.strip()], title)
     print(f"{written}: {len(rows.rows)} runs")

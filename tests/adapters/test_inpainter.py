@@ -1,5 +1,6 @@
 """Pictures and masks in, the pipeline's own output out."""
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -287,3 +288,23 @@ def test_a_decoder_that_overflows_is_told_and_leaves_nothing_behind(make):
     assert len(str(caught.value).splitlines()) == 1
     assert not made.pipe.vae.decoder._forward_hooks
     inpaint(picture, mask, **call)
+
+
+def test_a_pipeline_that_inpaints_by_itself_is_refused_with_the_one_to_take(sd):
+    pipe = diffusers.StableDiffusionInpaintPipeline(**sd.pipe.components, requires_safety_checker=False)
+    with pytest.raises(ValueError, match=r"inpaints by itself; .*AutoPipelineForText2Image.from_pipe") as caught:
+        lp.Inpainter(pipe)
+    assert len(str(caught.value).splitlines()) == 1
+    assert type(diffusers.AutoPipelineForText2Image.from_pipe(pipe)) is diffusers.StableDiffusionPipeline
+
+
+def test_pictures_and_prompts_that_do_not_fit_are_told_as_pictures_and_prompts(sd):
+    pictures = [np.zeros((16, 16, 3), np.uint8)] * 3
+    with pytest.raises(ValueError, match="3 images were given and 1 is painted; give a prompt for each image"):
+        lp.Inpainter(sd.pipe)(pictures, np.ones((16, 16), bool), **_call_of(sd))
+    with pytest.raises(TypeError, match="takes mask_image; the mask is called mask"):
+        lp.Inpainter(sd.pipe)(pictures[0], mask_image=np.ones((16, 16), bool), **_call_of(sd))
+
+
+def _call_of(made):
+    return {name: value for name, value in made.call.items() if name not in ("height", "width")}

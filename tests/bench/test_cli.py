@@ -96,3 +96,25 @@ def test_a_file_of_grids_is_run_once_and_reported(lanpaint, tmp_path, monkeypatc
     monkeypatch.setattr(sys, "argv", ["lanpaint", "bench", "study.yaml", "--steps", "3"])
     with pytest.raises(SystemExit):
         main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("bench", "gaussian", "--steps", "2,3", "-r", "one.png", "-o", "one.png"),
+            "--output and --results are one file",
+        ),
+        (("report", "figures.csv", "-o", "."), "the report would overwrite the results figures.csv"),
+    ],
+)
+def test_no_picture_or_report_takes_the_place_of_the_results(lanpaint, tmp_path, monkeypatch, capsys, arguments, told):
+    monkeypatch.chdir(tmp_path)
+    lanpaint("bench", "gaussian", "--samples", 50, "--steps", 2, "-r", "figures.csv", "-q")
+    before = (tmp_path / "figures.csv").read_text()
+    monkeypatch.setattr(sys, "argv", ["lanpaint", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    assert told in capsys.readouterr().err
+    assert (tmp_path / "figures.csv").read_text() == before
