@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
+from lanpaint.crop import Crop
 from lanpaint.observation import Observation
 from lanpaint.pictures import read_painted, read_pictures, with_channels
 from lanpaint.samplers import LanPaint
@@ -96,6 +97,7 @@ class Inpainter:
         *,
         pad: Sequence[int] = (0, 0, 0, 0),
         feather: int = 0,
+        crop: float | None = None,
         steps: int | None = None,
         known_guidance_scale: float | None = None,
         **arguments: Any,
@@ -113,6 +115,9 @@ class Inpainter:
             pad: Pixels to add at the left, top, right and bottom, which are painted (outpainting).
             feather: Width in pixels of a seam on the known side, in which the known picture fades into the painted
                 picture. All known pixels outside of the seam are kept exactly. 0 is no seam.
+            crop: Paint only the surroundings of what is painted, at the size that the model was trained on, and lay
+                them back in their place: for a large picture with a small hole. The number is the factor by which the
+                sides of the surroundings exceed those of the hole's box, 2 for example. None paints the whole picture.
             steps: Outer steps; the pipeline calls them ``num_inference_steps``.
             known_guidance_scale: Weight of classifier-free guidance for the score of the known part, in the convention
                 of the pipeline. By default it equals the pipeline's weight, so that the image comes first. At 0 the
@@ -136,11 +141,13 @@ class Inpainter:
         known_part: Callable[[Tensor], Observation] | None = None
         if image is not None:
             pictures, known = self._read(image, mask, pad)
-            self._check_size(pictures, call)
             weight = seam_weight(known, feather)
-            known_part = functools.partial(self._observation, pictures, known)
-        elif mask is not None or any(pad):
-            raise ValueError("mask and pad need an image; leave them out to sample without an image")
+            window = None if crop is None else self._window(known, crop, call)
+            shown, shown_known = (pictures, known) if window is None else window.cut(pictures, known)
+            self._check_size(shown, call)
+            known_part = functools.partial(self._observation, shown, shown_known)
+        elif mask is not None or any(pad) or crop is not None:
+            raise ValueError("mask, pad and crop need an image; leave them out to sample without an image")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
@@ -149,7 +156,21 @@ class Inpainter:
                 output = self.pipe(**call)
         if image is None or call.get("output_type") == "latent":
             return output
-        return _replace_pictures(output, lambda made: _paste(made, pictures, weight))
+        return _replace_pictures(
+            output, lambda made: _paste(made if window is None else window.placed(made, pictures), pictures, weight)
+        )
+
+    def _window(self, known: Tensor, factor: float, call: dict[str, Any]) -> Crop:
+        """The window around the painted pixels. Raises ValueError for what cannot be cropped."""
+        name = type(self.pipe).__name__
+        if self.layout.is_video:
+            raise ValueError(f"{name} makes videos, and crop is for still images; leave it out")
+        for argument in ("control_image", "image"):
+            if call.get(argument) is not None:
+                raise ValueError("crop does not crop the picture of a ControlNet; leave crop or the picture out")
+        if call.get("output_type") == "latent":
+            raise ValueError("crop needs pictures to lay back in their place, not latents; leave out output_type")
+        return Crop.around(known, factor, self.layout.native_side, self.layout.nearest)
 
     def _observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
         """The known latents. Raises ValueError when pictures and prompts do not fit each other."""

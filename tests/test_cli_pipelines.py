@@ -116,6 +116,18 @@ def test_a_pipeline_takes_a_solver_of_ours_in_place_of_its_scheduler_s(files, la
     assert not np.array_equal(_array(files / "own-solver.png"), _array(files / "heun.png"))
 
 
+def test_a_large_picture_is_painted_around_its_hole(files, lanpaint):
+    photo = _random(200, 211, 3)
+    mask = np.zeros((200, 211), np.uint8)
+    mask[50:69, 120:140] = 255
+    Image.fromarray(photo).save(files / "large.png")
+    Image.fromarray(mask).save(files / "large-mask.png")
+    _inpaint(lanpaint, "large.png", "large-mask.png", "-o", "cropped.png", "--model", "sd", "--crop", 2)
+    painted = _array(files / "cropped.png")
+    assert np.array_equal(painted[mask == 0], photo[mask == 0])
+    assert (painted[mask > 0] != photo[mask > 0]).any(-1).mean() > 0.9
+
+
 def test_a_controlnet_takes_its_picture_and_an_unconditional_pipeline_its_size(files, lanpaint):
     given = ("photo.png", "mask.png", "-o", "control.png", "--model", "controlnet")
     _inpaint(lanpaint, *given, "--control-image", "photo.png", "--set", "controlnet_conditioning_scale=0.5")

@@ -99,6 +99,17 @@ class LatentLayout:
         return int(ratio)
 
     @property
+    def native_side(self) -> int:
+        """Side in pixels of the squares that the model was trained on; 1024 where the pipeline does not say."""
+        if self.size is not None:
+            return self.size[0]
+        networks = (getattr(self.pipe, name, None) for name in ("unet", "transformer"))
+        sides = [getattr(getattr(network, "config", None), "sample_size", None) for network in networks]
+        sides = [getattr(self.pipe, "default_sample_size", None), *sides]
+        side = next((side for side in sides if isinstance(side, int)), None)
+        return 1024 if side is None else side * self.factor
+
+    @property
     def multiple(self) -> int:
         """Height and width in pixels must be multiples of this number.
 

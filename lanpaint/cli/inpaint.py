@@ -83,6 +83,14 @@ def inpaint(
     count: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of results: out-1.png, …, with seeds that count up.")
     ] = 1,
+    crop: Annotated[
+        float | None,
+        typer.Option(
+            help="Paint the surroundings of the hole alone, this many times its size, at the model's size; for large "
+            "pictures.",
+            show_default=False,
+        ),
+    ] = None,
     resize: Annotated[bool, typer.Option("--resize", help="Resize to the nearest size that the model takes.")] = False,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
@@ -136,7 +144,15 @@ def inpaint(
     prompts = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
     of_pipelines = {**prompts, "known_guidance_scale": known_guidance_scale, "scheduler": scheduler}
     if pixels:
-        _refuse({**of_pipelines, "control_image": control_image, "set": settings or None, "offload": offload or None})
+        _refuse(
+            {
+                **of_pipelines,
+                "control_image": control_image,
+                "crop": crop,
+                "set": settings or None,
+                "offload": offload or None,
+            }
+        )
     else:
         check_sampling(chosen, levels)
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
@@ -163,8 +179,8 @@ def inpaint(
         call = {"num_inference_steps": steps, **prompts, **parse_settings(settings or ())}
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
-            scheduler=scheduler, control_image=control_image, pad=padding, resize=resize, quiet=quiet, sampler=make,
-            solver=outer,
+            scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, resize=resize, quiet=quiet,
+            sampler=make, solver=outer,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)

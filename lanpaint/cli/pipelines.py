@@ -122,6 +122,7 @@ class PipelinePainter:
         known_guidance_scale: As in :class:`~lanpaint.Inpainter`.
         sampler: The sampler's class, or a function that makes a sampler from a score.
         solver: A solver that makes the outer steps instead of the pipeline's scheduler.
+        crop: As in :class:`~lanpaint.Inpainter`.
 
     Attributes:
         evaluations: Number of evaluations so far. With guidance, the two branches count as one evaluation.
@@ -144,6 +145,7 @@ class PipelinePainter:
         known_guidance_scale: float | None,
         sampler: Callable[..., Sampler] = LanPaint,
         solver: Solver | None = None,
+        crop: float | None = None,
     ) -> None:
         from lanpaint.inpainter import Inpainter
 
@@ -162,7 +164,7 @@ class PipelinePainter:
             if not hasattr(pipe, "controlnet"):
                 raise ValueError(f"{self.name} has no ControlNet; leave --control-image out")
             self.call["control_image"] = _control(control_image)
-        self.call["known_guidance_scale"] = known_guidance_scale
+        self.call |= {"known_guidance_scale": known_guidance_scale, "crop": crop}
 
     def _checked(self, call: dict[str, Any], names: Any) -> dict[str, Any]:
         call = {name: value for name, value in call.items() if value is not None}

@@ -8,6 +8,7 @@ from PIL import Image
 
 import lanpaint as lp
 from lanpaint.adapters.latents import wholly_known
+from lanpaint.crop import Crop
 from lanpaint.inpainter import seam_weight
 from tests.adapters import tiny
 
@@ -233,7 +234,7 @@ def test_sizes_that_a_pipeline_cannot_take_name_the_nearest(sd):
         (ValueError, "give steps or num_inference_steps, not both", {"num_inference_steps": 2}),
         (ValueError, "the mask is 8×16 and the image 16×16", {"mask": torch.ones(16, 8)}),
         (ValueError, "there is nothing to paint: give a mask", {"mask": None}),
-        (ValueError, "mask and pad need an image", {"image": None}),
+        (ValueError, "mask, pad and crop need an image", {"image": None}),
         (ValueError, "pad must be four whole numbers", {"pad": (1, 2, 3)}),
         (ValueError, "feather must be a whole number", {"feather": -1}),
         (ValueError, "height=32, but the image has height 16; leave height out", {"height": 32}),
@@ -308,3 +309,79 @@ def test_pictures_and_prompts_that_do_not_fit_are_told_as_pictures_and_prompts(s
 
 def _call_of(made):
     return {name: value for name, value in made.call.items() if name not in ("height", "width")}
+
+
+def _hole(height, width, rows, columns):
+    mask = np.zeros((height, width), bool)
+    mask[rows, columns] = True
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["pil", "np", "pt"])
+def test_a_crop_paints_the_hole_alone_and_keeps_every_other_pixel_of_a_large_picture(sd, kind):
+    """A picture that the pipeline could not take: its sides are no multiples of what it needs."""
+    photo, mask = _bytes(251, 263, 3).numpy(), _hole(251, 263, slice(100, 119), slice(200, 220))
+    sizes = []
+    hook = sd.pipe.unet.register_forward_pre_hook(lambda unet, inputs: sizes.append(tuple(inputs[0].shape[-2:])))
+    try:
+        out = lp.Inpainter(sd.pipe)(photo, mask, crop=1.5, output_type=kind, **_call_of(sd), steps=2, inner_steps=1)[0]
+    finally:
+        hook.remove()
+    made = {
+        "pil": lambda: np.array(out[0]),
+        "np": lambda: np.round(out[0] * 255).astype(np.uint8),
+        "pt": lambda: (out[0] * 255).round().byte().permute(1, 2, 0).numpy(),
+    }[kind]()
+    assert made.shape == photo.shape
+    assert np.array_equal(made[~mask], photo[~mask])
+    assert (made[mask] != photo[mask]).any(-1).mean() > 0.9
+    assert set(sizes) == {(8, 8)}  # the size that the network was trained on, in latent cells
+
+
+def test_a_crop_of_the_whole_picture_at_its_size_is_no_crop(sd):
+    photo, mask = _bytes(16, 16, 3).numpy(), _hole(16, 16, slice(0, 16), slice(0, 16))
+    mask[4:12, 4:12] = False
+    inpaint, call = lp.Inpainter(sd.pipe), {**_call_of(sd), "steps": 2, "inner_steps": 1, "output_type": "np"}
+    whole, crop = (
+        inpaint(photo, mask, generator=torch.Generator().manual_seed(0), crop=c, **call).images for c in (None, 1)
+    )
+    assert np.allclose(whole, crop, atol=1e-6)
+
+
+def test_a_window_is_known_where_no_unknown_pixel_has_a_part_in_it(sd):
+    known = ~torch.from_numpy(_hole(64, 64, slice(24, 40), slice(24, 40)))[None, None]
+    window = Crop.around(known, 2, 16, lp.Inpainter(sd.pipe).layout.nearest)
+    assert (window.top, window.left, window.height, window.width, window.size) == (16, 16, 32, 32, (16, 16))
+    shown, shown_known = window.cut(torch.zeros(1, 3, 64, 64), known)
+    assert shown.shape == (1, 3, 16, 16)
+    assert 0.5 < shown_known.float().mean() < 0.75
+    assert not shown_known[..., 4:12, 4:12].any()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [((0, 3), (0, 3)), ((61, 64), (10, 60)), ((0, 64), (30, 31))])
+@pytest.mark.parametrize("factor", [1, 2, 100])
+def test_a_window_lies_in_the_picture_and_has_the_hole_in_it(rows, columns, factor):
+    known = ~torch.from_numpy(_hole(64, 64, slice(*rows), slice(*columns)))[None, None]
+    window = Crop.around(known, factor, 16, lambda height, width: (height, width))
+    inside = _hole(
+        64, 64, slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
+    )
+    assert 0 <= window.top <= 64 - window.height
+    assert 0 <= window.left <= 64 - window.width
+    assert inside[~known[0, 0].numpy()].all()
+    assert factor < 100 or inside.all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"crop": 0.5}, "crop must be a factor of at least 1, 1.5 for example, got 0.5"),
+        ({"crop": "2"}, "crop must be a factor of at least 1, 1.5 for example, got '2'"),
+        ({"crop": 2, "output_type": "latent"}, "crop needs pictures"),
+    ],
+)
+def test_a_crop_that_cannot_be_is_told_in_one_line(sd, arguments, told):
+    photo, mask = _bytes(64, 64, 3).numpy(), _hole(64, 64, slice(24, 40), slice(24, 40))
+    with pytest.raises(ValueError, match=told) as caught:
+        lp.Inpainter(sd.pipe)(photo, mask, **{**_call_of(sd), **arguments})
+    assert len(str(caught.value).splitlines()) == 1
