@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -302,3 +303,18 @@ def test_importing_lanpaint_loads_nothing_heavy():
         check=True,
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_version_is_printed():
+    assert lanpaint("--version").stdout == f"lanpaint {version('lanpaint')}\n"
+
+
+def test_a_photo_for_a_small_model_is_told_what_paints_photos(files):
+    picture, mask = Image.new("RGB", (64, 48), (200, 100, 50)), Image.new("L", (64, 48), 255)
+    picture.save(files / "photo.png")
+    mask.save(files / "photo-mask.png")
+    run = lanpaint("inpaint", "photo.png", "photo-mask.png", "-o", "painted-photo.png", cwd=files)
+    assert run.returncode == 1
+    assert "the image is 64×48 and the model paints 8×8 images; no model that comes with lanpaint" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not (files / "painted-photo.png").exists()

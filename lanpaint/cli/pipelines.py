@@ -68,17 +68,21 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload:
         ValueError: When the pipeline cannot be loaded, and for ``offload`` without a GPU.
     """
     from diffusers import DiffusionPipeline
+    from diffusers.utils import logging
 
-    if quiet:
-        from diffusers.utils import logging
+    try:
         from transformers.utils import logging as transformers_logging
-
+    except ImportError as error:
+        raise ImportError("pipelines need more packages: pip install 'lanpaint[pipelines]'") from error
+    if quiet:
         logging.disable_progress_bar()
         transformers_logging.disable_progress_bar()
     if offload and device.type == "cpu":
         raise ValueError("--offload needs a GPU, and there is no GPU; leave it out")
     try:
-        pipe = DiffusionPipeline.from_pretrained(model, torch_dtype=dtype, local_files_only=Path(model).is_dir())
+        pipe = DiffusionPipeline.from_pretrained(  # safetensors alone: other files of weights can run any program
+            model, torch_dtype=dtype, local_files_only=Path(model).is_dir(), use_safetensors=True
+        )
     except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
         raise ValueError(f"cannot load {model!r} as a diffusers pipeline: {_first_lines(error)}") from error
     if offload:

@@ -74,8 +74,13 @@ class PixelPainter:
             media = media.resized(fitted[0] - along, fitted[1] - across)
             height, width = media.size
         size = height + along, width + across
-        self.network.check_size(*size)
         trained = self.network.sample_size
+        if all(trained) and (size[0] >= 4 * trained[0] or size[1] >= 4 * trained[1]):
+            raise ValueError(
+                f"the image is {size[1]}×{size[0]} and the model paints {trained[1]}×{trained[0]} images; no model "
+                "that comes with lanpaint paints photos: give a pipeline with --model, such as Stable Diffusion"
+            )
+        self.network.check_size(*size)
         if size != trained and all(trained):
             print(
                 f"note: the model was trained on {trained[1]}×{trained[0]} images, this one is {size[1]}×{size[0]}",
