@@ -145,7 +145,7 @@ class Inpainter:
             window = None if crop is None else self._window(known, crop, call)
             shown, shown_known = (pictures, known) if window is None else window.cut(pictures, known)
             self._check_size(shown, call)
-            known_part = functools.partial(self._observation, shown, shown_known)
+            known_part = functools.partial(_observe, self.layout, shown, shown_known)
         elif mask is not None or any(pad) or crop is not None:
             raise ValueError("mask, pad and crop need an image; leave them out to sample without an image")
         factory = functools.partial(self.sampler, **options) if options else self.sampler
@@ -171,15 +171,6 @@ class Inpainter:
         if call.get("output_type") == "latent":
             raise ValueError("crop needs pictures to lay back in their place, not latents; leave out output_type")
         return Crop.around(known, factor, self.layout.native_side, self.layout.nearest)
-
-    def _observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
-        """The known latents. Raises ValueError when pictures and prompts do not fit each other."""
-        if len(latents) % len(pictures):
-            raise ValueError(
-                f"{len(pictures)} images were given and {len(latents)} {'is' if len(latents) == 1 else 'are'} painted; "
-                f"give a prompt for each image, such as prompt=[…] of {len(pictures)}, or one image"
-            )
-        return self.layout.observation(pictures, known, latents)
 
     def _is_option(self, name: str) -> bool:
         return name not in self._names and name in _option_names(self.sampler)
@@ -275,26 +266,44 @@ class Inpainter:
             call.setdefault("batch_size", len(pictures))
 
 
+def _observe(layout: LatentLayout, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
+    """The known latents. Raises ValueError when pictures and prompts do not fit each other."""
+    if len(latents) % len(pictures):
+        raise ValueError(
+            f"{len(pictures)} images were given and {len(latents)} {'is' if len(latents) == 1 else 'are'} painted; "
+            f"give a prompt for each image, such as prompt=[…] of {len(pictures)}, or one image"
+        )
+    return layout.observation(pictures, known, latents)
+
+
 @contextlib.contextmanager
 def _checked_decoder(pipe: Any) -> Iterator[None]:
     """Within the context, decoded pictures that are not finite are an error. A pipeline makes black pixels of them."""
-
-    def check(module: torch.nn.Module, inputs: Any, decoded: Any) -> None:
-        if isinstance(decoded, Tensor) and not bool(torch.isfinite(decoded).all()):
-            kind = str(decoded.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"the decoder of {type(pipe).__name__} overflows in {kind}: its pictures are not finite; load the "
-                "pipeline in bfloat16 or float32 (--dtype bf16), or give it a VAE that is made for float16"
-            )
-
-    autoencoders = (getattr(pipe, name, None) for name in ("vae", "vqvae", "movq"))
-    decoders = (getattr(autoencoder, "decoder", None) for autoencoder in autoencoders)
-    handles = [d.register_forward_hook(check) for d in decoders if isinstance(d, torch.nn.Module)]
+    autoencoders: list[Any] = [getattr(pipe, name, None) for name in ("vae", "vqvae", "movq")]
+    checked = [part for part in autoencoders if callable(getattr(part, "decode", None)) and "decode" not in vars(part)]
+    for autoencoder in checked:
+        vars(autoencoder)["decode"] = _checked(autoencoder.decode, type(pipe).__name__)
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for autoencoder in checked:
+            del vars(autoencoder)["decode"]
+
+
+def _checked(decode: Callable[..., Any], name: str) -> Callable[..., Any]:
+    @functools.wraps(decode)
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        output = decode(*args, **kwargs)
+        pictures = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+        if isinstance(pictures, Tensor) and not bool(torch.isfinite(pictures).all()):
+            dtype = str(pictures.dtype).removeprefix("torch.")
+            raise ValueError(
+                f"the decoder of {name} overflows in {dtype}: its pictures are not finite; load "
+                "the pipeline in bfloat16 or float32 (--dtype bf16), or give it a VAE made for float16"
+            )
+        return output
+
+    return checked
 
 
 def _channels_first(video: Tensor) -> Tensor:
