@@ -124,6 +124,78 @@ class Backwards(Plain):
         return lp.State(x - step * drift(x) + (2 * step).sqrt() * noise(x))
 
 
+class ColdWhereKnown(Plain):
+    """The noise of the unknown part's time step, for all entries."""
+
+    def step(self, state, drift, noise):
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
+        heat = step if drift.known is None else drift.broadcast(drift.time_step[:1].expand(2), x)
+        return lp.State(x + step * drift(x) + (2 * heat * (step > 0)).sqrt() * noise(x))
+
+
+class OffWhereKnown(Plain):
+    def step(self, state, drift, noise):
+        new = super().step(state, drift, noise).x
+        if drift.known is None:
+            return lp.State(new)
+        return lp.State(new + 0.05 * drift.known.to(new.dtype) * drift.broadcast(drift.time_step, new))
+
+
+class BackwardsWhereKnown(Plain):
+    def step(self, state, drift, noise):
+        if drift.known is None:
+            return super().step(state, drift, noise)
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
+        sign = 1 - 2 * drift.known.to(x.dtype)
+        return lp.State(x + sign * step * drift(x) + (2 * step).sqrt() * noise(x))
+
+
+class StepByPlace(Plain):
+    """A time step that shrinks where the score is large, without its correction term: it samples p/h."""
+
+    def step(self, state, drift, noise):
+        x, score = state.x, drift(state.x)
+        step = drift.broadcast(drift.time_step, x) / (1 + score.square())
+        return lp.State(x + step * score + (2 * step).sqrt() * noise(x))
+
+
+class HotStart(lp.Underdamped):
+    """Momenta of twice the right standard deviation at the start of a level."""
+
+    def init(self, x, drift, noise):
+        state = super().init(x, drift, noise)
+        return replace(state, momentum=2 * state.momentum)
+
+
+class ColdStart(lp.FastLangevin):
+    def init(self, x, drift, noise):
+        state = super().init(x, drift, noise)
+        return replace(state, momentum=0 * state.momentum)
+
+
+class BoldClaim(Plain):
+    order = 2
+
+
+class Adding(Plain):
+    """Acts as if the density were Gaussian: a linear force where the score is not linear."""
+
+    def step(self, state, drift, noise):
+        x, step = state.x, drift.broadcast(drift.time_step, state.x)
+        far = 1e-3
+        slope = (drift(far * x) - drift(torch.zeros_like(x))) / far
+        return lp.State(x + step * (drift(torch.zeros_like(x)) + slope) + (2 * step).sqrt() * noise(x))
+
+
+class SlowWeak(Plain):
+    """The right stationary distribution, and a speed that does not converge: √h steps."""
+
+    def step(self, state, drift, noise):
+        x = state.x
+        step = drift.broadcast(drift.time_step, x).sqrt() * 0.1
+        return lp.State(x + step * drift(x) + (2 * step).sqrt() * noise(x))
+
+
 @dataclass(frozen=True)
 class Remembering(lp.State):
     constant: torch.Tensor | None = None
@@ -169,6 +241,16 @@ def test_plain_langevin_by_hand_is_right():
         (Blind(), "a step does not evaluate the score"),
         (Doubled(), r"turns x of \(\), torch\.float16 into x of \(\), torch\.float64"),
         (Restless(), "moves entries whose time step is 0|fails for x of"),
+        (ColdWhereKnown(), r"does not leave p\(x\) invariant where an entry is known: the covariance is off by"),
+        (OffWhereKnown(), r"the mean of x is off by 0\.\d+ where an entry is known"),
+        (BackwardsWhereKnown(), r"does not converge on a Gaussian at a time step of 0\.02/A where an entry is known"),
+        (StepByPlace(), r"does not leave p\(x\) invariant at a time step of 0\.8: the variance is"),
+        (lp.SecantLangevin(), r"samples another distribution where p is no Gaussian: the share where x is near a rare"),
+        (HotStart(), r"init does not draw from the stationary distribution: the variance of momentum is off by 3 of"),
+        (ColdStart(), r"init does not draw from the stationary distribution: the variance of momentum is off by 1 of"),
+        (BoldClaim(), r"claims order 2 in the time step, but the bias of x is of order 1\.0"),
+        (Adding(), r"samples another distribution where p is no Gaussian"),
+        (SlowWeak(), r"does not converge as the time step goes to 0"),
         (Backwards(), r"does not converge on a Gaussian at a time step of 0\.02/A"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, lp.Dynamics) else "",

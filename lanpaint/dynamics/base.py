@@ -32,7 +32,13 @@ class Dynamics(ABC):
 
     The state holds all that the dynamics remembers. Coefficients that depend on the level alone are kept by the drift
     of the level (:meth:`Drift.once <lanpaint.drift.Drift.once>`).
+
+    Attributes:
+        order: The order in the time step that the bias of x has on a Gaussian, as the dynamics claims it. None claims
+            nothing. :func:`lanpaint.verify` measures it.
     """
+
+    order: float | None = None
 
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
         """The state at position x, shape (B, …), with auxiliary variables drawn from their stationary distribution."""

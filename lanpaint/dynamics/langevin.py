@@ -17,6 +17,8 @@ from lanpaint.randomness import NoiseSource
 class Langevin(Dynamics):
     """Euler–Maruyama steps of overdamped Langevin dynamics (LanPaint, Eq. 96). One evaluation per step."""
 
+    order = 1
+
     def init(self, x: Tensor, drift: Drift, noise: NoiseSource) -> State:
         """The state at x. The coefficients of the level are computed here."""
         self.proposal(drift, x)

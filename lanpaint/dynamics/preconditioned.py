@@ -77,7 +77,7 @@ class Preconditioned(Dynamics):
     ) -> None:
         if sum(given is not None for given in (diagonal, matrix, operator)) != 1:
             raise ValueError("a preconditioner P comes in one way: give exactly one of diagonal, matrix and operator")
-        self.dynamics, self.operator = dynamics, operator
+        self.dynamics, self.operator, self.order = dynamics, operator, dynamics.order
         self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64).cpu()
         self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
         if self.diagonal is not None and not bool((torch.isfinite(self.diagonal) & (self.diagonal > 0)).all()):

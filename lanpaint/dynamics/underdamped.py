@@ -92,6 +92,8 @@ class Underdamped(Dynamics):
         ValueError: For a mass or a friction that is not positive and finite, or an unknown scheme.
     """
 
+    order = 2
+
     def __init__(self, mass: float = 1.0, friction: float = 1.0, scheme: Scheme = "BAOAB") -> None:
         for name, value in {"mass (m)": mass, "friction (γ)": friction}.items():
             if not 0 < value < math.inf:

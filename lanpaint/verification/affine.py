@@ -15,7 +15,7 @@ and unit vectors. All else is linear algebra, without sampling:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -103,13 +103,18 @@ class AffineStep:
         return matrix[i : i + dim, j : j + dim]
 
 
-def gaussian_drift(precision: Tensor, mean: Tensor, damping: float, step: float) -> Drift:
-    """A drift: the score −Λ (x − m) of a Gaussian, its log density, the damping A and the time step dτ = ``step``."""
+def gaussian_drift(
+    precision: Tensor, mean: Tensor, damping: Tensor | float, step: Tensor | float, known: Tensor | None = None
+) -> Drift:
+    """A drift: the score −Λ (x − m) of a Gaussian, its log density, the damping A and the time step dτ = ``step``.
+
+    With ``known`` there are two regions, as in :class:`~lanpaint.drift.Drift`.
+    """
 
     def log_density(x: Tensor) -> Tensor:
         return -0.5 * (((x - mean) @ precision) * (x - mean)).flatten(1).sum(1)
 
-    return Drift(lambda x: -(x - mean) @ precision, damping, step, log_density=log_density)
+    return Drift(lambda x: -(x - mean) @ precision, damping, step, known, log_density)
 
 
 def settled(dynamics: Dynamics, x: Tensor, drift: Drift) -> State:
@@ -158,19 +163,8 @@ def affine_step(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
         found = _leaves(dynamics.step(moved, drift, noise), torch.Size((len(z), dim)))
         return torch.cat([found[path] for path in paths], dim=1)
 
-    counter = ScriptedNoise()
-    offset = advance(torch.zeros(1, size, dtype=torch.float64), counter)
-    linear = advance(torch.eye(size, dtype=torch.float64), zero_noise) - offset
-    columns = [
-        advance(
-            torch.zeros(shape.numel(), size, dtype=torch.float64),
-            ScriptedNoise(draw, torch.eye(shape.numel(), dtype=torch.float64)),
-        )
-        - offset
-        for draw, shape in enumerate(counter.shapes)
-    ]
-    noise = torch.cat(columns) if columns else torch.zeros(1, size, dtype=torch.float64)
-    affine = AffineStep(linear.mT.numpy(), offset[0].numpy(), noise.mT.numpy(), tuple(".".join(path) for path in paths))
+    linear, offset, noise = _read_off(advance, size)
+    affine = AffineStep(linear.mT.numpy(), offset.numpy(), noise.mT.numpy(), tuple(".".join(path) for path in paths))
     # Compare with a step from random points with random noise. It differs if the step is not affine.
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(7, size, generator=generator, dtype=torch.float64)
@@ -186,6 +180,37 @@ def affine_step(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
     if not bool(((got - expected).abs() <= 1e-8 * (1 + expected.abs().amax())).all()):
         raise NotAffineError(f"a step of {type(dynamics).__name__} is not affine on a Gaussian")
     return affine
+
+
+def affine_start(dynamics: Dynamics, drift: Drift, dim: int) -> AffineStep:
+    """F, b and N of ``init`` and the first step of ``dynamics``, as a function of the position at which it starts.
+
+    F has the shape (kd, d). The variables, and what is raised, are as for :func:`affine_step`.
+    """
+    names = affine_step(dynamics, drift, dim).names
+
+    def start(x: Tensor, noise: NoiseSource) -> Tensor:
+        found = _leaves(dynamics.step(dynamics.init(x, drift, noise), drift, noise), x.shape)
+        return torch.cat([found[tuple(name.split("."))] for name in names], dim=1)
+
+    linear, offset, noise = _read_off(start, dim)
+    return AffineStep(linear.mT.numpy(), offset.numpy(), noise.mT.numpy(), names)
+
+
+def _read_off(function: Callable[[Tensor, NoiseSource], Tensor], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(Fᵀ, b, Nᵀ) of a function z, ξ → F z + b + N ξ of rows z of ``size`` entries."""
+    counter = ScriptedNoise()
+    offset = function(torch.zeros(1, size, dtype=torch.float64), counter)
+    linear = function(torch.eye(size, dtype=torch.float64), zero_noise) - offset
+    columns = [
+        function(
+            torch.zeros(shape.numel(), size, dtype=torch.float64),
+            ScriptedNoise(draw, torch.eye(shape.numel(), dtype=torch.float64)),
+        )
+        - offset
+        for draw, shape in enumerate(counter.shapes)
+    ]
+    return linear, offset[0], torch.cat(columns) if columns else torch.zeros(1, offset.shape[1], dtype=torch.float64)
 
 
 def limit_law(drift: Drift, dim: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from lanpaint.verification.rare_modes import Share
+
 
 @dataclass
 class Report:
@@ -25,6 +27,9 @@ class Report:
         radii: Condition number → (spectral radius per evaluation at a time step of 0.15/A, smallest spectral radius per
             evaluation over all time steps, time step of the smallest radius).
         limits: Condition number → largest stable time step in units of 1/A; ∞ when every time step tried is stable.
+        start_error: Largest error of the covariances after :meth:`~lanpaint.dynamics.Dynamics.init` and one step from
+            exact positions, in units of the stationary variances, at a very short time step.
+        rare: Event → its share on a distribution with rare modes (:mod:`lanpaint.verification.rare_modes`).
         sampled: For a step that is not affine: (variance of x after 30 steps, standard error of the variance). The true
             variance is 1.
         problems: One line for each problem found. Empty when there is none.
@@ -40,6 +45,8 @@ class Report:
     convergence_order: float = math.nan
     radii: dict[int, tuple[float, float, float]] = field(default_factory=dict)
     limits: dict[int, float] = field(default_factory=dict)
+    start_error: float = math.nan
+    rare: dict[str, Share] = field(default_factory=dict)
     sampled: tuple[float, float] | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -76,6 +83,11 @@ class Report:
             lines.append(
                 f"  law of x     by sampling: variance {self.sampled[0]:.4f} ± {self.sampled[1]:.4f}, exact is 1"
             )
+        lines += [
+            f"  {'rare modes' if number == 0 else '':<12} {name}: {share.got:.4f} ± {share.error:.4f}, exact is "
+            f"{share.exact:.4f}"
+            for number, (name, share) in enumerate(self.rare.items())
+        ]
         return "\n".join(lines)
 
     __repr__ = __str__
