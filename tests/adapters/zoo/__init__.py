@@ -8,7 +8,7 @@
 A class is added as a function with ``@zoo("Name")`` that returns a :class:`Case`.
 """
 
-from tests.adapters.zoo import pixels, sound, transformers, unets, video  # noqa: F401
+from tests.adapters.zoo import edits, pixels, sound, stable_diffusion, transformers, unets, video  # noqa: F401
 from tests.adapters.zoo.case import REGISTRY, Case, case
 
 __all__ = ["REGISTRY", "Case", "case"]
