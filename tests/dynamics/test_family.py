@@ -351,6 +351,34 @@ def test_a_matrix_preconditioner_keeps_the_known_region_apart():
     assert torch.allclose(out[:, 1], x[:, 1], atol=1e-15)
 
 
+@pytest.mark.parametrize("known", [None, torch.tensor([False, True, False, False])])
+@pytest.mark.parametrize("dynamics", [Langevin(), FastLangevin(2.0), Underdamped()])
+def test_a_step_of_length_0_is_the_identity_for_a_matrix_preconditioner(dynamics, known):
+    """In more than two dimensions, where eigenvectors and their transpose differ."""
+    root = torch.randn(4, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    wrapped = Preconditioned(dynamics, matrix=root @ root.mT + torch.eye(4))
+    x = torch.randn(3, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    regions = (1.3, 0.0) if known is None else ([1.3, 0.7], [0.0, 0.0])
+    drift = Drift(lambda x: -x, *regions, known)
+    noise = NormalNoise(torch.Generator().manual_seed(4))
+    state = wrapped.init(x, drift, noise)
+    for _ in range(2):
+        state = wrapped.step(state, drift, noise)
+        assert torch.allclose(state.x, x, atol=1e-12)
+
+
+@every_dynamics
+def test_init_draws_the_momentum_from_its_stationary_distribution(dynamics, order, variance):
+    """m of underdamped dynamics, Γ of FLD, Γ/Ψ of HFHR: read off with unit noise."""
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    drift = gaussian_drift(PRECISION, MEAN, A, 0.1)
+    state = dynamics.init(x, drift, torch.ones_like)
+    momentum = state.momentum if isinstance(dynamics, Preconditioned) else getattr(state, "momentum", None)
+    assert (momentum is None) == (variance is None)
+    if variance is not None:
+        assert torch.allclose(momentum.square(), torch.full_like(x, variance), rtol=1e-12)
+
+
 def test_images_are_preconditioned_per_pixel():
     factors = torch.linspace(0.5, 1.5, 12).view(3, 4)
     drift = Drift(torch.neg, [1.0, 2.0], [0.1, 0.05], torch.eye(3, 4) > 0)

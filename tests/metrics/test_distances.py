@@ -66,6 +66,14 @@ def test_estimates_are_unbiased(shift):
 
 
 @pytest.mark.parametrize("test", [mmd, energy_distance])
+def test_the_error_is_the_spread_of_the_estimate_over_many_draws(test):
+    found = [test(_draw(150, 2, 2 * seed), _draw(150, 2, 2 * seed + 1, 0.8), permutations=19) for seed in range(200)]
+    spread = np.std([one.value for one in found])
+    told = np.mean([one.error for one in found])
+    assert told == pytest.approx(spread, rel=0.2)  # 1/√400 = 5 % of sampling error, four of them
+
+
+@pytest.mark.parametrize("test", [mmd, energy_distance])
 def test_p_values_are_uniform_for_equal_laws_and_small_for_others(test):
     """Also for pairs that share a coordinate, as an answer and its truth share what is known."""
     values, floors = [], []

@@ -135,6 +135,22 @@ def test_gradient_steps_of_copaint_fall_to_the_optimum_of_its_objective(factor):
     assert torch.allclose(states[-2].x, optimum, atol=1e-9)
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.5])
+def test_a_gradient_step_of_copaint_has_the_published_length(factor):
+    """x' = x − η √ᾱ (c² ∇‖y_o − x̂₀‖² + 2 w (x − x̄)), with √ᾱ = α/c = 0.6 and c = √(α² + σ²)."""
+    level, weight, length = LEVELS[0].rescale(factor), 0.3, 0.2
+    observation = lp.Observation(values(4), KNOWN)
+    sampler = CoPaint(MIXTURE, levels=[level, LEVELS[-1]], inner_steps=2, step_size=length, regularization=weight)
+    before, first, second = (s.x for s in list(sampler.iterate(observation, start=factor * start()))[:3])
+
+    def error(x):
+        return (observation.values - MIXTURE.denoised(x, level))[:, KNOWN].square().sum(1)
+
+    for here, there in ((before, first), (first, second)):
+        move = factor**2 * finite_differences(error, here) + 2 * weight * (here - before)
+        assert torch.allclose(there, here - length * 0.6 * move, atol=1e-7)
+
+
 def test_time_travel_goes_back_to_the_beginning_of_each_block():
     score = lp.CountedScore(MIXTURE)
     sampler = CoPaint(score, steps=5, inner_steps=1, travel=2, travels=1)

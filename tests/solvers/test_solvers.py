@@ -170,6 +170,15 @@ def test_a_ddpm_step_is_equation_35(coordinates):
     assert torch.allclose(out * there.alpha / b.alpha, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("coordinates", COORDINATES)
+@pytest.mark.parametrize("solver", [lp.DDPM(), lp.DDIM(0.7), lp.DDIM(1.0)])
+def test_the_step_to_clean_data_adds_no_noise(solver, coordinates):
+    x = torch.tensor([[0.3, -2.0, 1.0]]).double()
+    here, clean = _levels(1, coordinates, 1.3, 1.2)[0], lp.NoiseLevel(1.0, 0.0)
+    out = solver.step(lp.SolverState(x), TARGET, here, clean, torch.ones_like).x
+    assert torch.allclose(out, TARGET.predict(x, here).denoised, atol=1e-12)
+
+
 def test_ddim_scatters_as_published():
     """σ_t(η) = η √((1 − ᾱ')/(1 − ᾱ)) √(1 − ᾱ/ᾱ'), and the rest of the noise is ε̂ (Song et al., 2020, Eq. 12, 16)."""
     here, there = _levels(1, "VP", 1.3, 0.6)
