@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types bench docs clean
+.PHONY: help demo test lint types bench mutants docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -36,6 +36,9 @@ bench: $(BIN)/lanpaint  ## cost of a step; the authors' benchmark into bench.jso
 	$(BIN)/python -m lanpaint.cost
 	$(BIN)/lanpaint bench docs/studies/authors.yaml -r bench.jsonl
 	$(BIN)/lanpaint report bench.jsonl -o bench-report
+
+mutants: $(VENV)/.dev  ## plants mistakes in the code and counts those that the tests see (two hours)
+	$(BIN)/python -m tests.mutants
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
