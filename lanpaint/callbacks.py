@@ -155,8 +155,9 @@ class ProgressBar(Callback):
         """Opens the bar."""
         from tqdm import tqdm
 
-        self._bar = tqdm(total=sampler.plan.evaluations, desc=self.description, leave=False)
-        self._visits, self._level_end = sampler.plan.visits(), 0
+        visits = list(sampler.plan.visits(state.step))
+        self._bar = tqdm(total=sum(visit.evaluations for visit in visits), desc=self.description, leave=False)
+        self._visits, self._level_end = iter(visits), 0
 
     def on_level_start(self, sampler: RunningSampler, state: SamplerState) -> None:
         """Looks up what the level costs."""

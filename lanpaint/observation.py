@@ -6,13 +6,22 @@ Forward diffusion of the observation is Gaussian at every level,
     p_t(y | y_o) = N(α y_o, σ² + α² s²),
 
 where s is the standard deviation of the observed values. By default s = 0, as in the paper.
+
+A *soft* observation says for each entry how much it may change, c from 0 to 1. During the first S (1 − c) of S outer
+steps, rounded up, the entry is held to the diffused observation. Then it is released: it is drawn from p_t(y | y_o)
+once more, and is unknown from there on. So an entry of c = 0 is known, and an entry of c = 1 is unknown. At each level
+a sampler sees an ordinary observation of what is held there. This is differential diffusion (Levin & Fried, 2023,
+arXiv:2306.00950). With one c for all entries it is SDEdit (Meng et al., 2021), which diffusers calls img2img, and c is
+its strength. Inner steps make a released entry forget its value sooner than outer steps alone.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +46,7 @@ class Observation:
 
     Attributes:
         is_empty: Whether no entry is known.
+        change: How much each entry may change, from 0 to 1, of a soft observation (:meth:`soft`); None of any other.
 
     Raises:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
@@ -73,12 +83,57 @@ class Observation:
             raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
         self.values, self.known, self.noise = values, known, float(noise)
         self.is_empty = not bool(known.any())  # waits for the device here, so that a run does not have to
+        self.change: Tensor | None = None
+        self._whole: Observation | None = None  # of what is held of a soft observation
+        self._bounds = 0.0, 1.0
 
     @classmethod
     def none(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Observation:
         """An observation of ``shape`` (B, …) in which no entry is known."""
         values = torch.zeros(tuple(shape), dtype=dtype, device=device)
         return cls(values, torch.zeros((1,) * values.ndim, dtype=torch.bool, device=device))
+
+    @classmethod
+    def soft(cls, values: Tensor, change: Tensor | float, noise: float = 0.0) -> Observation:
+        """An observation whose entries may change, each as much as ``change`` says.
+
+        A run begins at the first level at which an entry is released, so it is shorter where no entry has ``change`` 1.
+        (The samples of a batch begin together: this is the one thing in which a sample depends on its batch.)
+
+        Args:
+            values: As above; values of entries whose ``change`` is 1 are ignored.
+            change: c from 0 (known) to 1 (unknown), floating point, broadcastable to the shape of ``values``: the share
+                of the outer steps, up to the last one, in which the entry is free. A number is one c for all entries,
+                which other tools call strength.
+            noise: As above.
+
+        Raises:
+            TypeError: As above, and when ``change`` is neither a number nor a floating-point tensor.
+            ValueError: As above, and when ``change`` lies outside of [0, 1].
+
+        Example:
+            >>> import torch, lanpaint as lp
+            >>> from toy_models import Gaussian
+            >>> target = Gaussian(mean=[0.0, 0.0, 0.0], cov=torch.eye(3) * 0.5 + 0.5)
+            >>> observation = lp.Observation.soft(torch.full((1000, 3), 2.0), torch.tensor([0.0, 0.3, 1.0]))
+            >>> paint = lp.LanPaint(target, steps=10, preset="fast")
+            >>> x = paint(observation, generator=torch.Generator().manual_seed(0))
+            >>> [round(float(column), 1) for column in (x - 2).abs().mean(0)]
+            [0.0, 0.3, 1.1]
+        """
+        if isinstance(change, (int, float)) and not isinstance(change, bool):
+            change = torch.tensor(float(change))
+        if not isinstance(change, Tensor) or not change.is_floating_point():
+            what = change.dtype if isinstance(change, Tensor) else type(change).__name__
+            raise TypeError(f"change must be a number or a floating-point tensor from 0 to 1, got {what}")
+        least, most = (float(bound) for bound in change.aminmax()) if change.numel() else (math.nan, math.nan)
+        if not 0 <= least <= most <= 1:
+            raise ValueError(f"change must lie between 0 (known) and 1 (unknown), got {least:g} … {most:g}")
+        observation = cls(values, change < 1, noise)
+        if bool(((change > 0) & (change < 1)).any()):
+            observation.change = change.to(observation.values.device, torch.float32, copy=True)
+            observation._bounds = least, most
+        return observation
 
     @property
     def shape(self) -> torch.Size:
@@ -88,7 +143,7 @@ class Observation:
     @cached_property
     def largest(self) -> float:
         """Largest magnitude of a known value; 0 when no entry is known. Waits for the device at the first access."""
-        return float(self.values.abs().amax())
+        return float(self.values.abs().amax()) if self._whole is None else self._whole.largest
 
     def variance(self, level: NoiseLevel) -> Tensor:
         """Variance σ² + α² s² of p_t(y | y_o), shape of the level."""
@@ -108,7 +163,48 @@ class Observation:
         """An observation without noise, whose values are drawn as y_o + s ξ. With s = 0, this observation itself."""
         if not self.noise:
             return self
-        return Observation(self.values + self.noise * noise(self.values), self.known)
+        return self.like(self.values + self.noise * noise(self.values), self.known)
+
+    def like(self, values: Tensor, known: Tensor, noise: float = 0.0, change: Tensor | None = None) -> Observation:
+        """An observation of other values in which the same may change, or what ``change`` says, if this one is soft."""
+        if self.change is None:
+            return Observation(values, known, noise)
+        return Observation.soft(values, self.change if change is None else change, noise)
+
+    # Soft observations
+
+    def first_step(self, steps: int) -> int:
+        """Number of the first of ``steps`` outer steps in which an entry is free; the last step at the latest."""
+        return 0 if self.change is None else min(release_step(self._bounds[1], steps), steps - 1)
+
+    def held(self, step: int, steps: int) -> Observation:
+        """What is held during outer step number ``step`` of ``steps``: this observation itself, if it is not soft."""
+        if self.change is None:
+            return self
+        whole = self.whole
+        held = copy.copy(whole)
+        held._whole = whole
+        held.known = whole.known & (self.releases(steps) > step)
+        held.values = torch.where(held.known, whole.values, 0.0)
+        held.is_empty = release_step(self._bounds[0], steps) <= step
+        return held
+
+    def without(self, entries: Tensor) -> Observation:
+        """What is held of a soft observation, without some entries (boolean, broadcastable to the shape)."""
+        held = copy.copy(self)
+        held.known = self.known & ~entries
+        held.values = torch.where(held.known, self.values, 0.0)
+        return held
+
+    @property
+    def whole(self) -> Observation:
+        """The soft observation that this one is what is held of; this one itself, if it is none such."""
+        return self._whole or self
+
+    def releases(self, steps: int) -> Tensor:
+        """Numbers of the outer steps, of ``steps``, before which entries are released; shape of ``change``."""
+        assert self.change is not None
+        return release_step(self.change, steps)
 
     def replace_known(self, x: Tensor, replacement: Tensor) -> Tensor:
         """The state x with its known entries taken from ``replacement``; x itself when no entry is known."""
@@ -120,4 +216,14 @@ class Observation:
 
     def __repr__(self) -> str:
         share = float(self.known.float().mean())
-        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise:g})"
+        soft = "" if self.change is None else f", change={self._bounds[0]:g}…{self._bounds[1]:g}"
+        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise:g}{soft})"
+
+
+def release_step(change: Any, steps: int) -> Any:
+    """Outer steps, of ``steps``, during which an entry that may change by c, a number or a tensor, is held.
+
+    They are S (1 − c), rounded up: 0 for c = 1, and S for c = 0.
+    """
+    held = steps * (1 - change) - 1e-4  # so that the rounding of c does not hold an entry for one step more
+    return held.ceil().clamp(min=0) if isinstance(held, Tensor) else max(math.ceil(held), 0)

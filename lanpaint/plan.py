@@ -15,8 +15,10 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lanpaint.noise import NoiseLevel
+from lanpaint.observation import release_step
 
 
 def check_whole(name: str, value: object, least: int) -> None:
@@ -118,13 +120,15 @@ class Plan:
         """Number of evaluations of the score in a whole run. Each evaluation is for the whole batch."""
         return sum(visit.evaluations for visit in self.visits())
 
-    def visits(self) -> Iterator[Visit]:
-        """The visits to the levels, in the order in which they are made."""
+    def visits(self, first: int = 0) -> Iterator[Visit]:
+        """The visits to the levels, in the order in which they are made, from outer step number ``first`` on."""
         inner, outer = self.inner_evaluations, self.outer_evaluations
         assert self.order is not None
         assert inner is not None
         assert outer is not None
         for step in self.order:
+            if step < first:
+                continue
             number = self.inner_steps[step] if isinstance(self.inner_steps, tuple) else 0
             yield Visit(step, self.levels[step], self.levels[step + 1], number, inner[step] + outer[step])
 
@@ -141,6 +145,27 @@ class Plan:
         """
         kept = inner_steps if self.inner_steps is None else self.inner_steps
         return replace(self, inner_steps=kept, inner_evaluations=evaluations)
+
+    def with_release(self, change: Tensor) -> Plan:
+        """The plan with levels that differ from entry to entry, for an observation that is soft.
+
+        An entry that may change by c waits at the level at which it is released (:meth:`lanpaint.Observation.soft`),
+        and follows the levels of this plan from there on. An entry of c = 0 is clean at all levels. The model must take
+        such levels.
+
+        Args:
+            change: c of each entry, floating point from 0 to 1, broadcastable to the samples. The observation has the
+                same.
+
+        Raises:
+            ValueError: When the levels of this plan differ from entry to entry already.
+        """
+        if any(level.alpha.numel() != 1 for level in self.levels):
+            raise ValueError("the levels of the plan differ from entry to entry already; give a plan of one level each")
+        alphas, sigmas = torch.tensor([level.numbers for level in self.levels], dtype=torch.float64).unbind(1)
+        releases = release_step(change.cpu().double(), self.steps).long()
+        own = [releases.clamp(min=step) for step in range(self.steps + 1)]
+        return replace(self, levels=[NoiseLevel(alphas[at], sigmas[at]) for at in own])
 
     def with_time_travel(self, block: int, times: int) -> Plan:
         """The plan in which each block of ``block`` outer steps is made ``times`` + 1 times (RePaint, Alg. 1).

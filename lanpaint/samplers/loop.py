@@ -1,7 +1,8 @@
 """The loop of every sampler: Algorithm 4 of LanPaint, with each part a method that a sampler may override.
 
-    begin                                                   x at the first level
+    begin                                                   x at the first level, or where something is released first
     for each visit of the plan:
+        release what a soft observation holds no longer
         enter the level                                     known entries diffused to it (Eq. 8)
         refine, as often as the plan says                   inner steps: Langevin dynamics on the joint state
         advance to the next level                           outer step: the solver
@@ -18,12 +19,14 @@ from collections.abc import Generator
 from dataclasses import replace
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from lanpaint.callbacks import FiniteCheck, RunningSampler, Stop, call_hooks
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.release import release
 from lanpaint.score import Score
 
 
@@ -47,14 +50,16 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
 
     If a callback asks to stop the run, the samples are x̂₀, which takes one more evaluation.
     """
-    plan, visits = sampler.plan, list(sampler.plan.visits())
+    plan, visits = sampler.plan, list(sampler.plan.visits(state.step))
     sampler.score.reset()
     try:
         stop = call_hooks(sampler, "on_run_start", state)
         for visit in visits:
             if stop is Stop.RUN:
                 break
+            state, waiting = release(state, visit, plan, noise)
             state = sampler.enter(state, visit, noise).at("start", visit.step, 0)
+            waiting_at = None if waiting is None else state.x
             stop = call_hooks(sampler, "on_level_start", state)
             yield state
             for inner in range(visit.inner_steps):
@@ -65,12 +70,14 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
                     break
                 state = state.without_prediction()
                 state = sampler.refine(state, visit, noise).at("inner", visit.step, inner + 1)
+                state = _stayed(state, waiting, waiting_at)
                 stop = call_hooks(sampler, "on_inner_end", state)
                 yield state
             if stop is Stop.RUN:
                 break
             state = state.without_prediction()
             state = sampler.advance(state, visit, noise).at("outer", visit.step, state.inner)
+            state = _stayed(state, waiting, waiting_at)
             if visit is visits[-1]:
                 state = sampler.finish(state, noise)
             stop = call_hooks(sampler, "on_level_end", state)
@@ -91,3 +98,8 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
         raise
     call_hooks(sampler, "on_run_end", state)
     return state.x
+
+
+def _stayed(state: SamplerState, waiting: Tensor | None, at: Tensor | None) -> SamplerState:
+    """The state with the entries that wait where they were."""
+    return state if waiting is None or at is None else replace(state, x=torch.where(waiting, at, state.x))

@@ -144,8 +144,10 @@ class Sampler(nn.Module):
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
         """The state at the first level: ``start``, or drawn from N(0, α² + σ²)."""
         observation = observation.draw(noise)
-        x = self._start(self.plan.levels[0], observation.values, noise, start)
-        return SamplerState(x, self.plan.levels[0], observation, memory=self.remember(x))
+        step = observation.first_step(self.steps)
+        level = self.plan.levels[step]
+        x = self._start(level, observation.values, noise, start)
+        return SamplerState(x, level, observation, memory=self.remember(x), step=step)
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The state at the level of the visit: unchanged, or diffused forward to that level in time travel."""

@@ -139,10 +139,15 @@ class TwistedSMC(Sampler):
         """The state at the first level: K particles for each sample, with equal weights."""
         groups, count = len(observation.values), self.particles
         observation = _repeated(observation.draw(noise), count)
-        level = _repeated_level(self.plan.levels[0], count, len(observation.shape))
+        step = observation.first_step(self.steps)
+        level = _repeated_level(self.plan.levels[step], count, len(observation.shape))
         x = self._start(level, observation.values, _grouped(noise, groups), start)
         weights = torch.zeros(groups, count, dtype=torch.float64, device=x.device)
-        return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]))
+        return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]), step=step)
+
+    def _prepare(self, *arguments: Any) -> tuple[SamplerState, NoiseSource]:
+        state, noise = super()._prepare(*arguments)
+        return state, _grouped(noise, len(state.memory.log_weights))
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The state unchanged: each step of the chain ends at the level that is entered."""
@@ -151,14 +156,14 @@ class TwistedSMC(Sampler):
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
         """One particle of each group, drawn by weight. The memory keeps all particles."""
         chosen = _flat(_systematic(state.memory.log_weights, noise, count=1), self.particles)
-        observation = Observation(state.observation.values[chosen], state.observation.known.expand_as(state.x)[chosen])
+        known = state.observation.known.expand_as(state.x)[chosen]
+        observation = Observation(state.observation.values[chosen], known)
         cloud = replace(state.memory, x=state.observation.finish(state.x))
         return replace(state, x=observation.finish(state.x[chosen]), observation=observation, memory=cloud)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One step of Alg. 1: weigh, resample, propose."""
         x, count, observation, particles = state.x, self.particles, state.observation, state.memory
-        noise = _grouped(noise, len(particles.log_weights))
         level = state.level
         next_level = _repeated_level(visit.next_level, count, x.ndim)
         variance = self._clean_variance(level)
@@ -250,8 +255,11 @@ def _flat(indices: Tensor, count: int) -> Tensor:
 
 
 def _repeated(observation: Observation, count: int) -> Observation:
-    values, known = observation.values, observation.known.expand_as(observation.values)
-    return Observation(values.repeat_interleave(count, 0), known.repeat_interleave(count, 0))
+    def repeated(each: Tensor) -> Tensor:
+        return each.expand_as(observation.values).repeat_interleave(count, 0)
+
+    change = None if observation.change is None else repeated(observation.change)
+    return observation.like(repeated(observation.values), repeated(observation.known), change=change)
 
 
 def _repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:

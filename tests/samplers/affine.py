@@ -24,11 +24,11 @@ class BasisNoise:
         return out
 
 
-def law(sampler, values, known):
+def law(sampler, values, known, observe=lp.Observation):
     """Exact mean (d,) and covariance (d, d) of what an affine sampler returns for observed ``values`` (d,)."""
     count = BasisNoise()
-    sampler(lp.Observation(values[None], known), noise=count)
-    observation = lp.Observation(values.expand(count.drawn + 1, -1), known)
+    sampler(observe(values[None], known), noise=count)
+    observation = observe(values.expand(count.drawn + 1, -1), known)
     out = sampler(observation, noise=BasisNoise())
     linear = out[1:] - out[0]
     return out[0], linear.mT @ linear
