@@ -16,8 +16,9 @@ from torch import Tensor
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.crop import Crop
+from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
-from lanpaint.pictures import read_painted, read_pictures, with_channels
+from lanpaint.pictures import read_change, read_pictures, with_channels
 from lanpaint.samplers import LanPaint
 from lanpaint.solvers import Solver
 
@@ -98,6 +99,11 @@ class Inpainter:
         pad: Sequence[int] = (0, 0, 0, 0),
         feather: int = 0,
         crop: float | None = None,
+        soft: bool = False,
+        strength: float = 1.0,
+        grow: int = 0,
+        blur: float = 0.0,
+        invert: bool = False,
         steps: int | None = None,
         known_guidance_scale: float | None = None,
         **arguments: Any,
@@ -118,6 +124,18 @@ class Inpainter:
             crop: Paint only the surroundings of what is painted, at the size that the model was trained on, and lay
                 them back in their place: for a large picture with a small hole. The number is the factor by which the
                 sides of the surroundings exceed those of the hole's box, 2 for example. None paints the whole picture.
+            soft: Whether a grey in the mask is how much may change there: black keeps the picture exactly, white is
+                painted wholly, and a grey pixel is held to the noised picture until as large a share of the steps is
+                left as the grey is of white (differential diffusion). In latents a cell may change as much as the pixel
+                under it that may change most. By default a grey is painted if it is 128 or above, of 255.
+            strength: The largest share of the steps in which pixels may change, above 0 and at most 1: all greys are
+                multiplied by it. At 1 nothing is left of what was in the hole. Below, the run starts at the level at
+                which the first pixels may change, and the fill keeps something of them. Inner steps make it forget them
+                sooner.
+            grow: Pixels by which to enlarge what is painted, in all directions; below 0 it shrinks.
+            blur: Standard deviation in pixels of a blur of the mask, after it has grown. Without ``soft`` it rounds the
+                mask's corners, with it the edge is soft.
+            invert: Whether to paint what the mask says is kept, and keep the rest.
             steps: Outer steps; the pipeline calls them ``num_inference_steps``.
             known_guidance_scale: Weight of classifier-free guidance for the score of the known part, in the convention
                 of the pipeline. By default it equals the pipeline's weight, so that the image comes first. At 0 the
@@ -140,14 +158,21 @@ class Inpainter:
         call = self._call_arguments(steps, arguments)
         known_part: Callable[[Tensor], Observation] | None = None
         if image is not None:
-            pictures, known = self._read(image, mask, pad)
+            pictures, change = self._read(image, mask, pad, soft, {"grow": grow, "blur": blur, "invert": invert})
+            change, known = change * checked_strength(strength), change == 0
             weight = seam_weight(known, feather)
             window = None if crop is None else self._window(known, crop, call)
-            shown, shown_known = (pictures, known) if window is None else window.cut(pictures, known)
+            shown, shown_change = pictures, change
+            if window is not None:
+                shown, _ = window.cut(pictures, known)
+                shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], change)
             self._check_size(shown, call)
-            known_part = functools.partial(_observe, self.layout, shown, shown_known)
-        elif mask is not None or any(pad) or crop is not None:
-            raise ValueError("mask, pad and crop need an image; leave them out to sample without an image")
+            known_part = functools.partial(_observe, self.layout, shown, shown_change)
+        elif mask is not None or any(pad) or crop is not None or soft or strength != 1 or grow or blur or invert:
+            raise ValueError(
+                "mask, pad, crop, soft, strength, grow, blur and invert need an image; leave them out to sample "
+                "without an image"
+            )
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
@@ -209,38 +234,49 @@ class Inpainter:
 
     # Pictures
 
-    def _read(self, image: Any, mask: Any, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Pictures (n, C, [frames,] H, W) in [0, 1], and the known pixels, boolean (n, 1, [frames,] H, W)."""
+    def _read(
+        self, image: Any, mask: Any, pad: Sequence[int], soft: bool, edits: dict[str, Any]
+    ) -> tuple[Tensor, Tensor]:
+        """Pictures (n, C, [frames,] H, W) in [0, 1], and how much may change, (n, 1, [frames,] H, W) from 0 to 1."""
         pictures, opaque = read_pictures(image)
         pictures = with_channels(pictures, self.layout.channels)
-        known = opaque
+        change = None if opaque is None else (~opaque).float()
         if mask is not None:
             height, width = pictures.shape[-2:]
-            known = ~read_painted(mask, (height, width), len(pictures), may_be_empty=any(pad))
+            may_be_empty = any(pad) or any(edits.values())
+            change = read_change(mask, (height, width), len(pictures), may_be_empty, soft)
         if self.layout.is_video:
             pictures = _channels_first(pictures)
-            known = None if known is None else _channels_first(known)
+            change = None if change is None else _channels_first(change)
         elif pictures.ndim == 5:
             raise ValueError(
                 f"{type(self.pipe).__name__} makes still images, but a video was given; give an image, "
                 "or use a video pipeline"
             )
-        known = torch.ones(1, dtype=torch.bool).expand(pictures[:, :1].shape) if known is None else known
-        if len(known) not in (1, len(pictures)):
+        change = torch.zeros(()).expand(pictures[:, :1].shape) if change is None else change
+        if len(change) not in (1, len(pictures)):
             raise ValueError(
-                f"got {len(known)} masks for {len(pictures)} images; give one mask for all, or one per image"
+                f"got {len(change)} masks for {len(pictures)} images; give one mask for all, or one per image"
             )
-        if known.ndim == 5 and known.shape[2] not in (1, pictures.shape[2]):
+        if change.ndim == 5 and change.shape[2] not in (1, pictures.shape[2]):
             raise ValueError(
-                f"the mask has {known.shape[2]} frames and the video {pictures.shape[2]}; "
+                f"the mask has {change.shape[2]} frames and the video {pictures.shape[2]}; "
                 "give one mask for all frames, or one per frame"
             )
-        known = known.expand(pictures[:, :1].shape).clone()
+        if any(edits.values()):
+            change = edited(change, **edits)
+            change = change if soft else (change >= 0.5).float()
+        change = change.expand(pictures[:, :1].shape).clone()
         if any(pad):
-            pictures, known = _padded(pictures, known, pad)
-        if bool(known.all()) and mask is None:
-            raise ValueError("there is nothing to paint: give a mask, an image with transparent pixels, or pad")
-        return pictures, known
+            pictures, change = _padded(pictures, change, pad)
+        if not bool(change.any()) and (mask is None or any(edits.values())):
+            changed = ", ".join(f"{name}={value}" for name, value in edits.items() if value)
+            raise ValueError(
+                "there is nothing to paint: give a mask, an image with transparent pixels, or pad"
+                if not changed
+                else f"nothing is left to paint after {changed}; give a mask that is larger, or change it less"
+            )
+        return pictures, change
 
     def _check_size(self, pictures: Tensor, call: dict[str, Any]) -> None:
         height, width = pictures.shape[-2:]
@@ -266,14 +302,21 @@ class Inpainter:
             call.setdefault("batch_size", len(pictures))
 
 
-def _observe(layout: LatentLayout, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
+def checked_strength(strength: float) -> float:
+    """``strength``. Raises ValueError for what is no number above 0 and at most 1."""
+    if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 < strength <= 1:
+        raise ValueError(f"strength must be a number above 0 and at most 1, got {strength!r}")
+    return float(strength)
+
+
+def _observe(layout: LatentLayout, pictures: Tensor, change: Tensor, latents: Tensor) -> Observation:
     """The known latents. Raises ValueError when pictures and prompts do not fit each other."""
     if len(latents) % len(pictures):
         raise ValueError(
             f"{len(pictures)} images were given and {len(latents)} {'is' if len(latents) == 1 else 'are'} painted; "
             f"give a prompt for each image, such as prompt=[…] of {len(pictures)}, or one image"
         )
-    return layout.observation(pictures, known, latents)
+    return layout.observation(pictures, change, latents)
 
 
 @contextlib.contextmanager
@@ -335,14 +378,14 @@ def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
     return output
 
 
-def _padded(pictures: Tensor, known: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Padded pictures and their known pixels. The added pixels repeat the edge, for the VAE."""
+def _padded(pictures: Tensor, change: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Padded pictures and how much may change in them. The added pixels repeat the edge, for the VAE."""
     if len(pad) != 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in pad):
         raise ValueError(f"pad must be four whole numbers of at least 0 (left, top, right, bottom), got {pad!r}")
     left, top, right, bottom = pad
     flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
     flat = F.pad(flat, (left, right, top, bottom), mode="replicate")
-    return flat.reshape(*pictures.shape[:-2], *flat.shape[-2:]), F.pad(known, (left, right, top, bottom), value=False)
+    return flat.reshape(*pictures.shape[:-2], *flat.shape[-2:]), F.pad(change, (left, right, top, bottom), value=1.0)
 
 
 def seam_weight(known: Tensor, feather: int) -> Tensor:

@@ -10,7 +10,11 @@ video is a list of frames or frames stacked. The rules:
   above is painted), or floats in [0, 1] (0.5 and above).
 - A mask with an alpha channel that is not opaque everywhere: where all that is visible is white, the white strokes are
   painted. Else what is transparent is painted, as where an editor has cut a hole.
-- A mask in which nothing is painted is an error.
+- Where greys are asked for (``soft``), a mask tells how much may change: nothing where it is black, all where it is
+  white, and the share of the grey between them. A grey within 8 of black or white (of 255) stands for black or white,
+  since a JPEG file has such greys near both.
+- A mask in which nothing is painted is an error. Whole areas of grey in a mask whose greys are not asked for are warned
+  of.
 
 Masks tell what is painted here, at the door. Inside of the library a mask tells what is known.
 """
@@ -27,6 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+_SNAP = 8.5 / 255  # greys this close to black or white stand for them
 _DEEP = "has more than 8 bits per channel; convert it to 8 bits first: (numpy.asarray(picture) / 257).round() as uint8"
 
 
@@ -55,16 +60,24 @@ def read_pictures(pictures: Any, what: str = "image") -> tuple[Tensor, Tensor | 
 
 
 def read_painted(mask: Any, size: tuple[int, int] | None = None, count: int = 1, may_be_empty: bool = False) -> Tensor:
-    """What a mask, or several, say is painted.
+    """What a mask, or several, say is painted: boolean, True where :func:`read_change` with its defaults has 1."""
+    return read_change(mask, size, count, may_be_empty) > 0
+
+
+def read_change(
+    mask: Any, size: tuple[int, int] | None = None, count: int = 1, may_be_empty: bool = False, soft: bool = False
+) -> Tensor:
+    """How much a mask, or several, say may change.
 
     Args:
         mask: As ``pictures`` of :func:`read_pictures`, boolean ones too; one mask for all pictures or one for each.
         size: (height, width) of the pictures, which the mask must have; any will do for a single image.
         count: How many pictures there are, or frames of a video.
         may_be_empty: Whether a mask is right in which nothing is painted.
+        soft: Whether grey is how much may change. If False, what is brighter than the middle grey is painted.
 
     Returns:
-        Boolean, shape (1 or n, 1, H, W), or (n, F, 1, H, W) for lists of videos' masks: True where painted.
+        float32 from 0 (known) to 1 (painted), shape (1 or n, 1, H, W), or (n, F, 1, H, W) for lists of videos' masks.
 
     Raises:
         TypeError: For what is no mask.
@@ -73,25 +86,49 @@ def read_painted(mask: Any, size: tuple[int, int] | None = None, count: int = 1,
     if isinstance(mask, (list, tuple)):
         if not mask:
             raise ValueError("mask is an empty list; give at least one mask")
-        parts = [read_painted(item, size, count, may_be_empty) for item in mask]
+        parts = [read_change(item, size, count, may_be_empty, soft) for item in mask]
         nested = any(isinstance(item, (list, tuple)) for item in mask)
         return torch.stack(parts) if nested else torch.cat(parts)
     if isinstance(mask, (str, Path)):
         mask = _open(mask, "mask")
     if hasattr(mask, "getbands"):
-        painted = _painted_of_image(mask)
+        shade = _shade_of_image(mask, soft)
     else:
         numbers = _as_tensor(mask, "mask")
         shape = (numbers.shape[-2], numbers.shape[-1]) if size is None else size
-        painted = _painted_of_numbers(_arranged_mask(numbers, shape, count))
-    if size is not None and tuple(painted.shape[-2:]) != size:
-        height, width = painted.shape[-2:]
+        shade = _shade_of_numbers(_arranged_mask(numbers, shape, count), soft)
+    if size is not None and tuple(shade.shape[-2:]) != size:
+        height, width = shade.shape[-2:]
         raise ValueError(
             f"the mask is {width}×{height} and the image {size[1]}×{size[0]}; give a mask of the image's size"
         )
-    if not may_be_empty and not bool(painted.any()):
-        raise ValueError("nothing is painted: no pixel of the mask is white (128 or above, 1 or True)")
-    return painted
+    change = change_of_shade(shade, soft)
+    if not may_be_empty and not bool(change.any()):
+        least = "above black (9 or above of 255)" if soft else "white (128 or above, 1 or True)"
+        raise ValueError(f"nothing is painted: no pixel of the mask is {least}")
+    return change
+
+
+def change_of_shade(shade: Tensor, soft: bool) -> Tensor:
+    """How much may change, float32 from 0 to 1, where a mask (…, H, W) has these greys from 0 (black) to 1 (white).
+
+    Warns:
+        UserWarning: Where ``soft`` is False and the mask has areas of grey.
+    """
+    clear = torch.where(shade <= _SNAP, 0.0, torch.where(shade >= 1 - _SNAP, 1.0, shade.float()))
+    if soft:
+        return clear
+    grey = (clear > 0) & (clear < 1)
+    if bool(grey.any()):
+        others = (~grey).reshape(-1, 1, *grey.shape[-2:]).float()
+        inside = torch.nn.functional.max_pool2d(others, 5, stride=1, padding=2) == 0
+        if bool(inside.any()):
+            warnings.warn(
+                "the mask has areas of grey, painted where they are 128 or above of 255; with soft=True (--soft-mask) "
+                "grey is how much may change",
+                stacklevel=3,
+            )
+    return (shade >= 0.5).float()
 
 
 # Pictures
@@ -181,8 +218,8 @@ def with_channels(values: Tensor, channels: int) -> Tensor:
 # Masks
 
 
-def _painted_of_image(image: Any) -> Tensor:
-    """What a PIL image says is painted, (1, 1, H, W)."""
+def _shade_of_image(image: Any, soft: bool) -> Tensor:
+    """The greys of a PIL image from 0 (known) to 1 (painted), (1, 1, H, W)."""
     image = _upright(image, "mask", deep=True)
     if image.has_transparency_data:
         pixels = torch.from_numpy(np.array(image.convert("RGBA")))
@@ -191,39 +228,40 @@ def _painted_of_image(image: Any) -> Tensor:
             visible = alpha == 255
             strokes = bool(visible.any()) and bool((colours[visible] >= 250).all())
             if strokes:
-                warnings.warn("the mask has white strokes on transparency: the strokes are painted", stacklevel=3)
-            return (alpha >= 128 if strokes else ~visible)[None, None]
+                warnings.warn("the mask has white strokes on transparency: the strokes are painted", stacklevel=4)
+                return (alpha.double() / 255 if soft else (alpha >= 128).double())[None, None]
+            return (1 - alpha.double() / 255 if soft else (~visible).double())[None, None]
         image = image.convert("RGB")
     if image.mode == "P":  # colours, unless all of them are dark: then a map of labels
-        painted = torch.from_numpy(np.array(image.convert("L"))) >= 128
-        labels = torch.from_numpy(np.array(image))
-        return (painted if bool(painted.any()) else _painted_of_numbers(labels))[None, None]
+        greys = torch.from_numpy(np.array(image.convert("L")))
+        if not bool((greys >= 128).any()):
+            greys = torch.from_numpy(np.array(image))
+        return _shade_of_numbers(greys, soft)[None, None]
     array = np.array(image if image.mode in ("L", "I", "F", "I;16") else image.convert("L"))
     if array.dtype == bool:
         array = array.astype(np.uint8) * 255
-    return _painted_of_numbers(torch.from_numpy(array.astype(np.int32) if array.dtype == np.uint16 else array))[
-        None, None
-    ]
+    array = array.astype(np.int32) if array.dtype == np.uint16 else array
+    return _shade_of_numbers(torch.from_numpy(array), soft)[None, None]
 
 
-def _painted_of_numbers(values: Tensor) -> Tensor:
-    """What numbers say is painted, in their shape."""
+def _shade_of_numbers(values: Tensor, soft: bool) -> Tensor:
+    """Greys from 0 (known) to 1 (painted) of a mask's numbers, in their shape, float64."""
     if values.dtype == torch.bool:
-        return values
+        return values.double()
     least, most = float(values.min()), float(values.max())
     if not (math.isfinite(least) and math.isfinite(most)) or least < 0:
         raise ValueError(f"a mask has values from 0 to 1 or to 255, got {least:.3g} … {most:.3g}")
     if most <= 1:
-        return values >= 0.5
+        return values.double()
     if (values.is_floating_point() and most > 255) or most > 65535:
         raise ValueError(f"a mask has values from 0 to 1 or to 255, got {least:.3g} … {most:.3g}")
-    half = 128 if most <= 255 else 32768
-    if most < half:
+    white = 255 if most <= 255 else 65535
+    if most < white / 2 and not (soft and most > white * _SNAP):
         raise ValueError(
             f"the mask has values from {least:g} to {most:g}; 0 and 1, or 0 and 255, say what is painted; of a map of "
             f"labels give the label to paint: mask == {most:g}"
         )
-    return values >= half
+    return values.double() / white
 
 
 def _arranged_mask(mask: Tensor, size: tuple[int, int], count: int) -> Tensor:

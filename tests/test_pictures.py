@@ -1,11 +1,13 @@
 """Pictures and masks: the same by every door, and what cannot be understood is told."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from lanpaint.pictures import read_painted, read_pictures
+from lanpaint.pictures import read_change, read_painted, read_pictures
 
 SIZE = (6, 8)
 RGB = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -140,6 +142,60 @@ def test_a_mask_that_is_not_understood_is_told_in_one_line(mask, told):
     with pytest.raises((ValueError, TypeError), match=told) as caught:
         read_painted(mask, SIZE)
     assert len(str(caught.value).splitlines()) == 1
+
+
+# Greys
+
+GREYS = np.arange(48, dtype=np.uint8).reshape(SIZE) * 5  # 0 … 235
+GREYS[5] = [247, 250, 255, 246, 8, 9, 1, 255]
+SHARES = np.where(GREYS <= 8, 0.0, np.where(GREYS >= 247, 1.0, GREYS / 255))
+GREY_MASKS = {
+    "L": Image.fromarray(GREYS),
+    "RGB": Image.fromarray(np.dstack([GREYS] * 3)),
+    "opaque LA": Image.fromarray(np.dstack([GREYS, FULL]), "LA"),
+    "I;16": Image.fromarray(GREYS.astype(np.uint16) * 257),
+    "F": Image.fromarray(GREYS.astype(np.float32)),
+    "white strokes": Image.fromarray(np.dstack([FULL, FULL, FULL, GREYS]), "RGBA"),
+    "a hole cut out": Image.fromarray(np.dstack([RGB // 2, 255 - GREYS]), "RGBA"),
+}
+
+
+@every_door
+@pytest.mark.filterwarnings("ignore:the mask has white strokes")
+@pytest.mark.parametrize("name", GREY_MASKS)
+def test_where_greys_are_asked_for_a_mask_tells_how_much_may_change(name, door, tmp_path):
+    change = read_change(door(GREY_MASKS[name], tmp_path), SIZE, soft=True)
+    assert np.allclose(change[0, 0].numpy(), SHARES, atol=1e-6)
+    for end in (0, 1):
+        assert np.array_equal(change[0, 0].numpy() == end, end == SHARES)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.from_numpy], ids=["array", "tensor"])
+@pytest.mark.parametrize("arranged", ARRANGED)
+@pytest.mark.parametrize("numbers", [GREYS, GREYS / 255, GREYS.astype(np.float32)], ids=["bytes", "[0, 1]", "[0, 255]"])
+def test_greys_of_numbers_are_the_same_in_every_arrangement(numbers, arranged, kind):
+    change = read_change(kind(np.ascontiguousarray(ARRANGED[arranged](numbers))), SIZE, soft=True)
+    assert np.allclose(change[0, 0].numpy(), SHARES, atol=2e-3 if arranged.count("3") else 1e-6)
+
+
+def test_dim_greys_are_a_mask_where_greys_are_asked_for_and_labels_are_not():
+    assert np.allclose(read_change(WHITE // 3, SIZE, soft=True)[0, 0], HOLE / 3)
+    with pytest.raises(ValueError, match=r"values from 0 to 7; .* mask == 7"):
+        read_change(HOLE * 7, SIZE, soft=True)
+    with pytest.raises(ValueError, match="nothing is painted: no pixel of the mask is above black"):
+        read_change(HOLE * 0.02, SIZE, soft=True)
+
+
+def test_areas_of_grey_that_are_not_asked_for_are_told_and_soft_edges_are_not():
+    area = np.zeros((32, 32), np.uint8)
+    area[4:20, 4:20] = 140
+    with pytest.warns(UserWarning, match="areas of grey"):
+        assert read_change(area)[0, 0, 10, 10] == 1
+    edges = np.array(Image.fromarray(np.kron(HOLE, np.ones((24, 24))).astype(np.uint8) * 255).resize((32, 24)))
+    assert ((edges > 8) & (edges < 247)).any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_change(edges)
 
 
 # Pictures

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.masks import by_shade
 from lanpaint.observation import Observation
 
 CellRule = Callable[[Tensor, tuple[int, ...]], Tensor]
@@ -234,12 +235,13 @@ class LatentLayout:
             )
         return pack(**{name: arguments[name] for name in names})
 
-    def observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
+    def observation(self, pictures: Tensor, change: Tensor, latents: Tensor) -> Observation:
         """The observation of the latents: which latent entries are known, and their clean values.
 
         Args:
             pictures: (n, C, [frames,] height, width) in [0, 1].
-            known: Boolean, (n, 1, [frames,] height, width), True where a pixel is known.
+            change: How much each pixel may change, (n, 1, [frames,] height, width), floating point from 0 (known) to
+                1 (painted).
             latents: The latents with which the pipeline starts, (B, …). Their shape and device are used.
 
         Returns:
@@ -248,15 +250,15 @@ class LatentLayout:
         Raises:
             ValueError: When the encoded pictures do not have the shape of ``latents``.
         """
-        values = self.encode(pictures)
-        cells = self.cell_rule(known, tuple(values.shape[2:])).to(values.device)
-        values, cells = self.fold(values), self.fold(cells.expand(values.shape).to(values.dtype)) > 0.5
+        encoded = self.encode(pictures)
+        cells = by_shade(lambda known: self.cell_rule(known, tuple(encoded.shape[2:])), change).to(encoded.device)
+        values, cells = self.fold(encoded), self.fold(cells.expand(encoded.shape))
         if values.shape[1:] != latents.shape[1:]:
             raise ValueError(
                 f"{type(self.pipe).__name__} samples latents of shape {tuple(latents.shape)} and its pictures encode "
                 f"to {tuple(values.shape)}: check height, width and frames, or give a layout= for its family"
             )
-        return Observation(values.to(latents.device), cells.to(latents.device))
+        return Observation.soft(values.to(latents.device), cells.to(latents.device, torch.float32))
 
 
 def _takes_frames(vae: Any) -> bool:

@@ -84,11 +84,13 @@ class SchedulerState(SolverState):
         scheduler: A copy of the scheduler for this run. Each step changes what the copy remembers.
         index: Index of the scheduler's next step.
         levels: The noise levels of all of the scheduler's evaluations, in order.
+        first: Index of the step with which it began.
     """
 
     scheduler: Any = None
     index: int = 0
     levels: tuple[NoiseLevel, ...] = ()
+    first: int = 0
 
 
 class DiffusersSolver(Solver):
@@ -165,12 +167,12 @@ class DiffusersSolver(Solver):
     ) -> SchedulerState:
         """All stages of the scheduler's next step."""
         assert isinstance(state, SchedulerState)
-        scheduler, index, x = state.scheduler, state.index, state.x
-        if not same_noise(level, state.levels[index]):  # the sampler has gone back to a noisier level
-            index = self._index(state, level)
+        scheduler, index, first_index, x = state.scheduler, state.index, state.first, state.x
+        if not same_noise(level, state.levels[index]):  # the run begins later, or goes back to a noisier level
+            index = first_index = self._index(state, level)
             if hasattr(scheduler, "set_begin_index"):
                 scheduler.set_begin_index(index)
-        options = self._random(scheduler, noise, x)
+        options = {**self._random(scheduler, noise, x), **_order(scheduler, index - first_index, first_index)}
         first = None
         while True:
             here = level if first is None else state.levels[index]
@@ -179,7 +181,7 @@ class DiffusersSolver(Solver):
             x = self._advance(scheduler, index, prediction, x, options)
             index += 1
             if index >= len(scheduler.timesteps) or not is_inner(scheduler, index):
-                return SchedulerState(x, first, scheduler, index, state.levels)
+                return SchedulerState(x, first, scheduler, index, state.levels, first_index)
 
     def _advance(
         self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
@@ -245,10 +247,22 @@ class DiffusersSolver(Solver):
         return {"generator": generator}
 
 
+def _order(scheduler: Any, made: int, first: int) -> dict[str, int]:
+    """The ``order`` argument for the step of a scheduler that would count steps that were left out as history (LMS)."""
+    order = _parameter(type(scheduler), "order") if first else None  # type: ignore[arg-type]
+    return {} if order is None else {"order": min(order.default, made + 1)}
+
+
+@functools.cache
+def _parameter(kind: Any, name: str) -> inspect.Parameter | None:
+    """A parameter of the ``step`` of a class of schedulers, if it has one of that name."""
+    return inspect.signature(kind.step).parameters.get(name)
+
+
 @functools.cache
 def _draws(kind: Any) -> bool:
     """Whether the ``step`` of a class of schedulers takes a generator."""
-    return "generator" in inspect.signature(kind.step).parameters
+    return _parameter(kind, "generator") is not None
 
 
 def is_inner(scheduler: Any, index: int) -> bool:

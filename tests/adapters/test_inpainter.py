@@ -234,7 +234,7 @@ def test_sizes_that_a_pipeline_cannot_take_name_the_nearest(sd):
         (ValueError, "give steps or num_inference_steps, not both", {"num_inference_steps": 2}),
         (ValueError, "the mask is 8×16 and the image 16×16", {"mask": torch.ones(16, 8)}),
         (ValueError, "there is nothing to paint: give a mask", {"mask": None}),
-        (ValueError, "mask, pad and crop need an image", {"image": None}),
+        (ValueError, "need an image; leave them out", {"image": None}),
         (ValueError, "pad must be four whole numbers", {"pad": (1, 2, 3)}),
         (ValueError, "feather must be a whole number", {"feather": -1}),
         (ValueError, "height=32, but the image has height 16; leave height out", {"height": 32}),

@@ -149,7 +149,7 @@ class Bridge:
 
     def _count_outer_steps(self) -> int:
         assert self._run is not None
-        return sum(1 for _ in self._run.sampler.plan.visits())
+        return sum(1 for _ in self._run.sampler.plan.visits(self._run.first_step))
 
     def _check_interrupt(self) -> None:
         """End an interrupted run with the model's best guess, before the pipeline reads its latents."""
@@ -272,6 +272,11 @@ class Bridge:
 
         def is_outer(number: int) -> bool:
             run = self._run
+            if run is not None and run.first_step:
+                raise ValueError(
+                    f"{type(self._pipe).__name__} samples something beside its latents, sound perhaps, which would "
+                    "begin at a level without a start; leave strength out, or give a mask with white in it"
+                )
             return run is None or run.is_outer(number)
 
         scheduler = self.scheduler if self._run is None else self._run.scheduler

@@ -54,10 +54,13 @@ class PipelineScore(Score):
 
 
 class _Counter(Callback):
-    """Counts the outer steps of a run."""
+    """Counts the outer steps of a run, and notes what is held in each."""
 
     def __init__(self, run: Run) -> None:
         self._run = weakref.proxy(run)
+
+    def on_level_start(self, sampler: RunningSampler, state: SamplerState) -> None:
+        self._run.observation = state.observation
 
     def on_level_end(self, sampler: RunningSampler, state: SamplerState) -> None:
         self._run.outer_steps += 1
@@ -78,6 +81,7 @@ class Run:
         declared: Evaluations that the pipeline is shown.
         evaluations: Evaluations made.
         outer_steps: Outer steps made.
+        first_step: Number of the first outer step; 0 before the start.
         latents: The latents that the pipeline holds.
         known: Where what is known lies in the latents, boolean; None before the start.
         sample: The sampler's result, in the pipeline's dtype; None until then.
@@ -90,7 +94,7 @@ class Run:
         self.position: tuple[Any, int] = (scheduler, 0)
         self.step_options: dict[str, Any] = {}
         self.in_outer_step = False
-        self.evaluations = self.outer_steps = 0
+        self.evaluations = self.outer_steps = self.first_step = 0
         self._outer: list[bool] = []
         self._fractions: dict[int, float] = {}
         self.known: Tensor | None = None
@@ -111,6 +115,7 @@ class Run:
             stages = [list(range(start, end)) for start, end in zip(starts, ends, strict=True)]
         else:
             _note_outer_steps(self.sampler, self)
+        self._stages = stages
         self._declared = self.places.declared(self.sampler.plan, stages)
         if not self._declared:
             raise ValueError(f"{type(self.sampler).__name__} declares no evaluations; there is nothing to do")
@@ -189,13 +194,24 @@ class Run:
         """Put the next evaluation's time where the pipeline is going to look for it."""
         number = self.evaluations
         declared = self._declared[number] if number < len(self._declared) else None
-        if declared is None or place is declared or place.time == declared.time:
-            return
+        if declared is not None and place is not declared and place.time != declared.time:
+            self._write(number, place)
+
+    def _write(self, number: int, place: Place) -> None:
+        """Write the time of a place into what the pipeline holds."""
         self._times[number] = place.time
         if not self._times.is_floating_point() and place.index is None:
             self._fractions[number] = place.time
         if self._sigmas is not None:
             self._sigmas[number] = self.scheduler.sigmas[place.nearest]
+
+    def _leave_out(self, first: int) -> None:
+        """Take back the evaluations of the outer steps before number ``first``, in which all is held."""
+        shown = self._declared[: self.sighting]
+        self._declared = [*shown, *self.places.declared(self.sampler.plan, self._stages, first)]
+        self._present = self._declared[self.sighting]
+        for number in range(self.sighting, len(self._declared)):
+            self._write(number, self._declared[number])
 
     # Running
 
@@ -216,9 +232,13 @@ class Run:
     def _begin(self, latents: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor | None:
         start = latents if latents.dtype == torch.float64 else latents.float()
         observation = fit(known(latents) if callable(known) else known, start)
-        self.dtype, self.known = latents.dtype, observation.known.expand(observation.shape)
+        steps = self.sampler.steps
+        held = observation.held(steps - 1, steps)  # to the end
+        self.dtype, self.known = latents.dtype, held.known.expand(observation.shape)
         self.stepped(start, latents)
-        sampler, self._observation = self.sampler, observation
+        sampler, self.observation, self.first_step = self.sampler, observation, observation.first_step(steps)
+        if self.first_step:
+            self._leave_out(self.first_step)
         self._conversation = Conversation(lambda: sampler(observation, start=start, noise=noise))
         asked: Tensor | None = self._conversation.begin()
         return asked
@@ -306,7 +326,7 @@ class Run:
         """End the run with x̂₀ of the last evaluation in the latents that the pipeline holds; False before the first."""
         if self._last is None or self.latents is None or self._conversation is None:
             return False
-        guess = self._observation.finish(self._last.denoised)
+        guess = self.observation.finish(self._last.denoised)
         self._conversation.close()
         self.latents.copy_(guess)
         self.sample = self.latents
@@ -345,7 +365,10 @@ def fit(observation: Observation | None, latents: Tensor) -> Observation:
     repeats = len(latents) // len(observation.values)
     values = observation.values.to(latents).repeat_interleave(repeats, 0)
     known = observation.known.expand_as(observation.values).repeat_interleave(repeats, 0)
-    return Observation(values, _compact(known).to(latents.device), observation.noise)
+    change = observation.change
+    if change is not None:
+        change = _compact(change.expand_as(observation.values).repeat_interleave(repeats, 0)).to(latents.device)
+    return observation.like(values, _compact(known).to(latents.device), observation.noise, change)
 
 
 def _compact(mask: Tensor) -> Tensor:

@@ -110,7 +110,8 @@ class PipelineSolver(DiffusersSolver):
         if not unmoved:
             output, latents = output.to(x.dtype), x
         time = scheduler.timesteps[index]
-        stepped = scheduler.step(output, time, latents, return_dict=False, **self._run.step_options)[0]
+        options = {**self._run.step_options, **{name: value for name, value in options.items() if name == "order"}}
+        stepped = scheduler.step(output, time, latents, return_dict=False, **options)[0]
         moved: Tensor = stepped.to(x.dtype)
         if unmoved:
             self._run.stepped(moved, stepped)

@@ -79,16 +79,17 @@ class Places:
         distances = [abs(there - angle) for there in self._angles]
         return distances.index(min(distances))
 
-    def declared(self, plan: Plan, stages: list[list[int]] | None) -> list[Place]:
+    def declared(self, plan: Plan, stages: list[list[int]] | None, first: int = 0) -> list[Place]:
         """The places of all evaluations of a plan.
 
         Args:
             plan: The sampler's.
             stages: For the pipeline's scheduler as the solver, the places in its list of each outer step's stages. None
                 for another solver, whose evaluations are taken to be made where its step begins.
+            first: Number of the first outer step.
         """
         places: list[Place] = []
-        for visit in plan.visits():
+        for visit in plan.visits(first):
             last = [] if stages is None else [self.of(self.levels[index]) for index in stages[visit.step]]
             here = [self.of(visit.level)] * max(visit.evaluations - len(last), 0)
             places += [*here, *last][: visit.evaluations]

@@ -1,0 +1,146 @@
+"""Soft masks and strength in pipelines of diffusers."""
+
+import itertools
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+
+import lanpaint as lp
+from lanpaint.adapters.scheduler_names import FLOW_SCHEDULERS, SCHEDULERS, named_scheduler
+from lanpaint.demo import held_out_digits
+from tests.adapters import tiny
+from toy_models.digits import FOLDER
+
+
+class Keep(lp.Callback):
+    """Keeps the observation, the last state, and the steps that were made."""
+
+    def on_run_start(self, sampler, state):
+        self.observation, self.steps = state.observation, []
+
+    def on_level_start(self, sampler, state):
+        self.steps.append(state.step)
+
+    def on_level_end(self, sampler, state):
+        self.x = state.x
+
+
+def _paint(made, mask, keep=None, **more):
+    picture = torch.rand(made.channels, *made.size, generator=torch.Generator().manual_seed(0))
+    picture = picture.transpose(0, 1) if len(made.size) == 3 else picture
+    call = {name: value for name, value in made.call.items() if name not in ("height", "width", "num_frames")}
+    inpaint = lp.Inpainter(made.pipe, inner_steps=1, callbacks=[keep] if keep else [])
+    options = {"steps": 4, "generator": torch.Generator().manual_seed(0), "output_type": "np"}
+    return picture, inpaint(picture, mask, **{**options, **call, **made.extra, **more})[0], inpaint.bridge
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_every_family_holds_greys_to_their_level_and_begins_where_the_first_is_released(family):
+    made, keep, calls = tiny.FAMILIES[family](), Keep(), []
+    mask = torch.zeros(made.size[-2:])
+    width = mask.shape[1]
+    mask[:, width // 4 :], mask[:, width // 2 :] = 0.5, 1.0
+    for part in made.networks:
+        getattr(made.pipe, part).register_forward_hook(lambda *_: calls.append(1))
+    picture, painted, bridge = _paint(made, mask, keep, soft=True, strength=0.75)
+    assert keep.steps == [1, 2, 3]
+    assert len(calls) == made.calls_per_evaluation * bridge.planned == made.calls_per_evaluation * bridge.evaluations
+    change = keep.observation.change.expand_as(keep.x)
+    assert set(change.unique().tolist()) <= {0.0, 0.375, 0.75}
+    known = change == 0
+    assert known.any()
+    assert torch.equal(keep.x[known], keep.observation.values[known])
+    assert np.isfinite(painted).all()
+    kept = torch.from_numpy(painted).movedim(-1, -3)[..., : width // 4]
+    assert torch.equal(kept[0], picture[..., : width // 4])
+
+
+@pytest.mark.parametrize("base", [diffusers.DDIMScheduler(**tiny.SD), diffusers.FlowMatchEulerDiscreteScheduler()])
+@pytest.mark.parametrize("name", dict.fromkeys([*SCHEDULERS, *FLOW_SCHEDULERS]))
+def test_schedulers_begin_in_the_middle_with_the_state_of_the_level(name, base):
+    """All data are one point, so the exact score keeps the state at the noise of its level, whatever the steps."""
+    try:
+        scheduler = named_scheduler(name, base)
+    except ValueError:
+        pytest.skip("not for such models")
+
+    class Point(lp.Score):
+        def predict(self, x, level):
+            return lp.Prediction(x, level, denoised=torch.full_like(x, 0.7))
+
+    sampler = lp.Sampler(Point(), solver=lp.DiffusersSolver(scheduler), steps=12)
+    observation = lp.Observation.soft(torch.full((1, 1, 64, 64), 0.7), 0.5)
+    states = [s for s in sampler.iterate(observation, generator=torch.Generator().manual_seed(0)) if s.kind == "outer"]
+    assert len(states) == sampler.steps // 2
+    for state in states[:-1]:
+        alpha, sigma = state.level.numbers
+        assert abs(float(state.x.std()) / sigma - 1) < 0.07
+        assert abs(float(state.x.mean()) - 0.7 * alpha) < 0.07 * sigma + 1e-3
+
+
+def test_in_pixels_the_mean_change_grows_with_the_grey_and_the_ends_are_exact():
+    """A trained network: held-out digits with a grey for each two rows, in all orders of the greys."""
+    truth, shades = (held_out_digits(72) + 1) / 2, torch.tensor([0.0, 0.3, 0.6, 1.0])
+    orders = 3 * list(itertools.permutations(shades.tolist()))
+    grey = torch.tensor(orders).repeat_interleave(2, 1)[:, :, None].expand(72, 8, 8)
+    pipe = diffusers.DiffusionPipeline.from_pretrained(FOLDER)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = named_scheduler("ddim", pipe.scheduler)
+    for options in ({"sampler": lp.Replace}, {"sampler": lp.Replace, "solver": lp.DPMSolver()}):
+        inpaint = lp.Inpainter(pipe, **options)
+        painted = inpaint(truth, grey, soft=True, steps=10, generator=lp.seeded(range(72)), output_type="np").images
+        change = (torch.from_numpy(painted).movedim(-1, 1) - truth).abs()[:, 0]
+        moved = torch.stack([change[grey == shade].mean() for shade in shades])
+        assert moved[0] == 0
+        assert (moved.diff() > 0.01).all(), (options, moved)
+
+
+def test_the_crop_keeps_greys():
+    made, keep = tiny.sd(), Keep()
+    made.size = (64, 64)
+    mask = torch.zeros(64, 64)
+    mask[20:40, 20:40], mask[24:36, 24:36] = 0.5, 1.0
+    picture, painted, _ = _paint(made, mask, keep, soft=True, crop=1.5)
+    assert set(keep.observation.change.unique().tolist()) == {0.0, 0.5, 1.0}
+    assert torch.equal(torch.from_numpy(painted[0]).movedim(-1, 0)[:, mask == 0], picture[:, mask == 0])
+
+
+def test_edits_come_before_greys_are_read_and_may_leave_nothing():
+    made = tiny.sd()
+    dot = torch.zeros(16, 16)
+    dot[8, 8] = 1
+    picture, painted, _ = _paint(made, dot, grow=3)
+    changed = (torch.from_numpy(painted[0]).movedim(-1, 0) != picture).any(0)
+    rows, columns = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
+    assert torch.equal(changed, (rows - 8) ** 2 + (columns - 8) ** 2 <= 9)
+    picture, painted, _ = _paint(made, 1 - dot, grow=3, invert=True)
+    assert torch.equal((torch.from_numpy(painted[0]).movedim(-1, 0) != picture).any(0), changed)
+    with pytest.raises(ValueError, match="nothing is left to paint after grow=-2"):
+        _paint(made, dot, grow=-2)
+    for strength in (0, 1.2, True, "0.5"):
+        with pytest.raises(ValueError, match="strength must be a number above 0 and at most 1"):
+            _paint(made, dot, strength=strength)
+
+
+def test_another_weight_of_the_prompt_is_for_what_is_known_to_the_end():
+    made = tiny.sd()
+    mask = torch.zeros(16, 16)
+    mask[:, 8:] = 1
+    guidance = []
+    for known_scale in (None, 7.5, 0.0):
+        guidance.append(_paint(made, mask, strength=0.5, guidance_scale=7.5, known_guidance_scale=known_scale)[1])
+    assert np.array_equal(guidance[0], guidance[1])
+    assert not np.array_equal(guidance[0], guidance[2])
+    everything = [
+        _paint(made, torch.ones(16, 16), strength=0.5, known_guidance_scale=scale)[1] for scale in (None, 0.0)
+    ]
+    assert np.array_equal(*everything)  # nothing is known to the end
+
+
+def test_a_pipeline_that_makes_sound_too_is_not_begun_in_the_middle():
+    made = tiny.ltx2()
+    mask = torch.ones(made.size[-2:])
+    with pytest.raises(ValueError, match=r"sound perhaps, .* leave strength out"):
+        _paint(made, mask, strength=0.5, output_type="latent")
