@@ -15,6 +15,8 @@ from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
+from lanpaint.adapters.modular.blocks import inputs, is_modular
+from lanpaint.adapters.modular.layout import ModularLayout
 from lanpaint.crop import Crop
 from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
@@ -24,6 +26,8 @@ from lanpaint.solvers import Solver
 
 # The picture of a ControlNet, which some pipelines call ``image``.
 _CONTROL = "control_image"
+# What pipelines call the pictures that they return.
+_PICTURES = ("images", "frames", "videos")
 # Options with which a pipeline rescales the guided output by a norm over all entries.
 _MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
 # Pipelines that always rescale the guided output, by the norm of each token.
@@ -79,8 +83,9 @@ class Inpainter:
         if solver is not None and not isinstance(solver, Solver):
             raise TypeError(f"solver must be an instance of Solver, got {solver!r:.60}")
         self.pipe, self.sampler, self.solver, self.options = pipe, sampler, solver, options
-        self.layout = layout or LatentLayout(pipe, cell_rule or wholly_known)
-        self._names = set(inspect.signature(pipe.__call__).parameters)
+        modular = is_modular(pipe)
+        self.layout = layout or (ModularLayout if modular else LatentLayout)(pipe, cell_rule or wholly_known)
+        self._names = set(inputs(pipe) if modular else inspect.signature(pipe.__call__).parameters)
         self.bridge: Bridge | None = None
         if "mask_image" in self._names:
             raise ValueError(
@@ -179,7 +184,8 @@ class Inpainter:
                 self._guide_known(call, self.bridge, known_guidance_scale)
             with _checked_decoder(self.pipe):
                 output = self.pipe(**call)
-        if image is None or call.get("output_type") == "latent":
+        asked = call.get("output")  # what a modular pipeline is to return, where that is not all
+        if image is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
             return output
         return _replace_pictures(
             output, lambda made: _paste(made if window is None else window.placed(made, pictures), pictures, weight)
@@ -373,8 +379,12 @@ def _option_names(sampler: Any) -> set[str]:
 def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(output, tuple):
         return (change(output[0]), *output[1:])
-    name = "frames" if hasattr(output, "frames") else "images"
-    output[name] = change(output[name])
+    if isinstance(output, (list, np.ndarray, Tensor)):  # a modular pipeline that was asked for nothing else
+        return change(output)
+    fields = output.values if isinstance(getattr(output, "values", None), dict) else output
+    for name in _PICTURES:
+        if fields.get(name) is not None:
+            fields[name] = change(fields[name])
     return output
 
 

@@ -202,7 +202,7 @@ def _arranged_picture(picture: Tensor, is_array: bool, what: str) -> Tensor:
 
 
 def with_channels(values: Tensor, channels: int) -> Tensor:
-    """Pictures (…, C, H, W) with so many channels: grey is repeated.
+    """Pictures (…, C, H, W) with so many channels: grey is repeated, and a fourth channel is opaque.
 
     Raises:
         ValueError: When colours would be lost.
@@ -210,6 +210,8 @@ def with_channels(values: Tensor, channels: int) -> Tensor:
     given = values.shape[-3]
     if given == channels:
         return values
+    if given in (1, 3) and channels == 4:
+        return torch.cat([with_channels(values, 3), torch.ones_like(values[..., :1, :, :])], dim=-3)
     if given == 1:
         return values.expand(*values.shape[:-3], channels, -1, -1)
     raise ValueError(f"the image has {given} channels and the model takes {channels}; convert the image first")

@@ -38,6 +38,7 @@ class Tiny:
     calls_per_evaluation: int = 1
     channels: int = 3
     extra: dict[str, Any] = field(default_factory=dict)
+    decode: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
         self.pipe.set_progress_bar_config(disable=True)

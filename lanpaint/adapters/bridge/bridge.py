@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lanpaint.adapters.bridge.call import (
@@ -26,6 +27,7 @@ from lanpaint.adapters.bridge.noise import apart_from
 from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory
 from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
 from lanpaint.adapters.guidance import RegionalScale
+from lanpaint.adapters.modular.blocks import is_modular, loops, told_once, with_host
 from lanpaint.adapters.schedulers import DiffusersSolver
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
@@ -43,6 +45,7 @@ class Bridge:
         outer_steps: Outer steps made so far.
         scheduler: The pipeline's own scheduler.
         stand_in: What takes its place.
+        loop: The denoising loop of a modular pipeline that was entered last, with its ``state`` then.
     """
 
     def __init__(
@@ -70,6 +73,8 @@ class Bridge:
         self._steps: Steps | None = None
         self._generator: Any = None
         self._in_call = False
+        self.loop: Any = None
+        self.state: Any = None
         self.stand_in = make_stand_in(self.scheduler, self)
 
     @property
@@ -113,14 +118,19 @@ class Bridge:
             raise RuntimeError(
                 f"the scheduler of {name} was exchanged while a sampler stands in for it; exchange it before"
             )
-        args, kwargs = self._arguments(original, args, kwargs)
+        if is_modular(self._pipe):
+            check_all_times(self._pipe, kwargs)
+            self._steps, self._generator = None, kwargs.get("generator")
+        else:
+            args, kwargs = self._arguments(original, args, kwargs)
         self._in_call = True
         try:
-            output = original(self._pipe, *args, **kwargs)
+            with told_once():
+                output = original(self._pipe, *args, **kwargs)
             self.check_end()
             return output
         finally:
-            self._in_call, self._first = False, None
+            self._in_call, self._first, self.loop, self.state = False, None, None, None
             self.close()
 
     def _arguments(
@@ -172,8 +182,12 @@ class Bridge:
 
     def plan_run(self, scheduler: Any) -> Run:
         """A run of a scheduler that has been set to its times."""
-        sighting = not hasattr(self._pipe, "prepare_latents")  # the pipeline's first latents are seen in its first step
-        return Run(scheduler, self._factory, self._solver, sighting and not self._nothing_known)
+        if is_modular(self._pipe):
+            sighting = not any(loops(self._pipe._blocks))
+        else:
+            sighting = not hasattr(self._pipe, "prepare_latents")  # the first latents are seen in the first step
+        by_step = is_modular(self._pipe) and not sighting
+        return Run(scheduler, self._factory, self._solver, sighting and not self._nothing_known, by_step)
 
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         """Plan a run, and show the pipeline its times."""
@@ -186,7 +200,8 @@ class Bridge:
         if self._steps is not None:
             self._steps.evaluations = run.declared
         vars(self.stand_in).update(_copied(scheduler))
-        run.show(self.stand_in, self._goes_on)
+        if not is_modular(self._pipe) or run.sighting:  # else blocks prepare something for each step first
+            run.show(self.stand_in, self._goes_on)
         self._begin()
 
     def prepare_latents(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -202,6 +217,39 @@ class Bridge:
         self._first = latents, handed, noise
         self._begin()
         return type(result)((handed, *result[1:])) if several else handed
+
+    def enter_loop(self, loop: Any, state: Any) -> None:
+        """Put the sampler's first evaluation in place of the latents with which a modular pipeline's loop starts."""
+        run, latents, name = self._run, state.get("latents"), type(self._pipe).__name__
+        if run is None or not isinstance(latents, Tensor):
+            raise ValueError(
+                f"the loop of {name} makes its latents or its times itself, in parts of a whole perhaps, where no "
+                "sampler can run in it"
+            )
+        if run.has_begun:
+            raise ValueError(f"{name} has a second loop at the times of the first, in which no sampler can run")
+        if not torch.equal(torch.as_tensor(state.get("timesteps")).cpu(), run.scheduler.timesteps.cpu()):
+            raise ValueError(
+                f"{name} leaves out some of the times of its scheduler; a sampler needs all of them: use it without a "
+                "picture of its own, a strength or a denoising_end"
+            )
+        self.loop, self.state = loop, copy.copy(state)
+        self.state.values = dict(state.values)
+        run.show(self.stand_in, self._goes_on)
+        state.set("timesteps", self.stand_in.timesteps)
+        state.set("latents", self.prepare_latents(lambda generator: latents, state.get("generator")))
+
+    @property
+    def times(self) -> Tensor:
+        """The times of the scheduler's list."""
+        assert self._run is not None
+        times: Tensor = self._run.scheduler.timesteps
+        return times
+
+    def place_in_loop(self) -> int:
+        """The number of the time in the scheduler's list that is nearest to the next evaluation."""
+        assert self._run is not None
+        return self._run.present_place
 
     def _begin(self) -> None:
         """Start the sampler when times and latents are there; a pipeline may make them in either order."""
@@ -340,7 +388,8 @@ def bridged(
     ``guidance_scale=bridge.guidance(7.5, 0.0)``; see :mod:`lanpaint.adapters.guidance`.
 
     Args:
-        pipe: Any text-to-image or text-to-video pipeline, or an unconditional one, that samples by its ``scheduler``.
+        pipe: Any text-to-image or text-to-video pipeline, modular or not, or an unconditional one, that samples by its
+            ``scheduler``.
         sampler: The sampler's class, or a function that makes one: called as ``sampler(score, solver=…, steps=…)``, or
             ``sampler(score, levels=…)`` for one that takes no solver. It must ask for no gradient, and for no more
             evaluations than its plan declares. ``functools.partial(LanPaint, inner_steps=3)`` has options.
@@ -393,6 +442,8 @@ def bridged(
                 changed[name] = functools.wraps(getattr(pipe, name))(
                     functools.partial(getattr(bridge, name), getattr(pipe, name))
                 )
+        if is_modular(pipe):
+            changed["_blocks"] = with_host(pipe._blocks, bridge)
         kind: Any = type(pipe)
         before = {name: vars(pipe)[name] for name in changed if name in vars(pipe)}
         try:

@@ -75,6 +75,7 @@ class Run:
         solver: Another solver than the pipeline's scheduler, or None.
         sighting: Whether the pipeline makes one more evaluation, at its own first latents, which it does not show
             before.
+        by_step: Whether the pipeline finds σ by the number of the step, not by that of the evaluation.
 
     Attributes:
         sampler: The sampler.
@@ -88,9 +89,14 @@ class Run:
     """
 
     def __init__(
-        self, scheduler: Any, factory: SamplerFactory, solver: Solver | None = None, sighting: bool = False
+        self,
+        scheduler: Any,
+        factory: SamplerFactory,
+        solver: Solver | None = None,
+        sighting: bool = False,
+        by_step: bool = False,
     ) -> None:
-        self.scheduler, self.sighting = scheduler, sighting
+        self.scheduler, self.sighting, self._by_step = scheduler, sighting, by_step
         self.position: tuple[Any, int] = (scheduler, 0)
         self.step_options: dict[str, Any] = {}
         self.in_outer_step = False
@@ -144,6 +150,11 @@ class Run:
         """The time of the evaluation that the pipeline is asked for."""
         return self._present.time
 
+    @property
+    def present_place(self) -> int:
+        """The place in the scheduler's list of times that is nearest to the evaluation that is asked for."""
+        return self._present.nearest
+
     def is_outer(self, number: int) -> bool:
         """Whether the evaluation of this number, from 0, belongs to an outer step."""
         number -= self.sighting
@@ -187,7 +198,7 @@ class Run:
         stand_in.timesteps = LiveTimes.made(self._times, goes_on, self._fractions)
         sigmas = getattr(scheduler, "sigmas", None)
         self._sigmas = None
-        if isinstance(sigmas, Tensor) and len(sigmas) > len(own):  # some pipelines read them
+        if isinstance(sigmas, Tensor) and len(sigmas) > len(own) and not self._by_step:  # some pipelines read them
             self._sigmas = stand_in.sigmas = torch.cat([sigmas[nearest], sigmas[-1:]])
 
     def _announce(self, place: Place) -> None:

@@ -1,0 +1,199 @@
+"""Modular pipelines: what holds of classic ones holds of them."""
+
+import contextlib
+import functools
+import logging
+import re
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
+
+import lanpaint as lp
+from lanpaint.adapters.modular.blocks import after, loops
+from lanpaint.adapters.modular.layout import learn
+from tests.adapters import modular_table, tiny_modular
+from tests.adapters.modular_table import counted, generator, picture_of, pictures_in, snapshot
+
+
+def made_of(name):
+    return tiny_modular.FAMILIES[name]()
+
+
+def call_of(made, **more):
+    return {**made.call, "num_inference_steps": 3, "output_type": "pt", "generator": generator(), **more}
+
+
+@pytest.mark.parametrize("name", tiny_modular.FAMILIES)
+def test_a_family_paints_as_a_classic_pipeline(name):
+    assert modular_table.judge(made_of(name)) == dict.fromkeys(modular_table.COLUMNS, True)
+
+
+def test_the_page_has_the_table_of_the_families():
+    page = modular_table.MARKS.search(modular_table.PAGE.read_text(encoding="utf-8"))
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in page[0].splitlines() if line.startswith("| ")]
+    assert rows[1:] == list(tiny_modular.FAMILIES)
+
+
+def test_the_snippet_of_the_page_runs(monkeypatch):
+    page = modular_table.PAGE.read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"```{code-block} python\n(.*?)```", page, flags=re.DOTALL)
+    made = made_of("Qwen-Image")
+    spoken = {name: made.call[name] for name in made.call if "prompt" in name}
+
+    class Encode(diffusers.ModularPipelineBlocks):
+        inputs = property(lambda self: [InputParam("prompt")])
+        intermediate_outputs = property(lambda self: [OutputParam(name) for name in spoken])
+
+        def __call__(self, components, state):
+            for name, value in spoken.items():
+                state.set(name, value)
+            return components, state
+
+    blocks = made.pipe.blocks
+    blocks.sub_blocks.insert("text_encoder", Encode(), 0)
+    pipe = blocks.init_pipeline()
+    pipe.update_components(**made.pipe.components)
+    monkeypatch.setattr(diffusers.ModularPipeline, "from_pretrained", lambda _: pipe)
+    monkeypatch.setattr(type(pipe), "load_components", lambda *_, **__: None)
+    picture, mask = (numbers.numpy() for numbers in picture_of(made))
+    names = {"lanpaint": lp, "photo": picture.transpose(1, 2, 0), "mask": mask}
+    exec(compile(snippet, "docs/use-with-your-model.md", "exec"), names)
+    painted = np.asarray(names["image"])
+    assert np.array_equal(painted[mask == 0], np.round(names["photo"] * 255).astype(np.uint8)[mask == 0])
+
+
+def test_sub_blocks_see_the_steps_and_the_bar_counts_evaluations(monkeypatch):
+    made = made_of("Ideogram 4")
+    (loop,) = loops(made.pipe._blocks)
+    first, seen, ticks = next(iter(loop.sub_blocks.values())), [], []
+
+    class Noted(type(first)):
+        def __call__(self, components, state, **given):
+            seen.append((given["i"], len(state.timesteps), bool(state.timesteps[given["i"]] == given["t"])))
+            return super().__call__(components, state, **given)
+
+    class Bar(contextlib.nullcontext):
+        def update(self, count=1):
+            ticks.append(count)
+
+    def bar(self, iterable=None, total=None):
+        ticks.append(total)
+        made = Bar()
+        made.enter_result = made
+        return made
+
+    first.__class__ = Noted
+    monkeypatch.setattr(type(loop), "progress_bar", bar)
+    with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=2)):
+        made.pipe(**call_of(made))
+    assert seen == [(step, 3, True) for step in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
+    assert ticks == [9] + 9 * [1]
+
+
+def test_guidance_in_a_share_of_the_steps_is_at_the_same_noise_levels():
+    from diffusers.guiders import ClassifierFreeGuidance
+
+    made = made_of("Stable Diffusion 3")
+    made.pipe.update_components(guider=ClassifierFreeGuidance(guidance_scale=5.0, start=0.4, stop=0.7))
+    _, plain = counted(made, lambda: made.pipe(**call_of(made)))
+    assert plain == 3 + 1  # the second of three steps is guided
+
+    def paint():
+        with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=2)):
+            made.pipe(**call_of(made))
+
+    assert counted(made, paint)[1] == 9 + 3
+
+
+@pytest.mark.parametrize("output", ["images", ["images", "latents"], "latents", None])
+def test_the_output_is_what_was_asked_for_with_the_known_pixels_in_it(output):
+    made = made_of("Flux.1")
+    picture, mask = picture_of(made)
+    rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width")}
+    painted = lp.Inpainter(made.pipe, inner_steps=0)(picture, mask, **rest, output=output)
+    if output == "latents":
+        assert painted.shape == (1, 4, 8, 12)
+        return
+    images = painted if output == "images" else painted["images"] if output else painted.images
+    assert torch.equal(images[0][..., mask == 0], picture[..., mask == 0])
+
+
+def test_latents_that_are_known_come_back_exactly_through_bridged():
+    made = made_of("Qwen-Image")
+    known = torch.zeros(1, 24, 16, dtype=torch.bool)
+    known[:, :10] = True
+    observation = lp.Observation(torch.randn(1, 24, 16, generator=generator()), known)
+    kept = modular_table.Keep()
+    with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=1, callbacks=[kept]), observation) as bridge:
+        state = made.pipe(**call_of(made))
+    assert torch.equal(kept.x[known], observation.values[known])
+    assert bridge.evaluations == bridge.planned == 6
+    assert pictures_in(state).shape == (3, 16, 24)
+
+
+def test_a_run_may_end_early():
+    made = made_of("Flux.1")
+
+    class Two(lp.Callback):
+        def on_level_end(self, sampler, state):
+            return lp.Stop.RUN if state.step == 1 else None
+
+    with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=1, callbacks=[Two()])) as bridge:
+        _, calls = counted(made, lambda: made.pipe(**call_of(made)))
+    assert calls == bridge.evaluations < bridge.planned == 6
+
+
+def test_a_start_in_mid_run_is_refused_in_one_line_and_the_pipe_is_as_before(caplog):
+    made = made_of("Stable Diffusion XL")
+    before = snapshot(made.pipe)
+    with lp.bridged(made.pipe, lp.LanPaint):
+        with pytest.raises(ValueError, match=r"leaves out some of its times with strength=0\.5; a sampler needs all"):
+            made.pipe(**call_of(made), strength=0.5)
+        with pytest.raises(ValueError, match="StableDiffusionXLModularPipeline leaves out some of the times"):
+            made.pipe(**call_of(made), image=torch.rand(1, 3, 16, 16))
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    assert snapshot(made.pipe) == before
+
+
+def test_the_mask_of_the_pipeline_s_own_inpainting_is_refused():
+    made = made_of("Stable Diffusion XL")
+    picture, mask = picture_of(made)
+    with pytest.raises(TypeError, match="takes mask_image; the mask is called mask"):
+        lp.Inpainter(made.pipe)(picture, mask_image=mask)
+
+
+def test_blocks_after_the_loop_are_those_that_run_after_it():
+    made = made_of("Flux.1")
+    (loop,) = loops(made.pipe._blocks.get_workflow("text2image"))
+    rest = after(made.pipe._blocks.get_workflow("text2image"), loop)
+    assert [type(block).__name__ for block in rest] == ["FluxUnpackLatentsStep", "FluxDecodeStep"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_probes_tell_scale_shift_and_order_of_a_tail(dtype):
+    latents = torch.zeros(2, 24, 8)
+    order = torch.randperm(24 * 8, generator=generator())
+    scale, shift = torch.rand(4, 6, 8, generator=generator()) + 0.5, torch.randn(4, 6, 8, generator=generator())
+    scale[0, 0, 0] = 0.0
+
+    def tail(given):
+        moved = given.to(dtype).flatten(1)[:, order].reshape(-1, 4, 6, 8)
+        return moved * scale.to(dtype) + shift.to(dtype)
+
+    learned_shift, learned_scale, place = learn(tail, latents, "Pipe")
+    moves = learned_scale != 0
+    assert not moves[0, 0, 0, 0]
+    assert moves.sum() == 24 * 8 - 1
+    assert torch.equal(place[0][moves[0]], order.reshape(4, 6, 8)[moves[0]])
+    tolerance = 1e-6 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(learned_scale[0], scale, rtol=0, atol=tolerance)
+    torch.testing.assert_close(learned_shift[0], shift, rtol=0, atol=tolerance)
+
+
+def test_a_tail_that_mixes_its_latents_is_refused():
+    mixing = torch.randn(12, 12, generator=generator())
+    with pytest.raises(ValueError, match="Pipe mixes its latents before it decodes them"):
+        learn(lambda given: given @ mixing, torch.zeros(1, 12), "Pipe")
