@@ -29,6 +29,7 @@ from lanpaint.dynamics import (
 )
 from lanpaint.fields import BiG, Decoupled
 from lanpaint.inpainter import Inpainter
+from lanpaint.lml import LML
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
 from lanpaint.plan import Plan, Visit
@@ -67,6 +68,7 @@ __all__ = [
     "DDRM",
     "DPS",
     "HFHR",
+    "LML",
     "MALA",
     "MCG",
     "VE",

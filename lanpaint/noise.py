@@ -198,6 +198,11 @@ class Prediction:
         self._given = views
 
     @property
+    def is_flow(self) -> bool:
+        """Whether the model gave the velocity of a rectified flow."""
+        return "flow" in self._given
+
+    @property
     def is_lost(self) -> bool:
         """Whether x is finite and the model's output has NaN or infinite values. Waits for the device."""
         answers = all(bool(torch.isfinite(view).all()) for view in self._given.values())
