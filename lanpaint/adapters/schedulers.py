@@ -45,7 +45,7 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
         sigma = float(sigmas[index])
         if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # the DPM-Solver family: VP or flow by its settings
             return NoiseLevel(*scheduler._sigma_to_alpha_sigma_t(torch.tensor(sigma, dtype=torch.float64)))
-        if name.startswith("FlowMatch"):
+        if view_of(scheduler) == "flow":
             return NoiseLevel(1 - sigma, sigma)
         return NoiseLevel(1.0, sigma)
     alphas = getattr(scheduler, "alphas_cumprod", None)
@@ -120,6 +120,12 @@ class DiffusersSolver(Solver):
         name = type(scheduler).__name__
         if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "set_timesteps", None)):
             raise ValueError(f"{name} is no scheduler: it has no step() or no set_timesteps(); give one of diffusers'")
+        wanted = [*inspect.signature(type(scheduler).step).parameters][1:4]
+        if wanted[-1:] != ["sample"]:
+            raise ValueError(
+                f"{name} is not supported: its step takes {', '.join(wanted)}, and not model_output, timestep, sample; "
+                f"exchange it (pipe.scheduler = …) for another of its kind, such as a DDIM scheduler"
+            )
         if name == "PNDMScheduler":
             raise ValueError(
                 "PNDMScheduler is not supported: the states within its first steps are not samples of any noise level; "
@@ -303,9 +309,9 @@ def view_of(scheduler: Any) -> View:
     Raises:
         ValueError: For a ``prediction_type`` that is not known here.
     """
-    if type(scheduler).__name__.startswith("FlowMatch"):
-        return "flow"
     kind = getattr(scheduler.config, "prediction_type", None)
+    if kind is None and hasattr(scheduler, "scale_noise"):  # flows have one output, and draw between data and noise
+        return "flow"
     if kind not in _VIEWS:
         raise ValueError(
             f"{type(scheduler).__name__} has prediction_type {kind!r}; expected one of {', '.join(_VIEWS)}"

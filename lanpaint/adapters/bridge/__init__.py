@@ -20,6 +20,7 @@ scheduler, given the pipeline's own model output and random numbers.
     solver          the pipeline's scheduler as the outer step
     stand_in        what the pipeline holds in place of its scheduler
     bridge          a pipeline in the time of a ``with`` block: its arguments, its callbacks, its turn among threads
+    folding         latents that a pipeline steps in another form than it prepares them
     noise           random numbers that follow from those of the pipeline, and take none of them
 """
 

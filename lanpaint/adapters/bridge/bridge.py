@@ -288,19 +288,27 @@ class Bridge:
                 "classifier-free guidance that is on in all steps (a scale that is large enough, a negative prompt for "
                 "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
             )
+        if run.latents is not None and run.latents.numel() != given.sample.numel():
+            whole, part = ("×".join(map(str, tensor.shape[1:])) for tensor in (run.latents, given.sample))
+            raise ValueError(
+                f"{name} prepares latents of {whole} and steps {part}: by parts, or all but the picture that it begins "
+                "with; a sampler needs all of them at once: use a text-to-video pipeline of its family (its class has "
+                "from_pipe(pipe)), and give such a picture as a known frame of the video"
+            )
         if not run.has_begun:
             noise = self._noise or apart_from(given.options.get("generator") or self._generator, self._pipe)
             latents = run.sight(given.sample, given.output, self._known, noise)
             self._hold_known(run)
             return given.result(latents)
         if run.sample is not None:
-            return given.result(run.sample)
+            return given.result(run.folding.fold(run.sample))
         if not run.expects(given.sample):
             raise ValueError(
                 f"{name}, or a callback given to it, changed its latents between two evaluations; "
                 "only the sampler may, so leave that callback out"
             )
-        return given.result(run.resume(given.output))
+        run.dtype = given.sample.dtype  # some cast what they have prepared
+        return given.result(run.folding.fold(run.resume(run.folding.unfold(given.output))))
 
     def _tell_time(self, run: Run, time: float) -> None:
         name = type(self._pipe).__name__
@@ -328,12 +336,22 @@ class Bridge:
             return run is None or run.is_outer(number)
 
         scheduler = self.scheduler if self._run is None else self._run.scheduler
-        companion = Companion(scheduler, self.plan_run, is_outer).make_stand_in()
+        companion = Companion(scheduler, self.plan_run, is_outer, self._check_latents_first).make_stand_in()
         if self._run is not None:
             for name in ("timesteps", "sigmas"):
                 if hasattr(self.stand_in, name):
                     setattr(companion, name, copy.deepcopy(getattr(self.stand_in, name)))
         return companion
+
+    def _check_latents_first(self) -> None:
+        """Raise ValueError when a copy of the scheduler is stepped before the scheduler itself."""
+        run = self._run
+        if run is not None and run.is_waiting and not run.evaluations:
+            raise ValueError(
+                f"{type(self._pipe).__name__} steps each part of its latents, its frames perhaps, with a copy of its "
+                "scheduler, and a sampler needs all of them at once; use a text-to-video pipeline of its family that "
+                "steps them together (its class has from_pipe(pipe))"
+            )
 
     def progress_bar(self, original: Callable[..., Any], iterable: Any = None, total: Any = None) -> Any:
         """The pipeline's own bar, which counts evaluations."""

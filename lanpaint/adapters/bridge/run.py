@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.adapters.bridge.conversation import Conversation
+from lanpaint.adapters.bridge.folding import Folding
 from lanpaint.adapters.bridge.solver import Evaluation, PipelineSolver
 from lanpaint.adapters.bridge.times import LiveTimes, Place, Places, norm
 from lanpaint.adapters.schedulers import is_inner, prediction_of, same_noise, view_of
@@ -86,6 +88,7 @@ class Run:
         latents: The latents that the pipeline holds.
         known: Where what is known lies in the latents, boolean; None before the start.
         sample: The sampler's result, in the pipeline's dtype; None until then.
+        folding: The form in which the pipeline steps its latents.
     """
 
     def __init__(
@@ -106,6 +109,7 @@ class Run:
         self.known: Tensor | None = None
         self.latents: Tensor | None = None
         self.sample: Tensor | None = None
+        self.folding = Folding()
         self._conversation: Conversation | None = None
         self._unmoved: tuple[Tensor, Tensor] | None = None
         self._last: Prediction | None = None
@@ -199,7 +203,7 @@ class Run:
         sigmas = getattr(scheduler, "sigmas", None)
         self._sigmas = None
         if isinstance(sigmas, Tensor) and len(sigmas) > len(own) and not self._by_step:  # some pipelines read them
-            self._sigmas = stand_in.sigmas = torch.cat([sigmas[nearest], sigmas[-1:]])
+            self._sigmas = stand_in.sigmas = torch.cat([_ending_apart(scheduler, sigmas[nearest]), sigmas[-1:]])
 
     def _announce(self, place: Place) -> None:
         """Put the next evaluation's time where the pipeline is going to look for it."""
@@ -329,9 +333,11 @@ class Run:
         """Whether the pipeline's latents are those that it was given; usually the very tensor."""
         latents = self.latents
         assert latents is not None
-        return sample is latents or (
-            sample.shape == latents.shape and torch.equal(sample.to(latents.dtype), latents.to(sample.device))
-        )
+        if sample is latents:
+            return True
+        folding = Folding.of(latents, sample)
+        self.folding = folding or self.folding
+        return folding is not None
 
     def give_best_guess(self) -> bool:
         """End the run with x̂₀ of the last evaluation in the latents that the pipeline holds; False before the first."""
@@ -348,6 +354,21 @@ class Run:
         if self._conversation is not None:
             self._conversation.close()
         self._last = self._unmoved = None
+
+
+def _ending_apart(scheduler: Any, sigmas: Tensor) -> Tensor:
+    """The σ of all evaluations; those of one level differ in their last digits where the network is told the next one.
+
+    The network of a flow map is told where a step ends, and a step that ends where it begins is left out. A step to a
+    σ next to its own has the velocity that the score needs.
+    """
+    if "r_timestep" not in inspect.signature(type(scheduler).step).parameters:
+        return sigmas
+    apart = sigmas.clone()
+    for number in range(1, len(apart)):
+        if sigmas[number] == sigmas[number - 1]:
+            apart[number] = apart[number - 1] * (1 - 8 * torch.finfo(apart.dtype).eps)
+    return apart
 
 
 def _note_outer_steps(sampler: Sampler, run: Run) -> None:

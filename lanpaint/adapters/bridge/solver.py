@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lanpaint.adapters.bridge.folding import Folding
 from lanpaint.adapters.schedulers import DiffusersSolver, SchedulerState
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.randomness import NoiseSource
@@ -31,12 +32,14 @@ class SteppedRun(Protocol):
         step_options: Arguments that the pipeline gave to its scheduler's step.
         in_outer_step: Whether an outer step is being made.
         stage_levels: The levels of the scheduler's evaluations.
+        folding: The form in which the pipeline steps its latents.
     """
 
     position: tuple[Any, int]
     step_options: dict[str, Any]
     in_outer_step: bool
     stage_levels: tuple[NoiseLevel, ...]
+    folding: Folding
 
     def stepped(self, x: Tensor, latents: Tensor) -> None:
         """Note that x is the sampler's copy of these latents, which no one has moved."""
@@ -109,9 +112,10 @@ class PipelineSolver(DiffusersSolver):
         unmoved = latents.dtype == x.dtype or self._run.is_unmoved(x, latents)
         if not unmoved:
             output, latents = output.to(x.dtype), x
-        time = scheduler.timesteps[index]
+        time, folding = scheduler.timesteps[index], self._run.folding
+        output, latents = folding.fold(output), folding.fold(latents)
         options = {**self._run.step_options, **{name: value for name, value in options.items() if name == "order"}}
-        stepped = scheduler.step(output, time, latents, return_dict=False, **options)[0]
+        stepped = folding.unfold(scheduler.step(output, time, latents, return_dict=False, **options)[0])
         moved: Tensor = stepped.to(x.dtype)
         if unmoved:
             self._run.stepped(moved, stepped)

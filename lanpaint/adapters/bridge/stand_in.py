@@ -97,10 +97,18 @@ class Companion:
         scheduler: The pipeline's scheduler.
         plan_run: Makes a run of a scheduler that has been set to its times.
         is_outer: Whether the evaluation of a number belongs to an outer step.
+        before_step: Called before each step.
     """
 
-    def __init__(self, scheduler: Any, plan_run: Callable[[Any], Run], is_outer: Callable[[int], bool]) -> None:
-        self._scheduler, self._plan_run, self._is_outer = copy.deepcopy(scheduler), plan_run, is_outer
+    def __init__(
+        self,
+        scheduler: Any,
+        plan_run: Callable[[Any], Run],
+        is_outer: Callable[[int], bool],
+        before_step: Callable[[], None],
+    ) -> None:
+        self._scheduler, self._plan_run = copy.deepcopy(scheduler), plan_run
+        self._is_outer, self._before_step = is_outer, before_step
         self._calls = self._steps = 0
         self._stand_in: Callable[[], Any] = lambda: None
 
@@ -126,6 +134,7 @@ class Companion:
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """The scheduler's step after an evaluation of an outer step; after another the sample stays as it is."""
+        self._before_step()
         given = StepArguments(self._scheduler, args, kwargs)
         number, self._calls = self._calls, self._calls + 1
         if not self._is_outer(number):
@@ -141,4 +150,4 @@ class Companion:
 
     def copied(self, memo: dict[int, Any]) -> Any:
         """Another companion."""
-        return Companion(self._scheduler, self._plan_run, self._is_outer).make_stand_in()
+        return Companion(self._scheduler, self._plan_run, self._is_outer, self._before_step).make_stand_in()
