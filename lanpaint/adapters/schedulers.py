@@ -120,11 +120,11 @@ class DiffusersSolver(Solver):
         name = type(scheduler).__name__
         if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "set_timesteps", None)):
             raise ValueError(f"{name} is no scheduler: it has no step() or no set_timesteps(); give one of diffusers'")
-        wanted = [*inspect.signature(type(scheduler).step).parameters][1:4]
+        wanted = [*inspect.signature(scheduler.step).parameters][:3]
         if wanted[-1:] != ["sample"]:
             raise ValueError(
                 f"{name} is not supported: its step takes {', '.join(wanted)}, and not model_output, timestep, sample; "
-                f"exchange it (pipe.scheduler = …) for another of its kind, such as a DDIM scheduler"
+                "exchange it (pipe.scheduler = …) for another of its kind, such as a DDIM scheduler"
             )
         if name == "PNDMScheduler":
             raise ValueError(

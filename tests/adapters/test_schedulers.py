@@ -204,7 +204,11 @@ def test_two_runs_of_one_sampler_do_not_disturb_each_other():
         ("CMStochasticIterativeScheduler", {}, "has prediction_type None; expected one of epsilon"),
         ("DDIMInverseScheduler", {}, "DDIMInverseScheduler fails a check with a known answer"),
         ("IPNDMScheduler", {}, "has neither sigmas nor alphas_cumprod"),
-        ("CogVideoXDPMScheduler", {}, "CogVideoXDPMScheduler cannot be used as a solver"),
+        (
+            "CogVideoXDPMScheduler",
+            {},
+            "CogVideoXDPMScheduler is not supported: its step takes model_output, old_pred_original_sample, timestep",
+        ),
     ],
 )
 def test_schedulers_that_are_not_understood_are_refused_in_one_line(kind, settings, told):
