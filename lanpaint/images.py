@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,12 +92,17 @@ def write_picture(path: str | Path, pixels: Tensor) -> None:
     Raises:
         ValueError: When the file's ending is not in :data:`LOSSLESS`, or the file cannot be written.
     """
+    check_output(path)
+    with replacing(path) as part:
+        as_image(pixels).save(part)
+
+
+def as_image(pixels: Tensor) -> Any:
+    """A PIL image of uint8 pixels (C, H, W), C = 1 for grey and 3 for colour."""
     from PIL import Image
 
-    check_output(path)
     array = pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
-    with replacing(path) as part:
-        Image.fromarray(array.contiguous().numpy()).save(part)
+    return Image.fromarray(array.contiguous().numpy())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.adapters.modular.blocks import inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
-from lanpaint.crop import Crop
+from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
 from lanpaint.pictures import read_change, read_pictures, with_channels
 from lanpaint.samplers import LanPaint
 from lanpaint.solvers import Solver
+from lanpaint.window import Window
 
 # The picture of a ControlNet, which some pipelines call ``image``.
 _CONTROL = "control_image"
@@ -151,13 +153,15 @@ class Inpainter:
                 ControlNet is ``control_image``, also for pipelines that call it ``image``.
 
         Returns:
-            The output of the pipeline, with the known pixels pasted into its pictures.
+            The output of the pipeline, with the known pixels pasted into its pictures, in the size and number of frames
+            of ``image``. Where the pipeline does not take that size, the picture is painted as a part of a larger one
+            (:mod:`lanpaint.window`). Latents (``output_type="latent"``) are those of the larger one.
 
         Raises:
             TypeError: For an argument that neither pipeline nor sampler has, and for an ``image`` or ``mask`` of
                 another type.
-            ValueError: For pictures and masks that do not fit each other, for a size that the pipeline cannot take, and
-                as :func:`~lanpaint.adapters.bridge.bridged`.
+            ValueError: For pictures and masks that do not fit each other, and as
+                :func:`~lanpaint.adapters.bridge.bridged`.
         """
         options = {**self.options, **{name: arguments.pop(name) for name in list(arguments) if self._is_option(name)}}
         call = self._call_arguments(steps, arguments)
@@ -166,12 +170,16 @@ class Inpainter:
             pictures, change = self._read(image, mask, pad, soft, {"grow": grow, "blur": blur, "invert": invert})
             change, known = change * checked_strength(strength), change == 0
             weight = seam_weight(known, feather)
-            window = None if crop is None else self._window(known, crop, call)
+            window = self._window(pictures, known, crop, call)
             shown, shown_change = pictures, change
-            if window is not None:
+            if (
+                self.layout.vae is None
+            ):  # a model of pixels gives known ones back exactly, so it paints the seam as well
+                shown_change = torch.where((weight < 1) & known, change.max(), change)
+            if not window.is_all_of(pictures):
                 shown, _ = window.cut(pictures, known)
-                shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], change)
-            self._check_size(shown, call)
+                shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], shown_change)
+            self._set_size(window, pictures, call)
             known_part = functools.partial(_observe, self.layout, shown, shown_change)
         elif mask is not None or any(pad) or crop is not None or soft or strength != 1 or grow or blur or invert:
             raise ValueError(
@@ -187,21 +195,30 @@ class Inpainter:
         asked = call.get("output")  # what a modular pipeline is to return, where that is not all
         if image is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
             return output
-        return _replace_pictures(
-            output, lambda made: _paste(made if window is None else window.placed(made, pictures), pictures, weight)
-        )
+        return _replace_pictures(output, lambda made: _paste(window.placed(made, pictures), pictures, weight))
 
-    def _window(self, known: Tensor, factor: float, call: dict[str, Any]) -> Crop:
-        """The window around the painted pixels. Raises ValueError for what cannot be cropped."""
-        name = type(self.pipe).__name__
-        if self.layout.is_video:
-            raise ValueError(f"{name} makes videos, and crop is for still images; leave it out")
-        for argument in ("control_image", "image"):
-            if call.get(argument) is not None:
-                raise ValueError("crop does not crop the picture of a ControlNet; leave crop or the picture out")
+    def _window(self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any]) -> Window:
+        """What is painted: the whole pictures, or a window around the unknown pixels. ValueError if that cannot be."""
+        layout = self.layout
+        multiple = _asked_multiple(self.pipe, layout.multiple, call)
+
+        def nearest(height: int, width: int) -> tuple[int, int]:
+            height, width = layout.nearest(height, width)
+            if multiple == layout.multiple:
+                return height, width
+            return max(multiple, round(height / multiple) * multiple), max(multiple, round(width / multiple) * multiple)
+
+        if crop is None:
+            height, width = pictures.shape[-2:]
+            window = Window.whole(height, width, nearest, multiple, layout.factor)
+            if not layout.is_video:
+                return window
+            return replace(window, frames=1 + -(-(pictures.shape[2] - 1) // layout.group) * layout.group)
+        if layout.is_video:
+            raise ValueError(f"{type(self.pipe).__name__} makes videos, and crop is for still images; leave it out")
         if call.get("output_type") == "latent":
             raise ValueError("crop needs pictures to lay back in their place, not latents; leave out output_type")
-        return Crop.around(known, factor, self.layout.native_side, self.layout.nearest)
+        return Window.around(known, crop, layout.native_side, nearest, layout.factor)
 
     def _is_option(self, name: str) -> bool:
         return name not in self._names and name in _option_names(self.sampler)
@@ -284,28 +301,20 @@ class Inpainter:
             )
         return pictures, change
 
-    def _check_size(self, pictures: Tensor, call: dict[str, Any]) -> None:
-        height, width = pictures.shape[-2:]
-        name, nearest = type(self.pipe).__name__, self.layout.nearest(height, width)
-        if nearest != (height, width):
-            raise ValueError(
-                f"the image is {width}×{height} and {name} takes {self.layout.sizes}, nearest "
-                f"{nearest[1]}×{nearest[0]}: resize or crop image and mask, or pad"
-            )
-        sizes = {"height": height, "width": width}
-        if self.layout.is_video:
-            sizes["num_frames"] = frames = pictures.shape[2]
-            group = self.layout.group
-            if (frames - 1) % group:
-                raise ValueError(
-                    f"the video has {frames} frames and {name} takes one more than a multiple of {group}, nearest "
-                    f"{round((frames - 1) / group) * group + 1}: leave some frames out, or repeat the last frame"
-                )
+    def _set_size(self, window: Window, pictures: Tensor, call: dict[str, Any]) -> None:
+        """Have the pipeline paint the size of the window, and show a ControlNet what the window shows."""
+        sizes = dict(zip(("height", "width"), window.size, strict=True))
+        if window.frames is not None:
+            sizes["num_frames"] = window.frames
         for side, size in sizes.items():
             if side in self._names and call.setdefault(side, size) != size:
-                raise ValueError(f"{side}={call[side]}, but the image has {side} {size}; leave {side} out")
+                raise ValueError(f"{side}={call[side]}, but the image is painted at {side} {size}; leave {side} out")
         if "batch_size" in self._names and len(pictures) > 1:
             call.setdefault("batch_size", len(pictures))
+        guided = hasattr(self.pipe, "controlnet")
+        for name in (_CONTROL, "image"):
+            if call.get(name) is not None:
+                call[name] = _shown_control(call[name], window, pictures, guided)
 
 
 def checked_strength(strength: float) -> float:
@@ -353,6 +362,42 @@ def _checked(decode: Callable[..., Any], name: str) -> Callable[..., Any]:
         return output
 
     return checked
+
+
+def _asked_multiple(pipe: Any, multiple: int, call: dict[str, Any]) -> int:
+    """The multiple of height and width that the pipeline's own check takes: ``multiple``, doubled until it passes."""
+    check = getattr(pipe, "check_inputs", None)
+    if check is None:
+        return multiple
+    names = inspect.signature(check).parameters
+    defaults = {name: value.default for name, value in inspect.signature(pipe.__call__).parameters.items()}
+    given = {name: call.get(name, defaults.get(name)) for name in names}
+    for times in (1, 2, 4, 8, 16):
+        sides = {name: times * multiple for name in ("height", "width") if name in names}
+        try:
+            check(**{**given, **sides})
+            return times * multiple
+        except Exception:  # of the size, or of anything else that the pipeline will tell itself
+            continue
+    return multiple
+
+
+def _shown_control(control: Any, window: Window, pictures: Tensor, guided: bool) -> Any:
+    """What the window shows of a picture for a ControlNet, or of one of the size of ours; or of each of several.
+
+    A reference of another size is the pipeline's own matter.
+    """
+    if isinstance(control, (list, tuple)):
+        return [_shown_control(one, window, pictures, guided) for one in control]
+    whole, size = window.is_all_of(pictures), tuple(pictures.shape[-2:])
+    if whole and isinstance(control, (np.ndarray, Tensor)):
+        return control
+    values = read_pictures(control, "control image")[0]
+    if not whole and (guided or tuple(values.shape[-2:]) == size):
+        if tuple(values.shape[-2:]) != size:
+            values = F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
+        values = replace(window, frames=None).cut(values, torch.ones(1, 1, *size))[0]
+    return as_image((values[0] * 255).round().to(torch.uint8).expand(3, -1, -1))
 
 
 def _channels_first(video: Tensor) -> Tensor:

@@ -60,6 +60,24 @@ def files(tmp_path_factory):
     return folder
 
 
+@pytest.fixture
+def run_here(files, monkeypatch, capsys):
+    """Runs the command line in this process, in the folder of the files: its exit status, output and errors."""
+    monkeypatch.chdir(files)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code or 0
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
 def test_inpaint_repaints_the_white_part_and_nothing_else(files):
     first = lanpaint("inpaint", "digit.png", "mask.png", "-o", "out.png", "--seed", 3, cwd=files)
     assert first.returncode == 0, first.stderr
@@ -162,9 +180,9 @@ MISTAKES = {
         "the mask is 4×8 and the image 8×8; resize the mask",
     ),
     "no mask and no transparency": (["inpaint", "digit.png", "-o", "x.png"], "has no transparent pixels; give a mask"),
-    "a size the model cannot take": (
-        ["inpaint", "nine.png", "nine-mask.png", "-o", "x.png"],
-        "nearest 8×8: resize or crop image and mask",
+    "a crop of nothing": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--crop", 0.5],
+        "crop must be a factor of at least 1",
     ),
     "colours": (["inpaint", "red.png", "mask.png", "-o", "x.png"], "this image has colours"),
     "a lossy output": (["inpaint", "digit.png", "mask.png", "-o", "x.jpg"], "its ending must be .png"),
@@ -303,6 +321,49 @@ def test_importing_lanpaint_loads_nothing_heavy():
         check=True,
     )
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("more", [("--pad", "0,3,0,0"), ("--resize",)])
+def test_a_picture_of_any_size_keeps_it_with_a_pixel_model(files, run_here, more):
+    given = ("inpaint", "nine.png", "nine-mask.png", "-o", "painted-nine.png", "--steps", 2, "--inner-steps", 1)
+    status, _, err = run_here(*given, *more)
+    assert status == 0, err
+    assert ("note: --resize does nothing any more" in err) == (more == ("--resize",))
+    before, after = (np.array(Image.open(files / name)) for name in ("nine.png", "painted-nine.png"))
+    after = after[3:] if "--pad" in more else after
+    hole = np.array(Image.open(files / "nine-mask.png")) == 255
+    assert after.shape == before.shape == (9, 9)
+    assert np.array_equal(before[~hole], after[~hole])
+    assert not np.array_equal(before[hole], after[hole])
+
+
+def test_a_large_picture_is_painted_around_its_hole_with_a_pixel_model(files, run_here):
+    rng = np.random.default_rng(0)
+    photo, mask = rng.integers(0, 256, (101, 90), dtype=np.uint8), np.zeros((101, 90), np.uint8)
+    mask[60:70, 5:20] = 255
+    Image.fromarray(photo).save(files / "large.png")
+    Image.fromarray(mask).save(files / "large-mask.png")
+    given = ("inpaint", "large.png", "large-mask.png", "-o", "painted-large.png", "--steps", 2, "--inner-steps", 1)
+    status, _, err = run_here(*given, "--crop", 2)
+    assert status == 0, err
+    after = np.array(Image.open(files / "painted-large.png"))
+    assert np.array_equal(after[mask == 0], photo[mask == 0])
+    assert (after[mask > 0] != photo[mask > 0]).mean() > 0.9
+    assert run_here(*given)[0] == 1  # the whole is too large for the model
+
+
+def test_a_seam_is_soft_with_a_pixel_model_too(files, run_here):
+    painted = []
+    for feather in (0, 1):
+        given = ("inpaint", "digit.png", "mask.png", "-o", "soft.png", "--steps", 2, "--inner-steps", 1)
+        assert run_here(*given, "--feather", feather)[0] == 0
+        painted.append(np.array(Image.open(files / "soft.png")).astype(int))
+    before, hole = np.array(Image.open(files / "digit.png")), np.array(Image.open(files / "mask.png")) == 255
+    assert np.array_equal(painted[0][~hole], before[~hole])
+    seam = np.zeros_like(hole)
+    seam[1:7, 1:7] = True
+    assert np.array_equal(painted[1][~seam], before[~seam])
+    assert (painted[1][seam & ~hole] != before[seam & ~hole]).mean() > 0.5
 
 
 def test_version_is_printed():

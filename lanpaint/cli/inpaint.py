@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from lanpaint.cli.options import (
@@ -91,7 +91,7 @@ def inpaint(
             show_default=False,
         ),
     ] = None,
-    resize: Annotated[bool, typer.Option("--resize", help="Resize to the nearest size that the model takes.")] = False,
+    resize: Annotated[bool, typer.Option("--resize", hidden=True, help="Does nothing: every size is kept.")] = False,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
     ] = "lanpaint",
@@ -131,6 +131,8 @@ def inpaint(
     from lanpaint.cli.pipelines import check_sampling, is_pixel_model, parse_settings, pipeline_parts
 
     quiet_libraries()
+    if resize:
+        print("note: --resize does nothing any more: a picture of any size is painted and keeps it", file=sys.stderr)
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
     _check_names(outputs, {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
@@ -148,7 +150,6 @@ def inpaint(
             {
                 **of_pipelines,
                 "control_image": control_image,
-                "crop": crop,
                 "set": settings or None,
                 "offload": offload or None,
             }
@@ -172,24 +173,24 @@ def inpaint(
         from lanpaint.cli.pixel_models import PixelPainter
 
         options |= {"steps": steps, "spacing": levels, "dynamics": dynamics, "solver": solver}
-        painter = PixelPainter(model, where, kind, padding, resize, quiet, chosen, **options)
+        painter = PixelPainter(model, where, kind, padding, crop, quiet, chosen, **options)
     else:
         from lanpaint.cli.pipelines import PipelinePainter, load_pipeline
 
         call = {"num_inference_steps": steps, **prompts, **parse_settings(settings or ())}
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
-            scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, resize=resize, quiet=quiet,
+            scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, quiet=quiet,
             sampler=make, solver=outer,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)
-    known = torch.ones(()) if media.known is None else media.known
     for number, path in enumerate(outputs):
         before = painter.evaluations
         frames = painter.paint(media, seed + number, feather)
         write_media(path, frames, media.rate)
-        share = 1 - float(known.float().mean()) * media.frames[0, 0].numel() / frames[0, 0].numel()
+        known = 1.0 if media.known is None else float(media.known.float().mean())
+        share = 1 - known * media.frames[0, 0].numel() / frames[0, 0].numel()
         print(f"{path}: {share:.1%} repainted, {painter.evaluations - before} NFE")
 
 

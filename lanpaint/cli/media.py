@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.images import check_output, read_mask, read_picture, replacing, write_picture
@@ -37,17 +36,6 @@ class Media:
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.frames.shape[-2], self.frames.shape[-1]
-
-    def resized(self, height: int, width: int) -> Media:
-        """These frames in the given size. A new pixel is known only if all old pixels that it mixes are known."""
-        if (height, width) == self.size:
-            return self
-        frames = F.interpolate(self.frames.float(), (height, width), mode="bicubic", antialias=True)
-        known = self.known
-        if known is not None:
-            whole = F.interpolate(known[:, None].float(), (height, width), mode="bilinear", antialias=True)
-            known = whole[:, 0] > 1 - 1e-4
-        return replace(self, frames=frames.round().clamp(0, 255).to(torch.uint8), known=known)
 
 
 def read_media(image: Path, mask: Path | None, still: bool = False, mask_may_be_empty: bool = False) -> Media:

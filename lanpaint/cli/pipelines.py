@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.cli.media import Media
-from lanpaint.images import read_picture
+from lanpaint.images import as_image, read_picture
 from lanpaint.methods import Method
 from lanpaint.options import read_value, split_pairs
 from lanpaint.samplers import LanPaint, Sampler
@@ -120,7 +120,6 @@ class PipelinePainter:
             default.
         scheduler: Name of a scheduler that replaces the pipeline's, see :mod:`lanpaint.adapters.scheduler_names`.
         pad: Pixels to add and paint at the left, top, right and bottom.
-        resize: Whether to resize pictures of a size that the pipeline cannot take. If False, they raise an error.
         quiet: Whether to show no progress bar.
         control_image: File of the picture for the ControlNet.
         known_guidance_scale: As in :class:`~lanpaint.Inpainter`.
@@ -143,7 +142,6 @@ class PipelinePainter:
         *,
         scheduler: str | None,
         pad: tuple[int, int, int, int],
-        resize: bool,
         quiet: bool,
         control_image: Path | None,
         known_guidance_scale: float | None,
@@ -162,7 +160,7 @@ class PipelinePainter:
             pipe.set_progress_bar_config(disable=True)
         self.inpainter = Inpainter(pipe, sampler, solver=solver)
         self.layout, self.is_video = self.inpainter.layout, self.inpainter.layout.is_video
-        self.pad, self.resize, self._other_scheduler = pad, resize, scheduler is not None
+        self.pad, self._other_scheduler = pad, scheduler is not None
         self.call = self._checked(call, inspect.signature(pipe.__call__).parameters)
         if control_image is not None:
             if not hasattr(pipe, "controlnet"):
@@ -183,23 +181,12 @@ class PipelinePainter:
         return call
 
     def fit(self, media: Media) -> Media:
-        """The picture or video, resized to a size that the pipeline takes if ``resize`` is set.
-
-        Raises:
-            ValueError: For a video when the pipeline makes still images, and for too much padding.
-        """
+        """The picture or video. Raises ValueError for a video when the pipeline makes still images."""
         if media.rate is not None and not self.is_video:
             raise ValueError(
                 f"the image has {len(media.frames)} frames and {self.name} makes still images; give a still image"
             )
-        if not self.resize:
-            return media
-        across, along = self.pad[0] + self.pad[2], self.pad[1] + self.pad[3]
-        height, width = media.size
-        height, width = self.layout.nearest(height + along, width + across)
-        if height <= along or width <= across:
-            raise ValueError(f"{self.name} takes {self.layout.sizes}, and --pad alone is that large; pad less")
-        return media.resized(height - along, width - across)
+        return media
 
     def paint(self, media: Media, seed: int, feather: int) -> Tensor:
         """The painted frames: uint8, shape (F, C, H, W). Known pixels are unchanged."""
@@ -227,7 +214,4 @@ class PipelinePainter:
 
 
 def _control(path: Path) -> Any:
-    from PIL import Image
-
-    pixels = read_picture(path, "the control image").with_channels(3).pixels
-    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+    return as_image(read_picture(path, "the control image").with_channels(3).pixels)

@@ -13,6 +13,7 @@ from lanpaint.cli.media import Media
 from lanpaint.images import Picture, to_pixels
 from lanpaint.methods import Method
 from lanpaint.observation import Observation
+from lanpaint.window import Window
 
 
 class PixelPainter:
@@ -23,7 +24,7 @@ class PixelPainter:
         device: The device that the model runs on.
         dtype: The dtype of its weights and computations.
         pad: Pixels to add and paint at the left, top, right and bottom.
-        resize: Whether to resize pictures of a size that the model cannot take. If False, they raise an error.
+        crop: Paint only the surroundings of the hole, this many times its size, at the model's size. None paints all.
         quiet: Whether to show no progress bar.
         method: The method that makes the sampler.
         **options: As in :meth:`lanpaint.methods.Method.sampler`.
@@ -41,7 +42,7 @@ class PixelPainter:
         device: torch.device,
         dtype: torch.dtype,
         pad: tuple[int, int, int, int],
-        resize: bool,
+        crop: float | None,
         quiet: bool,
         method: Method,
         **options: Any,
@@ -50,7 +51,7 @@ class PixelPainter:
         from lanpaint.score import CountedScore
 
         self.network, self.device = load_pixel_model(model, device=device, dtype=dtype), device
-        self.pad, self.resize = pad, resize
+        self.pad, self.crop = pad, crop
         self._score = CountedScore(self.network)
         progress = not quiet and sys.stderr is not None
         self.sampler = method.sampler(self._score, progress=progress, **options)
@@ -60,38 +61,45 @@ class PixelPainter:
         return self._score.evaluations
 
     def fit(self, media: Media) -> Media:
-        """The padded picture, with the model's number of channels and in a size that the model takes.
+        """The padded picture, with the model's number of channels.
 
         Raises:
             ValueError: For a picture whose size or colours the model cannot take.
         """
-        left, top, right, bottom = self.pad
-        across, along = left + right, top + bottom
-        height, width = media.size
-        if self.resize:
-            multiple = self.network.multiple
-            fitted = [max(multiple, round(n / multiple) * multiple) for n in (height + along, width + across)]
-            media = media.resized(fitted[0] - along, fitted[1] - across)
-            height, width = media.size
-        size = height + along, width + across
-        trained = self.network.sample_size
-        if all(trained) and (size[0] >= 4 * trained[0] or size[1] >= 4 * trained[1]):
-            raise ValueError(
-                f"the image is {size[1]}×{size[0]} and the model paints {trained[1]}×{trained[0]} images; no model "
-                "that comes with lanpaint paints photos: give a pipeline with --model, such as Stable Diffusion"
-            )
-        self.network.check_size(*size)
-        if size != trained and all(trained):
-            print(
-                f"note: the model was trained on {trained[1]}×{trained[0]} images, this one is {size[1]}×{size[0]}",
-                file=sys.stderr,
-            )
         frames = Picture(media.frames[0]).with_channels(self.network.channels).pixels[None]
         known = media.known if media.known is not None else torch.ones(1, *media.size, dtype=torch.bool)
         if any(self.pad):
+            left, top, right, bottom = self.pad
             frames = F.pad(frames.float(), (left, right, top, bottom), mode="replicate").to(torch.uint8)
             known = F.pad(known, (left, right, top, bottom), value=False)
-        return Media(frames, known)
+        media = Media(frames, known)
+        self._check_size(*self._window(media).size)
+        return media
+
+    def _check_size(self, height: int, width: int) -> None:
+        trained = self.network.sample_size
+        if not all(trained) or (height, width) == trained:
+            return
+        if height >= 4 * trained[0] or width >= 4 * trained[1]:
+            raise ValueError(
+                f"the image is {width}×{height} and the model paints {trained[1]}×{trained[0]} images; no model "
+                "that comes with lanpaint paints photos: give a pipeline with --model, such as Stable Diffusion"
+            )
+        print(
+            f"note: the model was trained on {trained[1]}×{trained[0]} images, this one is painted at {width}×{height}",
+            file=sys.stderr,
+        )
+
+    def _window(self, media: Media) -> Window:
+        assert media.known is not None
+        multiple = self.network.multiple
+
+        def nearest(height: int, width: int) -> tuple[int, int]:
+            return max(multiple, round(height / multiple) * multiple), max(multiple, round(width / multiple) * multiple)
+
+        if self.crop is None:
+            return Window.whole(*media.size, nearest, multiple)
+        return Window.around(media.known[:, None], self.crop, self.network.sample_size[0] or min(media.size), nearest)
 
     def paint(self, media: Media, seed: int, feather: int) -> Tensor:
         """The painted picture: uint8, shape (1, C, H, W), known pixels unchanged. ``media`` comes from :meth:`fit`."""
@@ -99,7 +107,9 @@ class PixelPainter:
         from lanpaint.randomness import seeded
 
         assert media.known is not None
-        values = Picture(media.frames[0]).values().to(self.device)
-        x = self.sampler(Observation(values, media.known.to(self.device)), generator=seeded([seed]))
-        made, weight = to_pixels(x), seam_weight(media.known[:, None], feather)
+        weight, window = seam_weight(media.known[:, None], feather), self._window(media)
+        shown, shown_known = window.cut(media.frames.float() / 255, weight == 1)  # the seam is painted, to fade into it
+        observation = Observation((2 * shown - 1).to(self.device), shown_known.to(self.device))
+        x = self.sampler(observation, generator=seeded([seed]))
+        made = window.placed(to_pixels(x), media.frames / 255)
         return torch.lerp(made.float(), media.frames.float(), weight).round().to(torch.uint8)

@@ -8,8 +8,8 @@ from PIL import Image
 
 import lanpaint as lp
 from lanpaint.adapters.latents import wholly_known
-from lanpaint.crop import Crop
 from lanpaint.inpainter import seam_weight
+from lanpaint.window import Window
 from tests.adapters import tiny
 
 
@@ -131,6 +131,14 @@ def test_a_feathered_seam_fades_on_the_known_side_alone(sd):
     assert (plain[:, 5:8] != soft[:, 5:8]).any()
 
 
+def test_a_seam_fades_in_a_pipeline_of_pixels_too():
+    made, photo = tiny.ddpm(), _bytes(1, 8, 8)
+    mask = _hole(8, 8, slice(0, 8), slice(4, 8))
+    soft = np.array(_inpaint(made, photo, mask, feather=2).images[0])
+    assert np.array_equal(soft[:, :2], photo[0, :, :2].numpy())
+    assert (soft[:, 2:4] != photo[0, :, 2:4].numpy()).mean() > 0.5
+
+
 def test_the_callback_is_called_once_per_outer_step_and_may_change_the_prompt(sd):
     steps = []
 
@@ -218,13 +226,93 @@ def test_one_mask_serves_all_frames(wan):
     assert torch.equal(frames[0][..., :8], video[..., :8].float() / 255)
 
 
-def test_sizes_that_a_pipeline_cannot_take_name_the_nearest(sd):
-    with pytest.raises(ValueError, match="the image is 19×16 and FluxPipeline takes multiples of 4, nearest 20×16"):
-        _inpaint(tiny.flux(), _bytes(3, 16, 19), torch.ones(16, 19))
-    with pytest.raises(ValueError, match="has 4 frames and WanPipeline takes one more than a multiple of 2, nearest 5"):
-        _inpaint(tiny.wan(), _bytes(4, 3, 16, 16))
-    with pytest.raises(ValueError, match="the image is 16×16 and DDPMPipeline takes 8×8"):
-        _inpaint(tiny.ddpm(), _bytes(1, 16, 16))
+def _pixels(images, kind):
+    """uint8 (n, C, H, W) of a pipeline's output."""
+    if kind == "pil":
+        arrays = [np.atleast_3d(np.array(image)) for image in images]
+        return torch.stack([torch.from_numpy(array).permute(2, 0, 1) for array in arrays])
+    return ((images if kind == "pt" else torch.from_numpy(images).movedim(-1, 1)) * 255).round().to(torch.uint8)
+
+
+SIZED = {  # pipelines that take multiples, or one size
+    "multiples of 8, as its own check asks": (tiny.sd, 3, (37, 53), (40, 56), "pil"),
+    "multiples of 8, np": (tiny.sd, 3, (21, 15), (24, 16), "np"),
+    "multiples of 8, pt": (tiny.sd, 3, (7, 16), (8, 16), "pt"),
+    "multiples of 4": (tiny.flux, 3, (17, 15), (20, 16), "pil"),
+    "one size, smaller": (tiny.ddpm, 1, (37, 53), None, "pil"),
+    "one size, larger": (tiny.ldm, 3, (13, 5), None, "np"),
+}
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_a_picture_of_any_size_keeps_its_size_and_its_known_pixels(name):
+    make, channels, (height, width), painted_at, kind = SIZED[name]
+    made, photo, sizes = make(), _bytes(channels, height, width), []
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[height // 3 : -2, width // 3 :] = True
+    inpaint = lp.Inpainter(made.pipe)
+    observe = inpaint.layout.observation
+    inpaint.layout.observation = lambda shown, known, latents: (
+        sizes.append(tuple(shown.shape[-2:])) or observe(shown, known, latents)
+    )
+    got = _pixels(inpaint(photo, mask, **_arguments(made, output_type=kind, steps=1))[0], kind)
+    assert got.shape == (1, channels, height, width)
+    assert torch.equal(got[0, :, ~mask], photo[:, ~mask])
+    assert (got[0, :, mask] != photo[:, mask]).any(0).float().mean() > 0.8
+    assert painted_at is None or sizes == [painted_at]
+
+
+@pytest.mark.parametrize(("kind", "frames"), [("pil", 4), ("np", 4), ("pt", 3)])
+def test_a_video_of_any_size_and_number_of_frames_keeps_both(wan, monkeypatch, kind, frames):
+    monkeypatch.setattr(type(lp.Inpainter(wan.pipe).layout), "group", 4)  # the small VAE takes 1, 5, 9, … frames
+    video = _bytes(frames, 3, 13, 15)
+    mask = torch.zeros(13, 15, dtype=torch.bool)
+    mask[:, 8:] = True
+    out = _inpaint(wan, [_pil(frame) for frame in video], mask, output_type=kind, steps=1).frames[0]
+    got = _pixels(out, kind)
+    assert got.shape == video.shape
+    assert torch.equal(got[..., ~mask], video[..., ~mask])
+    assert not torch.equal(got[..., mask], video[..., mask])
+
+
+def test_what_is_added_to_reach_a_size_is_unknown_but_in_cells_that_pixels_of_the_picture_share():
+    known = torch.ones(1, 1, 37, 53, dtype=torch.bool)
+    window = Window.whole(37, 53, lambda height, width: (-(-height // 16) * 16, -(-width // 16) * 16), 16, cell=8)
+    assert window.size == (48, 64)
+    shown, whole = window.cut(torch.arange(37 * 53).reshape(1, 1, 37, 53).float() / 2000, known)
+    assert whole[..., :40, :56].all()
+    assert not whole[..., 40:, :].any()
+    assert not whole[..., 56:].any()
+    assert torch.equal(shown[..., :37, 53:], shown[..., :37, 52:53].expand(-1, -1, -1, 11))
+    known[..., 30:, 40:] = False  # a hole up to the edge stays a hole past it
+    assert not window.cut(shown[..., :37, :53], known)[1][..., 30:, 40:].any()
+
+
+def test_a_picture_is_not_stretched_for_a_model_that_takes_one_size():
+    window = Window.whole(40, 100, lambda height, width: (16, 16))
+    assert (window.height, window.width, window.size) == (100, 100, (16, 16))
+    known = ~torch.from_numpy(_hole(64, 64, slice(10, 14), slice(10, 40)))[None, None]
+    window = Window.around(known, 1, 16, lambda height, width: (16, 16))
+    assert (window.height, window.width) == (30, 30)
+    assert window.top <= 10 <= 14 <= window.top + 30
+
+
+def test_a_control_picture_is_shown_in_the_same_window(monkeypatch):
+    made = tiny.sd_controlnet()
+    photo, control, seen = _bytes(3, 17, 15), _bytes(3, 17, 15, seed=3), []
+    prepare = type(made.pipe).prepare_image
+    monkeypatch.setattr(
+        made.pipe,
+        "prepare_image",
+        lambda image, *args, **more: seen.append(image) or prepare(made.pipe, image, *args, **more),
+    )
+    mask = _hole(17, 15, slice(4, 9), slice(4, 9))
+    for given in (_pil(control), control, control.permute(1, 2, 0).numpy()):
+        call = _arguments(made, control_image=given)
+        call.pop("image", None)
+        _inpaint(made, photo, mask, **{k: v for k, v in call.items() if k not in ("steps", "inner_steps")})
+        assert seen[-1].size == (16, 18)
+        assert np.array_equal(np.array(seen[-1])[:17, :15], control.permute(1, 2, 0).numpy())
 
 
 @pytest.mark.parametrize(
@@ -237,7 +325,7 @@ def test_sizes_that_a_pipeline_cannot_take_name_the_nearest(sd):
         (ValueError, "need an image; leave them out", {"image": None}),
         (ValueError, "pad must be four whole numbers", {"pad": (1, 2, 3)}),
         (ValueError, "feather must be a whole number", {"feather": -1}),
-        (ValueError, "height=32, but the image has height 16; leave height out", {"height": 32}),
+        (ValueError, "height=32, but the image is painted at height 16; leave height out", {"height": 32}),
         (ValueError, r"must lie in \[0, 1\], got -1", {"image": PHOTO.float() / 127.5 - 1}),
         (ValueError, "must have one size", {"image": [PHOTO, PHOTO[:, :8]]}),
         (ValueError, r"shape \(5, 16, 16\) has no axis of 1, 3 or 4 channels", {"image": _bytes(5, 16, 16)}),
@@ -350,7 +438,7 @@ def test_a_crop_of_the_whole_picture_at_its_size_is_no_crop(sd):
 
 def test_a_window_is_known_where_no_unknown_pixel_has_a_part_in_it(sd):
     known = ~torch.from_numpy(_hole(64, 64, slice(24, 40), slice(24, 40)))[None, None]
-    window = Crop.around(known, 2, 16, lp.Inpainter(sd.pipe).layout.nearest)
+    window = Window.around(known, 2, 16, lp.Inpainter(sd.pipe).layout.nearest)
     assert (window.top, window.left, window.height, window.width, window.size) == (16, 16, 32, 32, (16, 16))
     shown, shown_known = window.cut(torch.zeros(1, 3, 64, 64), known)
     assert shown.shape == (1, 3, 16, 16)
@@ -362,7 +450,7 @@ def test_a_window_is_known_where_no_unknown_pixel_has_a_part_in_it(sd):
 @pytest.mark.parametrize("factor", [1, 2, 100])
 def test_a_window_lies_in_the_picture_and_has_the_hole_in_it(rows, columns, factor):
     known = ~torch.from_numpy(_hole(64, 64, slice(*rows), slice(*columns)))[None, None]
-    window = Crop.around(known, factor, 16, lambda height, width: (height, width))
+    window = Window.around(known, factor, 16, lambda height, width: (height, width))
     inside = _hole(
         64, 64, slice(window.top, window.top + window.height), slice(window.left, window.left + window.width)
     )
