@@ -110,6 +110,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file, which replaces ``path`` when the block ends without an error.
 
     The temporary file is in the folder of ``path`` and has the ending of ``path``.
+
+    Raises:
+        OSError: When the file cannot be written. ``path`` is then as it was before.
     """
     path = Path(path)
     handle, name = tempfile.mkstemp(prefix=".lanpaint-", suffix=path.suffix, dir=path.absolute().parent)
@@ -118,8 +121,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield Path(name)
         os.chmod(name, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.strerror:  # a full disk
+            raise OSError(f"cannot write {path}: {error.strerror}") from error
         raise
 
 

@@ -336,27 +336,35 @@ def _observe(layout: LatentLayout, pictures: Tensor, change: Tensor, latents: Te
 
 @contextlib.contextmanager
 def _checked_decoder(pipe: Any) -> Iterator[None]:
-    """Within the context, decoded pictures that are not finite are an error. A pipeline makes black pixels of them."""
+    """Within the context, encoded and decoded pictures that are not finite are an error.
+
+    A pipeline makes black pixels of such pictures.
+    """
     autoencoders: list[Any] = [getattr(pipe, name, None) for name in ("vae", "vqvae", "movq")]
-    checked = [part for part in autoencoders if callable(getattr(part, "decode", None)) and "decode" not in vars(part)]
-    for autoencoder in checked:
-        vars(autoencoder)["decode"] = _checked(autoencoder.decode, type(pipe).__name__)
+    checked: list[tuple[Any, str]] = []
+    for autoencoder in autoencoders:
+        for verb in ("encode", "decode"):
+            if callable(getattr(autoencoder, verb, None)) and verb not in vars(autoencoder):
+                vars(autoencoder)[verb] = _checked(getattr(autoencoder, verb), verb, type(pipe).__name__)
+                checked.append((autoencoder, verb))
     try:
         yield
     finally:
-        for autoencoder in checked:
-            del vars(autoencoder)["decode"]
+        for autoencoder, verb in checked:
+            del vars(autoencoder)[verb]
 
 
-def _checked(decode: Callable[..., Any], name: str) -> Callable[..., Any]:
-    @functools.wraps(decode)
+def _checked(function: Callable[..., Any], verb: str, name: str) -> Callable[..., Any]:
+    @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        output = decode(*args, **kwargs)
-        pictures = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
-        if isinstance(pictures, Tensor) and not bool(torch.isfinite(pictures).all()):
-            dtype = str(pictures.dtype).removeprefix("torch.")
+        output = function(*args, **kwargs)
+        numbers = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
+        if hasattr(output, "latent_dist"):
+            numbers = getattr(output.latent_dist, "parameters", None)
+        if isinstance(numbers, Tensor) and not bool(torch.isfinite(numbers).all()):
+            dtype = str(numbers.dtype).removeprefix("torch.")
             raise ValueError(
-                f"the decoder of {name} overflows in {dtype}: its pictures are not finite; load "
+                f"the {verb}r of {name} overflows in {dtype}: its pictures are not finite; check its weights, load "
                 "the pipeline in bfloat16 or float32 (--dtype bf16), or give it a VAE made for float16"
             )
         return output

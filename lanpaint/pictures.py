@@ -292,9 +292,13 @@ def _open(path: str | Path, what: str) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     path, name = Path(path), what if what.startswith("the ") else f"the {what}"
-    if not path.exists():
+    try:
+        exists, is_folder = path.exists(), path.is_dir()
+    except OSError as error:  # a name that no file can have
+        raise ValueError(f"{name} {path!s:.60} cannot be read: {error.strerror or error}") from error
+    if not exists:
         raise ValueError(f"{name} {path} does not exist")
-    if path.is_dir():
+    if is_folder:
         raise ValueError(f"{name} {path} is a folder; give an image file such as a PNG")
     try:
         image = Image.open(path)

@@ -20,11 +20,16 @@ from torch import Tensor
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import release_step
 
+MOST_STEPS = 10_000
+"""Most outer steps, or inner steps at a level, that a command line or a grid may ask for. More is a slip."""
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raise ValueError unless ``value``, the setting called ``name``, is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
+    """Raise ValueError unless ``value``, the setting called ``name``, is a whole number from ``least`` to ``most``."""
+    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not is_whole or value < least or (most is not None and value > most):  # type: ignore[operator]
+        at_most = "" if most is None else f" and at most {most:,}"
+        raise ValueError(f"{name} must be a whole number of at least {least}{at_most}, got {value!r:.60}")
 
 
 @dataclass(frozen=True, eq=False)

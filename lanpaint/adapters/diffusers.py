@@ -6,13 +6,13 @@ it), or a model of that layout on the hub. It becomes a :class:`~lanpaint.score.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lanpaint.adapters.loading import read_index, told
 from lanpaint.noise import View
 from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
@@ -117,8 +117,9 @@ def load_pixel_model(
         kind: Any = getattr(diffusers, config["_class_name"]) if is_flow else DDPMScheduler
         scheduler = kind.from_config(config)
         unet, loaded = UNet2DModel.from_pretrained(
-            source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True, **local
-        )
+            source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True,
+            use_safetensors=True, **local,
+        )  # fmt: skip
         for what in ("missing_keys", "mismatched_keys", "unexpected_keys"):  # such weights are random, or left out
             if loaded[what]:
                 raise ValueError(f"its weights do not fit its unet/config.json: {what} {list(loaded[what])[:2]}")
@@ -126,27 +127,20 @@ def load_pixel_model(
             raise ValueError("it is a class-conditional model; give an unconditional model")
         return PixelModel(unet.to(device).eval().requires_grad_(False), scheduler)
     except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
-        lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(
-            f"cannot load {str(source)!r} as an unconditional pixel-space model (unet/ and scheduler/): "
-            + " ".join(line.strip() for line in lines[:2])
+            f"cannot load {str(source)!r} as an unconditional pixel-space model (unet/ and scheduler/): {told(error)}"
         ) from error
 
 
 def _check_class(config: Any, part: str, expected: tuple[str, ...]) -> None:
     given = config.get("_class_name") if isinstance(config, dict) else None
     if given not in expected:
-        raise ValueError(f"its {part} has the class {given}; supported: {', '.join(expected)}")
+        some = ", ".join(expected[:3]) + (", …" if len(expected) > 3 else "")
+        raise ValueError(f"its {part} has the class {given}; supported: {some}")
 
 
 def _check_folder(folder: Path) -> None:
-    index = folder / "model_index.json"
-    try:
-        parts = json.loads(index.read_text()) if index.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{index} is not valid JSON: {error}") from error
-    if not isinstance(parts, dict):
-        raise ValueError(f"{index} is not the index of a diffusers pipeline: it must be a JSON object")
+    parts = read_index(folder) if (folder / "model_index.json").is_file() else {}
     extra = sorted(set(parts) & {"vae", "vqvae", "text_encoder", "transformer"})
     if extra:
         raise ValueError(

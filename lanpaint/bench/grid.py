@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +15,13 @@ import numpy as np
 from torch import Tensor
 
 from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
+from lanpaint.images import replacing
 from lanpaint.methods import all_options, find_method
 from lanpaint.names import all_dynamics_options
 from lanpaint.options import Option
 
+MOST_RUNS = 100_000
+"""Most runs of a grid. More is a slip."""
 KEPT = 2_000
 """Number of samples of a run on a planar target that are stored for pictures, in a folder beside the results."""
 
@@ -53,7 +58,10 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     if unknown:
         raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(names)}")
     if "target" not in grid:
-        raise ValueError(f"target is missing among the settings {', '.join(map(str, grid))}; give one")
+        raise ValueError(f"target is missing among the settings {', '.join(map(str, grid)) or '(none)'}; give one")
+    count = math.prod(len(values) for values in lists.values())
+    if count > MOST_RUNS:
+        raise ValueError(f"the grid has {count:,} runs, and may have {MOST_RUNS:,}; give fewer values")
     several = len(lists.get("method", [])) > 1
     runs: dict[Settings, None] = {}
     left_out, taken = set(), set()
@@ -121,6 +129,8 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
             sections[same[0]] = Section(title, (*sections[same[0]].runs, *runs))
         else:
             sections.append(Section(title, runs))
+    if not sections:
+        raise ValueError(f"{path} has no grid; give settings (target: …)")
     return sections
 
 
@@ -147,8 +157,12 @@ class Results:
             raise ValueError(f"cannot write {self.path}: the folder {self.path.absolute().parent} does not exist")
         if not self.path.exists():
             return
-        text = self.path.read_text(encoding="utf-8")
-        lines = text.split("\n")
+        try:
+            lines = self.path.read_text(encoding="utf-8").split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{self.path} is not a file of results, which is text; give another file") from error
+        except OSError as error:
+            raise ValueError(f"cannot read {self.path}: {error.strerror or error}") from error
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip():
@@ -170,23 +184,39 @@ class Results:
         """Append a row. The whole row is on the disk when this returns.
 
         Raises:
-            OSError: When the row cannot be written.
+            OSError: When the row cannot be written. The file is then as it was before.
         """
-        self._cut_short()
-        with self.path.open("ab") as file:
-            file.write(row.as_json().encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            size = self._cut_short()
+            try:
+                with self.path.open("ab") as file:
+                    file.write(row.as_json().encode() + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except BaseException:  # of a full disk, or Ctrl-C
+                self._restore(size)
+                raise
+        except OSError as error:
+            raise OSError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.rows.append(row)
 
-    def _cut_short(self) -> None:
-        """Remove an incomplete last line from the file."""
+    def _cut_short(self) -> int | None:
+        """Remove an incomplete last line from the file. Returns the file's size in bytes; None if there is no file."""
         if not self.path.exists():
-            return
+            return None
         with self.path.open("rb+") as file:
             content = file.read()
             if content and not content.endswith(b"\n"):
                 file.truncate(content.rfind(b"\n") + 1)
+            return file.seek(0, os.SEEK_END)
+
+    def _restore(self, size: int | None) -> None:
+        """Make the file as it was before a row was written: of so many bytes, or not there."""
+        with contextlib.suppress(OSError):
+            if size is None:
+                self.path.unlink(missing_ok=True)
+            else:
+                os.truncate(self.path, size)
 
     def samples_path(self, settings: Settings) -> Path:
         """The file in which the samples of a run on a planar target are stored."""
@@ -200,8 +230,21 @@ class Results:
         if x is None or x.ndim != 2 or x.shape[1] != 2:
             return
         path = self.samples_path(settings)
-        path.parent.mkdir(exist_ok=True)
-        np.save(path, x[:KEPT].float().numpy())
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with replacing(path) as part:
+                np.save(part, x[:KEPT].float().numpy())
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                path.parent.rmdir()  # only if it is empty
+            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
+
+    def forget(self, settings: Settings) -> None:
+        """Remove the stored samples of a run, and the folder if it is empty then."""
+        path = self.samples_path(settings)
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
 
     def kept(self, settings: Settings) -> np.ndarray | None:
         """The stored samples (B, 2) of a run; None if there are none."""
@@ -247,7 +290,12 @@ def run_sections(
                     row = replace(row, section=section.title)
                     if results is not None:
                         results.keep(settings, x)
-                if results is not None:
-                    results.add(row)
+                try:
+                    if results is not None:
+                        results.add(row)
+                except OSError:
+                    if results is not None and not found:
+                        results.forget(settings)
+                    raise
             each()
             yield row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -79,7 +80,9 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
         The path of the Markdown file.
 
     Raises:
-        ValueError: When the folder is a file, there are no results, or no result has one of the further metrics.
+        ValueError: When the folder is a file, there are no results, no result has one of the further metrics, or the
+            report could overwrite the results.
+        OSError: When the report cannot be written.
     """
     rows, folder = results.rows, Path(folder)
     if not rows:
@@ -90,14 +93,26 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
         raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(available))}")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder for the report")
-    folder.mkdir(parents=True, exist_ok=True)
-    text = [f"# {title}\n", _preamble(rows)]
-    for section in dict.fromkeys(row.section for row in rows):
-        part = [row for row in rows if row.section == section]
-        text.append(f"## {section or 'Runs'}\n")
-        text += _section(section, part, results, folder, further)
-    _write(folder / "figures.csv", _csv(rows))
-    _write(folder / "report.md", "\n".join(text).rstrip() + "\n")
+    source = results.path.resolve()
+    if source.parent == folder.resolve() and (source.suffix == ".png" or source.name in ("report.md", "figures.csv")):
+        raise ValueError(f"a report in {folder} could overwrite the results {results.path}; give another folder")
+    is_new = not folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = [f"# {title}\n", _preamble(rows)]
+        for section in dict.fromkeys(row.section for row in rows):
+            part = [row for row in rows if row.section == section]
+            text.append(f"## {section or 'Runs'}\n")
+            text += _section(section, part, results, folder, further)
+        _write(folder / "figures.csv", _csv(rows))
+        _write(folder / "report.md", "\n".join(text).rstrip() + "\n")
+    except BaseException as error:
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if it is empty
+        if isinstance(error, OSError) and error.strerror:
+            raise OSError(f"cannot write the report to {folder}: {error.strerror}") from error
+        raise
     return folder / "report.md"
 
 

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -23,11 +23,14 @@ from lanpaint.methods import METHODS, find_method, make_sampler
 from lanpaint.names import make_solver
 from lanpaint.observation import Observation
 from lanpaint.options import arguments_of
+from lanpaint.plan import MOST_STEPS, check_whole
 from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore
 
 OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "seed"}
 """Settings of every run, whatever its method. All other settings exist only for some methods."""
+MOST_SAMPLES = 10_000_000
+"""Most samples of a run. A larger number is a slip, and does not fit into memory."""
 # Former name → name, for results that older versions have written.
 _RENAMED = {"guidance": "lam"}
 
@@ -93,10 +96,11 @@ class Settings:
         for name, value in self.options:
             if not isinstance(value, (str, int, float)):
                 raise ValueError(f"{name} must be a number, a name, or true or false, got {value!r}")
-        if self.steps < 1:
-            raise ValueError(f"steps must be at least 1, got {self.steps}")
-        if self.inner_steps is not None and self.inner_steps < 0:
-            raise ValueError(f"inner_steps must be a whole number of at least 0, got {self.inner_steps}")
+        for name in ("target", "method"):
+            if getattr(self, name) is None:
+                raise ValueError(f"{name} must be a name, got None")
+        check_whole("steps", self.steps, least=1, most=MOST_STEPS)
+        check_whole("inner_steps", self.inner_steps or 0, least=0, most=MOST_STEPS)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be from 0 to 2³¹ − 1, got {self.seed}")
 
@@ -112,9 +116,9 @@ class Settings:
         samples = target.samples if self.samples is None else self.samples
         if target.most < 10:
             raise ValueError(f"{target.name} has {target.most} held-out images; give 10 or more")
-        if not 10 <= samples <= target.most:
-            most = f" and at most {target.most}, the number of images" if target.most < math.inf else ""
-            raise ValueError(f"samples must be at least 10{most}, got {samples}")
+        if not 10 <= samples <= min(target.most, MOST_SAMPLES):
+            most = f"{target.most}, the number of images" if target.most < math.inf else f"{MOST_SAMPLES:,}"
+            raise ValueError(f"samples must be at least 10 and at most {most}, got {samples}")
         full = replace(
             self,
             target=target.name,
@@ -217,11 +221,53 @@ class Result:
         """
         try:
             values = json.loads(line)
-            pairs = _restored(values.pop("settings"))
-            settings = Settings.of({_RENAMED.get(name, name): value for name, value in pairs.items()})
-            return cls(settings=settings, **{**_restored(values), "merits": tuple(values["merits"])})
-        except (TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"the line is not a result of lanpaint bench: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"not a result of lanpaint bench, which is a JSON object: {error}") from error
+        values = _restored(values)
+        if not isinstance(values, dict):
+            raise ValueError(f"not a result of lanpaint bench, which is a JSON object: {line.strip():.40}")
+        known = {field.name: field for field in fields(cls)}
+        needed = [name for name, item in known.items() if item.default is MISSING and item.default_factory is MISSING]
+        for name in needed:
+            if name not in values:
+                raise ValueError(f"not a result of lanpaint bench, it has no {name}")
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"a result of lanpaint bench has no {name!r}")
+            expected, fits = _KINDS[name]
+            if not fits(value):
+                raise ValueError(f"{name} of a result must be {expected}, got {value!r:.60}")
+        pairs = values.pop("settings")
+        settings = Settings.of({_RENAMED.get(name, name): value for name, value in pairs.items()})
+        return cls(settings=settings, **{**values, "merits": tuple(values["merits"])})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _maps(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+# Field of a result → what its value must be in a line of JSON, in words and as a test.
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "settings": ("an object", lambda value: isinstance(value, dict)),
+    "figures": ("an object of numbers", _maps(_is_number)),
+    "floors": ("an object of numbers", _maps(_is_number)),
+    "merits": ("a list of names", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "nfe": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
+    "memory": ("a number", _is_number),
+    "seconds": ("a number", _is_number),
+    "diverged": ("a text or null", lambda value: value is None or isinstance(value, str)),
+    "versions": ("an object of texts", _maps(_is_text)),
+    "device": ("a text", _is_text),
+    "section": ("a text", _is_text),
+}
 
 
 def _finite(value: Any) -> Any:
@@ -235,7 +281,7 @@ def _restored(value: Any) -> Any:
     """The inverse of :func:`_finite`."""
     if isinstance(value, dict):
         return {name: _restored(part) for name, part in value.items()}
-    return float(value) if value in ("inf", "-inf", "nan") else value
+    return float(value) if isinstance(value, str) and value in ("inf", "-inf", "nan") else value
 
 
 def run(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
+import warnings
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,22 +48,44 @@ for command in (demo, inpaint, models, bench, report):
 
 
 def main() -> None:
-    """Run the command line. An error prints one line on stderr and gives exit status 1."""
+    """Run the command line. An error prints one line on stderr and gives exit status 1, Ctrl-C exit status 130."""
+    warnings.showwarning = _note
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show λ or × shows ? and loses no result
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
         app()
-    except (ValueError, DivergenceError, ImportError, OSError) as error:
-        if os.environ.get("LANPAINT_DEBUG"):
-            raise
-        print(f"lanpaint: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    except SystemExit as stop:
+        if stop.code == 130:
+            _interrupted()
+        raise
     except KeyboardInterrupt:
-        sys.exit(130)
-    except Exception as error:  # an error of the program; even so, a user gets one line and no traceback
+        _interrupted()
+    except Exception as error:
         if os.environ.get("LANPAINT_DEBUG"):
             raise
-        reason = " ".join(str(error).split())[:300]
-        print(f"lanpaint: {type(error).__name__}: {reason} (LANPAINT_DEBUG=1 shows where)", file=sys.stderr)
+        print(f"lanpaint: {_told(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+def _interrupted() -> None:
+    print("lanpaint: interrupted", file=sys.stderr)
+    sys.exit(130)
+
+
+def _told(error: Exception) -> str:
+    """What a user is told of an error, in one line."""
+    text = " ".join(re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", str(error)).split())
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, (ValueError, DivergenceError, ImportError, OSError)):
+        return text
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        return f"there is not enough memory ({text[-120:]}); paint a smaller picture, or lower --samples or --particles"
+    # An error of the program, or of a user's own part. Even so, a user gets one line and no traceback.
+    return f"{type(error).__name__}: {text[:300]} (LANPAINT_DEBUG=1 shows where)"
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A warning as one line on stderr."""
+    print(f"note: {' '.join(str(message).split())}", file=sys.stderr)

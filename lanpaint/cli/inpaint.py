@@ -24,7 +24,9 @@ from lanpaint.cli.options import (
 )
 from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
-from lanpaint.plan import check_whole
+from lanpaint.plan import MOST_STEPS, check_whole
+
+_MOST_PAD = 10_000  # pixels at one side; more is a slip
 
 
 def _sampling(text: str) -> Any:
@@ -95,7 +97,7 @@ def inpaint(
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
     ] = "lanpaint",
-    steps: Annotated[int, typer.Option(max=10_000, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
+    steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
     inner_steps: Annotated[str | None, _sampling(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
     levels: Annotated[
         str | None, _sampling("Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].")
@@ -159,6 +161,7 @@ def inpaint(
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
     chosen.refuse(texts, dynamics)
     options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
+    check_whole("inner_steps", options.get("inner_steps") or 0, least=0, most=MOST_STEPS)
     # These raise errors of the user's input, so they come before a large model is loaded.
     make = chosen.factory(dynamics=dynamics, **options)
     outer = None if solver is None or pixels else make_solver(solver)
@@ -177,11 +180,12 @@ def inpaint(
     else:
         from lanpaint.cli.pipelines import PipelinePainter, load_pipeline
 
-        call = {"num_inference_steps": steps, **prompts, **parse_settings(settings or ())}
+        given = parse_settings(settings or ())
+        call = {"num_inference_steps": steps, **prompts, **given}
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
             scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, quiet=quiet,
-            sampler=make, solver=outer,
+            sampler=make, solver=outer, settings=given,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)
@@ -197,8 +201,15 @@ def inpaint(
 def _check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:
     for what, path in inputs.items():
         for output in outputs:
-            if path is not None and output.exists() and path.exists() and output.samefile(path):
+            if path is not None and _is_same(output, path):
                 raise ValueError(f"the output {output} is the {what} itself; name another")
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there, or has a name that no file can have
+        return False
 
 
 def _check_finite(numbers: dict[str, float | None]) -> None:
@@ -213,8 +224,8 @@ def _padding(text: str) -> tuple[int, int, int, int]:
         left, top, right, bottom = (int(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"--pad takes four whole numbers, left,top,right,bottom, got {text!r}") from None
-    if min(left, top, right, bottom) < 0:
-        raise ValueError(f"--pad takes numbers of at least 0, got {text!r}")
+    if not 0 <= min(left, top, right, bottom) <= max(left, top, right, bottom) <= _MOST_PAD:
+        raise ValueError(f"--pad takes numbers from 0 to {_MOST_PAD:,}, got {text!r}")
     return left, top, right, bottom
 
 

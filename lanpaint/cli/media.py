@@ -108,7 +108,8 @@ def read_film(path: Path, what: str) -> Media:
     try:
         return _read_ffmpeg(path) if path.suffix.lower() in FILMS else _read_pillow(path)
     except (OSError, SyntaxError, RuntimeError, StopIteration, IndexError, ValueError) as error:
-        raise ValueError(f"{what} {path} cannot be read: {error}") from error
+        said = str(error).split("===")[0].strip()  # what follows is the banner of ffmpeg
+        raise ValueError(f"{what} {path} cannot be read: {said}") from error
 
 
 def _read_ffmpeg(path: Path) -> Media:

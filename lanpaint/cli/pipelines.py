@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lanpaint.adapters.loading import load_whole, read_index, told
+from lanpaint.callbacks import DivergenceError
 from lanpaint.cli.media import Media
 from lanpaint.images import as_image, read_picture
 from lanpaint.methods import Method
@@ -18,6 +20,13 @@ from lanpaint.options import read_value, split_pairs
 from lanpaint.samplers import LanPaint, Sampler
 from lanpaint.solvers import Solver
 
+# Arguments of a pipeline or an Inpainter → the flag that gives them; None where the command line chooses.
+_FLAGS = {
+    "num_inference_steps": "--steps", "steps": "--steps", "prompt": "--prompt", "negative_prompt": "--negative-prompt",
+    "guidance_scale": "--guidance-scale", "known_guidance_scale": "--known-guidance-scale", "pad": "--pad",
+    "num_images_per_prompt": "--count", "control_image": "--control-image", "feather": "--feather", "crop": "--crop",
+    "generator": "--seed", "mask": "MASK", "image": "IMAGE", "output_type": None, "return_dict": None,
+}  # fmt: skip
 # The parts of an unconditional pixel-space pipeline. Its network is used directly, without the pipeline.
 _PIXEL_PARTS = {"unet", "scheduler"}
 
@@ -33,10 +42,7 @@ def pipeline_parts(model: str) -> set[str] | None:
     if folder.is_dir():
         if not (folder / "model_index.json").is_file():
             return None
-        try:
-            index = json.loads((folder / "model_index.json").read_text())
-        except ValueError:
-            return None  # the reader of pixel models raises the error
+        index = read_index(folder)
     elif folder.is_absolute() or "/" not in model.strip("/.") or folder.suffix in (".safetensors", ".ckpt", ".bin"):
         return None
     else:
@@ -45,20 +51,15 @@ def pipeline_parts(model: str) -> set[str] | None:
         try:
             index = DiffusionPipeline.load_config(model)
         except Exception as error:  # the hub and its client can raise anything
-            raise ValueError(f"cannot load {model!r} from the hub: {_first_lines(error)}") from error
+            raise ValueError(f"cannot load {model!r} from the hub: {told(error)}") from error
     if not isinstance(index, dict):
         return None
-    return {name for name, part in index.items() if isinstance(part, (list, tuple)) and part[0] is not None}
+    return {name for name, part in index.items() if isinstance(part, (list, tuple)) and part and part[0] is not None}
 
 
 def is_pixel_model(parts: set[str] | None) -> bool:
     """Whether a model with these parts is an unconditional pixel-space model."""
     return parts is None or parts <= _PIXEL_PARTS
-
-
-def _first_lines(error: Exception) -> str:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return " ".join(line.strip() for line in lines[:2])
 
 
 def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload: bool, quiet: bool) -> Any:
@@ -67,7 +68,6 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload:
     Raises:
         ValueError: When the pipeline cannot be loaded, and for ``offload`` without a GPU.
     """
-    from diffusers import DiffusionPipeline
     from diffusers.utils import logging
 
     try:
@@ -79,12 +79,7 @@ def load_pipeline(model: str, device: torch.device, dtype: torch.dtype, offload:
         transformers_logging.disable_progress_bar()
     if offload and device.type == "cpu":
         raise ValueError("--offload needs a GPU, and there is no GPU; leave it out")
-    try:
-        pipe = DiffusionPipeline.from_pretrained(  # safetensors alone: other files of weights can run any program
-            model, torch_dtype=dtype, local_files_only=Path(model).is_dir(), use_safetensors=True
-        )
-    except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
-        raise ValueError(f"cannot load {model!r} as a diffusers pipeline: {_first_lines(error)}") from error
+    pipe = load_whole(model, dtype)
     if offload:
         pipe.enable_model_cpu_offload(device=device)
         return pipe
@@ -95,9 +90,19 @@ def parse_settings(given: Sequence[str]) -> dict[str, Any]:
     """Name → value, from texts ``NAME=VALUE``. A value that is not JSON (number, true, false, null, list) is a text.
 
     Raises:
-        ValueError: For a text without ``=``.
+        ValueError: For a text without ``=``, a number that is not finite, and an argument that has a flag of its own or
+            that the command line gives itself.
     """
-    return {name: read_value(text) for name, text in split_pairs(given, "--set", "true_cfg_scale=4").items()}
+    values = {name: read_value(text) for name, text in split_pairs(given, "--set", "true_cfg_scale=4").items()}
+    for name, value in values.items():
+        if name in _FLAGS:
+            flag = _FLAGS[name]
+            raise ValueError(
+                f"--set {name}: " + (f"give it by {flag}" if flag else "the command line sets it; leave it out")
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"--set {name} must be a finite number, got {value}")
+    return values
 
 
 def check_sampling(method: Method, levels: str | None) -> None:
@@ -126,6 +131,7 @@ class PipelinePainter:
         sampler: The sampler's class, or a function that makes a sampler from a score.
         solver: A solver that makes the outer steps instead of the pipeline's scheduler.
         crop: As in :class:`~lanpaint.Inpainter`.
+        settings: What ``--set`` gave, for errors; it is in ``call`` too.
 
     Attributes:
         evaluations: Number of evaluations so far. With guidance, the two branches count as one evaluation.
@@ -148,6 +154,7 @@ class PipelinePainter:
         sampler: Callable[..., Sampler] = LanPaint,
         solver: Solver | None = None,
         crop: float | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         from lanpaint.inpainter import Inpainter
 
@@ -160,7 +167,7 @@ class PipelinePainter:
             pipe.set_progress_bar_config(disable=True)
         self.inpainter = Inpainter(pipe, sampler, solver=solver)
         self.layout, self.is_video = self.inpainter.layout, self.inpainter.layout.is_video
-        self.pad, self._other_scheduler = pad, scheduler is not None
+        self.pad, self._other_scheduler, self._settings = pad, scheduler is not None, settings
         self.call = self._checked(call, inspect.signature(pipe.__call__).parameters)
         if control_image is not None:
             if not hasattr(pipe, "controlnet"):
@@ -199,12 +206,20 @@ class PipelinePainter:
         picture, painted = (frames, mask) if self.is_video else (frames[0], mask[0])
         try:
             output = self.inpainter(picture, painted, **arguments)
-        except (TypeError, AssertionError) as error:
-            if not self._other_scheduler:
+        except (ValueError, DivergenceError, ImportError, OSError):
+            raise
+        except Exception as error:  # a pipeline may raise anything when it is given what it does not expect
+            if self._settings:
+                given = ", ".join(f"{name}={value}" for name, value in self._settings.items())
+                raise ValueError(
+                    f"{self.name} does not run with --set {given:.100}; give other values, or leave it out "
+                    "(LANPAINT_DEBUG=1 tells why)"
+                ) from error
+            if not self._other_scheduler or not isinstance(error, (TypeError, AssertionError)):
                 raise
             scheduler = type(self.inpainter.pipe.scheduler).__name__
             raise ValueError(
-                f"{self.name} does not run with {scheduler} ({_first_lines(error)}); give another --scheduler, or none"
+                f"{self.name} does not run with {scheduler} ({told(error)}); give another --scheduler, or none"
             ) from error
         assert self.inpainter.bridge is not None
         self.evaluations += self.inpainter.bridge.evaluations

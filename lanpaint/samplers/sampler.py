@@ -109,14 +109,16 @@ class Sampler(nn.Module):
         sources = {
             "levels": levels,
             "plan": plan,
-            "schedule or spacing": schedule or spacing,
+            "schedule or spacing": spacing if schedule is None else schedule,
             "the solver's own levels": solvers,
         }
         used = [source for source, value in sources.items() if value is not None]
         if len(used) > 1:
             raise ValueError(f"levels come from one place, got {' and '.join(used)}; leave all but one out")
         if not used or schedule is not None or spacing is not None:
-            levels = as_spacing(spacing or "paper")(schedule or self.score.schedule or VP.linear(), steps)
+            levels = as_spacing("paper" if spacing is None else spacing)(
+                schedule or self.score.schedule or VP.linear(), steps
+            )
         plan = plan or Plan(solvers or levels or [])
         self._solver_steps = plan.steps if solvers is None else steps
         _check_levels_for(self.score, plan.levels)

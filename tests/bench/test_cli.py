@@ -105,7 +105,7 @@ def test_a_file_of_grids_is_run_once_and_reported(lanpaint, tmp_path, monkeypatc
             ("bench", "gaussian", "--steps", "2,3", "-r", "one.png", "-o", "one.png"),
             "--output and --results are one file",
         ),
-        (("report", "figures.csv", "-o", "."), "the report would overwrite the results figures.csv"),
+        (("report", "figures.csv", "-o", "."), "could overwrite the results figures.csv"),
     ],
 )
 def test_no_picture_or_report_takes_the_place_of_the_results(lanpaint, tmp_path, monkeypatch, capsys, arguments, told):

@@ -123,11 +123,11 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
     [
         ({"target": "moon"}, "unknown target 'moon'; expected one of gaussian, star, .* digits:box"),
         ({"target": "digits:nomask"}, "no module 'digits'; for images write MODEL:MASK with a mask of box, half"),
-        ({"target": "gaussian", "steps": 0}, "steps must be at least 1, got 0"),
+        ({"target": "gaussian", "steps": 0}, "steps must be a whole number of at least 1 and at most 10,000, got 0"),
         ({"target": "gaussian", "steps": 2.5}, "steps must be a whole number, got 2.5"),
         ({"target": "gaussian", "lam": "high"}, "lam must be a number, got 'high'"),
         ({"target": "gaussian", "solver": 3}, "solver must be a name, got 3"),
-        ({"target": "gaussian", "samples": 3}, "samples must be at least 10, got 3"),
+        ({"target": "gaussian", "samples": 3}, "samples must be at least 10 and at most 10,000,000, got 3"),
         ({"target": "gaussian", "seed": -1}, "seed must be from 0"),
         ({"target": "digits:box", "samples": 10_000}, "at most 360, the number of images, got 10000"),
         ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images; give a folder or a zip"),
