@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types bench mutants docs clean
+.PHONY: help demo test hostile lint types bench mutants docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -24,6 +24,9 @@ demo: $(BIN)/lanpaint  ## inpaint emoji and real digits with the embedded models
 test: $(VENV)/.dev  ## the whole test suite, doctests and notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --nbval-lax notebooks
+
+hostile: $(VENV)/.dev  ## more than a thousand bad inputs, by every door; every count that it prints must be 0
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile
 
 lint: $(VENV)/.dev  ## style and formatting
 	$(BIN)/ruff check .
