@@ -5,7 +5,8 @@ Use it for methods that need a gradient in x, for sampling loops that you write 
 gives the same latents through both. The score made here uses only the pipeline's network, its guidance and one
 ControlNet. All else that a pipeline may do (IP-Adapter, …) is left out.
 
-The prompt is encoded once, by the pipeline's ``encode_prompt``.
+The prompt is encoded once, by the pipeline's ``encode_prompt``. A modular pipeline needs no family here: the blocks of
+its loop are called from outside (:mod:`lanpaint.adapters.modular.score`), with all that is in them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lanpaint.adapters.modular.blocks import guiders, is_modular
+from lanpaint.adapters.modular.score import LoopNetwork
 from lanpaint.adapters.schedulers import view_of
 from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
@@ -368,7 +371,7 @@ def network_score(
     The latents x have the pipeline's layout. The levels are those of the scheduler's formalism, diffusion or flow.
 
     Args:
-        pipe: The pipeline, of a class in :data:`FAMILIES` unless ``family`` is given.
+        pipe: The pipeline, of a class in :data:`FAMILIES` unless ``family`` is given; or any modular pipeline.
         height: Height of the pictures, in pixels. Not needed for a pipeline with only one size.
         width: Width of the pictures, in pixels. Not needed for a pipeline with only one size.
         guidance_scale: The pipeline's argument of this name: the weight of classifier-free guidance, which guides above
@@ -382,7 +385,8 @@ def network_score(
         control_image: Picture for the ControlNet.
         controlnet_conditioning_scale: Weight of the ControlNet.
         family: How to call the network of a pipeline that is not in :data:`FAMILIES`.
-        **prompt: Arguments of the pipeline's ``encode_prompt``: ``prompt``, ``negative_prompt``, or embeddings.
+        **prompt: Arguments of the pipeline's ``encode_prompt``: ``prompt``, ``negative_prompt``, or embeddings. For a
+            modular pipeline any arguments of its call; its guidance is that of its guider.
 
     Returns:
         A score. x has the same number of rows for each prompt, and the rows of one prompt follow each other. The score
@@ -399,6 +403,10 @@ def network_score(
         paint = lanpaint.DPS(score, steps=50, solver=lanpaint.DiffusersSolver(pipe.scheduler))
     """
     name = type(pipe).__name__
+    if is_modular(pipe):
+        given = {"height": height, "width": width, "guidance_scale": guidance_scale, "control_image": control_image}
+        given = {name: value for name, value in given.items() if value is not None}
+        return _modular_score(pipe, known_guidance_scale, known, {**given, **prompt})
     if family is None:
         if name not in FAMILIES:
             raise ValueError(f"{name} is not one of {', '.join(FAMILIES)}; give family=, or use lanpaint.Inpainter")
@@ -435,6 +443,14 @@ def network_score(
     schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
     guided = _Guided(family, request, _clock(pipe.scheduler), known_guidance_scale, known)
     return NetworkScore(guided, view, schedule)
+
+
+def _modular_score(pipe: Any, known_scale: float | None, known: Tensor | None, call: dict[str, Any]) -> NetworkScore:
+    if known_scale is not None and (known is None or not guiders(pipe)):
+        raise ValueError("known_guidance_scale needs known, the mask of the latents, and a pipeline with a guider")
+    view = view_of(pipe.scheduler)
+    schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
+    return NetworkScore(LoopNetwork(pipe, call, _clock(pipe.scheduler), known_scale, known), view, schedule)
 
 
 def _clock(scheduler: Any) -> Clock:

@@ -9,11 +9,15 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.guiders import ClassifierFreeGuidance
 from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, OutputParam
 
 import lanpaint as lp
+from lanpaint.adapters.bridge.stand_in import StepArguments
 from lanpaint.adapters.modular.blocks import after, loops
 from lanpaint.adapters.modular.layout import learn
+from lanpaint.adapters.networks import network_score
+from lanpaint.adapters.schedulers import prediction_of, stage_level
 from tests.adapters import modular_table, tiny_modular
 from tests.adapters.modular_table import counted, generator, picture_of, pictures_in, snapshot
 
@@ -94,8 +98,6 @@ def test_sub_blocks_see_the_steps_and_the_bar_counts_evaluations(monkeypatch):
 
 
 def test_guidance_in_a_share_of_the_steps_is_at_the_same_noise_levels():
-    from diffusers.guiders import ClassifierFreeGuidance
-
     made = made_of("Stable Diffusion 3")
     made.pipe.update_components(guider=ClassifierFreeGuidance(guidance_scale=5.0, start=0.4, stop=0.7))
     _, plain = counted(made, lambda: made.pipe(**call_of(made)))
@@ -197,3 +199,97 @@ def test_a_tail_that_mixes_its_latents_is_refused():
     mixing = torch.randn(12, 12, generator=generator())
     with pytest.raises(ValueError, match="Pipe mixes its latents before it decodes them"):
         learn(lambda given: given @ mixing, torch.zeros(1, 12), "Pipe")
+
+
+# The network as a score
+
+
+def stepped(made, steps=3):
+    """What the pipeline gives its scheduler in a call: latents, output and level of each step."""
+    scheduler, seen = made.pipe.scheduler, []
+
+    def step(*args, **kwargs):
+        given = StepArguments(scheduler, args, kwargs)
+        seen.append((given.sample.clone(), given.output.clone(), stage_level(scheduler, len(seen))))
+        return type(scheduler).step(scheduler, *args, **kwargs)
+
+    vars(scheduler)["step"] = step
+    try:
+        made.pipe(**call_of(made, num_inference_steps=steps))
+    finally:
+        del vars(scheduler)["step"]
+    return seen
+
+
+@pytest.mark.parametrize("name", tiny_modular.FAMILIES)
+def test_the_score_is_what_the_pipeline_predicts_and_has_its_gradient(name):
+    made = made_of(name)
+    seen, before = stepped(made), snapshot(made.pipe)
+    score = network_score(made.pipe, **made.call, num_inference_steps=3)
+    for x, output, level in seen:
+        expected = prediction_of(made.pipe.scheduler, output.to(x.dtype), x, level).denoised
+        assert (score.denoised(x, level) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    assert snapshot(made.pipe) == before
+
+    score.to(torch.float64)
+    x, _, level = seen[1]
+    x = x.double().requires_grad_()
+    weights = torch.randn(x.shape, generator=generator(), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((score.denoised(x, level) * weights).sum(), x)
+    step = 1e-2 * gradient / gradient.square().mean().sqrt()  # some networks compute in float32 within
+    with torch.no_grad():
+        ahead, behind = (score.denoised(x + sign * step, level) for sign in (1, -1))
+    difference = ((ahead - behind) * weights).sum() / 2
+    assert (gradient * step).sum().item() == pytest.approx(difference.item(), rel=1e-2)
+
+
+def test_a_batch_of_the_score_has_several_rows_for_each_prompt_and_levels_of_its_own():
+    made = made_of("Flux.1")
+    (x, _, level), (_, _, other), _ = stepped(made)
+    score = network_score(made.pipe, **made.call, num_inference_steps=3)
+    both = torch.cat([x, 2 * x, x])
+    levels = lp.NoiseLevel(
+        torch.stack([level.alpha, other.alpha, other.alpha])[:, None, None],
+        torch.stack([level.sigma, other.sigma, other.sigma])[:, None, None],
+    )
+    together = score.denoised(both, levels)
+    for row, one in enumerate((level, other, other)):
+        torch.testing.assert_close(together[row], score.denoised(both[row : row + 1], one)[0], rtol=0, atol=1e-5)
+    doubled = {name: made.call[name].repeat_interleave(2, 0) for name in ("prompt_embeds", "pooled_prompt_embeds")}
+    two = network_score(made.pipe, **{**made.call, **doubled}, num_inference_steps=3)
+    with pytest.raises(ValueError, match="x has 3 rows and there are 2 prompts"):
+        two.denoised(both, level)
+
+
+def test_the_known_part_of_the_score_has_a_weight_of_guidance_of_its_own():
+    made = made_of("Stable Diffusion 3")
+    x, _, level = stepped(made)[1]
+    known = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    known[..., :4] = True
+
+    def denoised(**more):
+        return network_score(made.pipe, **made.call, **more).denoised(x, level)
+
+    two = denoised(known=known, known_guidance_scale=0.5)
+    guided = denoised()
+    made.pipe.update_components(guider=ClassifierFreeGuidance(guidance_scale=0.5))
+    torch.testing.assert_close(two, torch.where(known, denoised(), guided), rtol=0, atol=1e-6)
+    assert (denoised() - guided).abs().max() > 1e-3
+
+
+def test_a_sampler_that_needs_gradients_runs_with_a_family_that_has_no_classic_form():
+    made = made_of("Krea 2")
+    score = network_score(made.pipe, **made.call)
+    known = torch.zeros(1, 24, 16, dtype=torch.bool)
+    known[:, :12] = True
+    observation = lp.Observation(torch.randn(1, 24, 16, generator=generator()), known)
+    levels = lp.spacings.uniform_time(score.schedule, 3)
+    x = lp.DPS(score, levels=levels)(observation, generator=generator())
+    assert torch.isfinite(x).all()
+    assert torch.equal(x[known], observation.values[known])
+
+
+def test_arguments_that_a_modular_pipeline_does_not_take_are_told():
+    made = made_of("Flux.1")
+    with pytest.raises(ValueError, match=r"FluxModularPipeline does not take colour; it takes .*guidance_scale"):
+        network_score(made.pipe, **made.call, colour="red")

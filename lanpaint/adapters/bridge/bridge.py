@@ -239,17 +239,19 @@ class Bridge:
         state.set("timesteps", self.stand_in.timesteps)
         state.set("latents", self.prepare_latents(lambda generator: latents, state.get("generator")))
 
-    @property
-    def times(self) -> Tensor:
-        """The times of the scheduler's list."""
-        assert self._run is not None
-        times: Tensor = self._run.scheduler.timesteps
-        return times
+    def loop_step(
+        self, original: Callable[..., Any], components: Any, state: Any, numbers: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """Call the sub-blocks of a loop with the number of the step.
 
-    def place_in_loop(self) -> int:
-        """The number of the time in the scheduler's list that is nearest to the next evaluation."""
+        What a pipeline prepares for each of its steps, such as a table of guidance weights, is found by that number,
+        not by the number of the evaluation.
+        """
         assert self._run is not None
-        return self._run.present_place
+        if "i" in numbers:
+            numbers, state.timesteps = {**numbers, "i": self._run.present_place}, self._run.scheduler.timesteps
+        stepped: tuple[Any, Any] = original(components, state, **numbers)
+        return stepped
 
     def _begin(self) -> None:
         """Start the sampler when times and latents are there; a pipeline may make them in either order."""

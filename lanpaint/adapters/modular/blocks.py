@@ -24,15 +24,13 @@ HOST = "_lanpaint_host"
 class Host(Protocol):
     """What is done as a loop goes on."""
 
-    @property
-    def times(self) -> Tensor:
-        """The times of the steps."""
-
     def enter_loop(self, loop: Any, state: Any) -> None:
         """Before the loop starts; the state may be changed."""
 
-    def place_in_loop(self) -> int:
-        """The number of the scheduler's time at which, or near which, the next evaluation is made."""
+    def loop_step(
+        self, original: Callable[..., Any], components: Any, state: Any, numbers: dict[str, Any]
+    ) -> tuple[Any, Any]:
+        """Call the sub-blocks, ``original(components, state, **numbers)``."""
 
     def progress_bar(self, original: Callable[..., Any], iterable: Any = None, total: Any = None) -> Any:
         """The bar of the loop."""
@@ -70,6 +68,16 @@ def inputs(pipe: Any) -> dict[str, Any]:
     return {**declared, "output": None}
 
 
+def guiders(pipe: Any) -> dict[str, Any]:
+    """The components of a modular pipeline that guide by a weight, by name."""
+    parts = pipe.components
+    return {
+        name: part
+        for name, part in parts.items()
+        if hasattr(part, "prepare_inputs") and hasattr(part, "guidance_scale")
+    }
+
+
 def loops(block: Any) -> Iterator[Any]:
     """The denoising loops in a tree of blocks."""
     if is_loop(block):
@@ -90,12 +98,7 @@ def after(block: Any, loop: Any) -> list[Any]:
 
 
 def with_host(blocks: Any, host: Host) -> Any:
-    """A copy of a tree of blocks whose loops ask a host.
-
-    What a pipeline prepares for each of its steps, such as a table of guidance weights, is found by the number of the
-    step. So the sub-blocks of a loop are called with the number of the step, not with that of the evaluation, and see
-    the times of the steps.
-    """
+    """A copy of a tree of blocks whose loops ask a host."""
     copied = copy.deepcopy(blocks)
     for loop in loops(copied):
         vars(loop)[HOST] = host
@@ -112,10 +115,7 @@ def _hosted_class(kind: Any) -> type:
         return kind.__call__(self, components, state)
 
     def loop_step(self: Any, components: Any, state: Any, **numbers: Any) -> Any:
-        if "i" in numbers:
-            numbers["i"] = vars(self)[HOST].place_in_loop()
-            state.timesteps = vars(self)[HOST].times
-        return kind.loop_step(self, components, state, **numbers)
+        return vars(self)[HOST].loop_step(functools.partial(kind.loop_step, self), components, state, numbers)
 
     def progress_bar(self: Any, iterable: Any = None, total: Any = None) -> Any:
         return vars(self)[HOST].progress_bar(functools.partial(kind.progress_bar, self), iterable, total)
