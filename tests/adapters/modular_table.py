@@ -13,6 +13,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.adapters.bridge.call import CALLED_BY
+from lanpaint.adapters.modular.blocks import after, decoder_input
 from tests.adapters import tiny_modular
 
 PAGE = Path(__file__).parents[2] / "docs" / "use-with-your-model.md"
@@ -86,6 +87,7 @@ def judge(made):
     known = keep.observation.known.expand(keep.x.shape)
     part = known.float().mean()
     verdict["latents"] = torch.equal(keep.x[known], keep.observation.values[known]) and 0 < part < 1
+    verdict["latents"] &= lies_left(made, call, known)
     half = mask == 0
     painted, colours = pictures_in(output), pictures_in(output)[..., :3, :, :]
     verdict["pixels"] = bool(torch.isfinite(painted).all()) and torch.equal(colours[..., half], picture[..., half])
@@ -99,16 +101,35 @@ def judge(made):
     return verdict
 
 
+def lies_left(made, call, known):
+    """Whether known entries of the latents are what the decoder is given for the left half, and no others are."""
+    found = []
+
+    def observe(latents):
+        bridge = vars(made.pipe)[CALLED_BY]
+        rest = after(made.pipe._blocks, bridge.loop)
+        zeros, marked = (
+            decoder_input(made.pipe, rest, bridge.state, part.to(latents))
+            for part in (torch.zeros_like(latents), known)
+        )
+        found.append((marked != zeros).flatten(0, -2).any(0))
+        return lp.Observation.none(latents.shape)
+
+    with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=0), observe):
+        made.pipe(generator=generator(), **call)
+    return torch.equal(found[0], torch.arange(len(found[0])) < len(found[0]) // 2)
+
+
 def decodes(made, call, picture, layout):
     """Whether the pipeline decodes what is wholly known to what the autoencoder alone makes of it."""
     video = len(made.size) == 3
     pictures = picture.transpose(0, 1)[None] if video else picture[None]
     if layout.channels == 4:
         pictures = torch.cat([pictures, torch.ones_like(pictures[:, :1])], dim=1)
-    known = torch.ones_like(pictures[:, :1], dtype=torch.bool)
+    change = torch.zeros_like(pictures[:, :1])
 
     def observe(latents):
-        return layout.observation(pictures, known, latents)
+        return layout.observation(pictures, change, latents)
 
     with lp.bridged(made.pipe, functools.partial(lp.LanPaint, inner_steps=0), observe):
         decoded = pictures_in(made.pipe(generator=generator(), **call))
@@ -119,7 +140,7 @@ def decodes(made, call, picture, layout):
         alone = vae.decode(encoded, **made.decode).sample[0]
     alone = alone.squeeze(1) if single else alone
     alone = (alone / 2 + 0.5).clamp(0, 1)
-    return (decoded - (alone.transpose(0, 1) if video else alone)).abs().max() < 1e-4
+    return bool((decoded - (alone.transpose(0, 1) if video else alone)).abs().max() < 1e-4)
 
 
 def table():

@@ -17,6 +17,7 @@ from torch import Tensor
 from lanpaint.adapters.bridge.call import CALLED_BY
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.adapters.modular.blocks import after, decoder_input
+from lanpaint.masks import by_shade
 from lanpaint.observation import Observation
 
 _BASE = 16  # small, so that digits survive a decoder's input of 8 significant bits
@@ -28,10 +29,15 @@ class ModularLayout(LatentLayout):
     Args:
         pipe: The pipeline.
         cell_rule: As of :class:`~lanpaint.adapters.latents.LatentLayout`.
+
+    Attributes:
+        tail: The blocks after the loop, and the state with which it starts. By default those of the call in which the
+            pipeline is.
     """
 
     def __init__(self, pipe: Any, cell_rule: CellRule = wholly_known) -> None:
         super().__init__(pipe, cell_rule)
+        self.tail: tuple[list[Any], Any] | None = None
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -65,12 +71,13 @@ class ModularLayout(LatentLayout):
             self.is_video = own
         return encoded.squeeze(2) if stills else encoded
 
-    def observation(self, pictures: Tensor, known: Tensor, latents: Tensor) -> Observation:
+    def observation(self, pictures: Tensor, change: Tensor, latents: Tensor) -> Observation:
         """The observation of the latents at which the pipeline's loop starts.
 
         Args:
             pictures: (n, C, [frames,] height, width) in [0, 1].
-            known: Boolean, (n, 1, [frames,] height, width), True where a pixel is known.
+            change: How much each pixel may change, (n, 1, [frames,] height, width), floating point from 0 (known) to
+                1 (painted).
             latents: The latents with which the pipeline starts, (B, …). Their shape and device are used.
 
         Returns:
@@ -80,9 +87,12 @@ class ModularLayout(LatentLayout):
             ValueError: When the decoder takes something else than the encoder gives, and when the blocks after the loop
                 do more than to scale, shift and move numbers.
         """
-        bridge = vars(self.pipe)[CALLED_BY]
-        loop, state, name = bridge.loop, bridge.state, type(self.pipe).__name__
-        blocks = after(self.pipe._blocks, loop)
+        name = type(self.pipe).__name__
+        if self.tail is None:
+            bridge = vars(self.pipe)[CALLED_BY]
+            blocks, state = after(self.pipe._blocks, bridge.loop), bridge.state
+        else:
+            blocks, state = self.tail
         shift, scale, place = learn(lambda probe: decoder_input(self.pipe, blocks, state, probe), latents, name)
         encoded = self._encoded_as(pictures, shift.ndim)
         squeezed = shift.squeeze(2) if shift.ndim == encoded.ndim + 1 else shift
@@ -91,14 +101,15 @@ class ModularLayout(LatentLayout):
                 f"{name} decodes {tuple(shift.shape[1:])} and its pictures encode to {tuple(encoded.shape[1:])}: check "
                 "height, width and frames"
             )
-        cells = self.cell_rule(known, tuple(encoded.shape[2:])).to(encoded.device).expand(encoded.shape)
+        cells = by_shade(lambda known: self.cell_rule(known, tuple(encoded.shape[2:])), change)
         moves = scale.flatten() != 0
         values = (encoded.flatten(1) - shift.flatten()) / torch.where(moves, scale.flatten(), 1)
-        laid = [torch.zeros(len(encoded), math.prod(latents.shape[1:]), device=encoded.device) for _ in range(2)]
-        for whole, part in zip(laid, (values, cells.flatten(1).to(values)), strict=True):
+        clean = torch.zeros(len(encoded), math.prod(latents.shape[1:]), device=encoded.device)
+        changed = torch.ones_like(clean)  # what the decoder is not given is not known
+        for whole, part in ((clean, values), (changed, cells.to(values).expand(encoded.shape).flatten(1))):
             whole[:, place.flatten()[moves]] = part[:, moves]
-        clean, held = (whole.reshape(-1, *latents.shape[1:]) for whole in laid)
-        return Observation(clean.to(latents.device), (held > 0.5).to(latents.device))
+        clean, changed = (whole.reshape(-1, *latents.shape[1:]).to(latents.device) for whole in (clean, changed))
+        return Observation.soft(clean, changed)
 
 
 def learn(tail: Callable[[Tensor], Tensor], latents: Tensor, name: str) -> tuple[Tensor, Tensor, Tensor]:
