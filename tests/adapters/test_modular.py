@@ -16,6 +16,7 @@ import lanpaint as lp
 from lanpaint.adapters.bridge.stand_in import StepArguments
 from lanpaint.adapters.modular.blocks import after, loops
 from lanpaint.adapters.modular.layout import learn
+from lanpaint.adapters.modular.step import LanPaintDenoiseStep, with_lanpaint
 from lanpaint.adapters.networks import network_score
 from lanpaint.adapters.schedulers import prediction_of, stage_level
 from tests.adapters import modular_table, tiny_modular
@@ -43,7 +44,7 @@ def test_the_page_has_the_table_of_the_families():
 
 def test_the_snippet_of_the_page_runs(monkeypatch):
     page = modular_table.PAGE.read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"```{code-block} python\n(.*?)```", page, flags=re.DOTALL)
+    first, second = re.findall(r"```{code-block} python\n(.*?)```", page, flags=re.DOTALL)
     made = made_of("Qwen-Image")
     spoken = {name: made.call[name] for name in made.call if "prompt" in name}
 
@@ -64,9 +65,10 @@ def test_the_snippet_of_the_page_runs(monkeypatch):
     monkeypatch.setattr(type(pipe), "load_components", lambda *_, **__: None)
     picture, mask = (numbers.numpy() for numbers in picture_of(made))
     names = {"lanpaint": lp, "photo": picture.transpose(1, 2, 0), "mask": mask}
-    exec(compile(snippet, "docs/use-with-your-model.md", "exec"), names)
-    painted = np.asarray(names["image"])
-    assert np.array_equal(painted[mask == 0], np.round(names["photo"] * 255).astype(np.uint8)[mask == 0])
+    known = np.round(names["photo"] * 255).astype(np.uint8)[mask == 0]
+    for snippet in (first, second.replace('"images"', '"images", height=16, width=24')):
+        exec(compile(snippet, "docs/use-with-your-model.md", "exec"), names)
+        assert np.array_equal(np.asarray(names.pop("image"))[mask == 0], known)
 
 
 def test_sub_blocks_see_the_steps_and_the_bar_counts_evaluations(monkeypatch):
@@ -293,3 +295,90 @@ def test_arguments_that_a_modular_pipeline_does_not_take_are_told():
     made = made_of("Flux.1")
     with pytest.raises(ValueError, match=r"FluxModularPipeline does not take colour; it takes .*guidance_scale"):
         network_score(made.pipe, **made.call, colour="red")
+
+
+# LanPaint as a block
+
+
+def with_block(made):
+    """A pipeline of the same parts with LanPaint in place of its loop."""
+    pipe = with_lanpaint(made.pipe.blocks).init_pipeline()
+    kinds = torch.nn.Module, diffusers.ConfigMixin
+    pipe.update_components(**{name: part for name, part in made.pipe.components.items() if isinstance(part, kinds)})
+    return pipe
+
+
+@pytest.mark.parametrize("name", ["Stable Diffusion XL", "Qwen-Image", "Wan 2.1", "Flux.2", "ERNIE-Image"])
+def test_the_block_paints_what_inpainter_paints(name):
+    made = made_of(name)
+    picture, mask = picture_of(made)
+    rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width", "num_frames")}
+    expected = pictures_in(lp.Inpainter(made.pipe, inner_steps=2)(picture, mask, **rest))
+    pipe = with_block(made)
+    before = snapshot(pipe)
+    painted = pictures_in(pipe(**call_of(made), known_image=picture, paint_mask=mask, inner_steps=2))
+    assert torch.equal(painted, expected)
+    assert torch.equal(painted[..., mask == 0], picture[..., mask == 0])
+    after_call = snapshot(pipe)
+    assert (after_call[0], after_call[1]) == (before[0], before[1])
+
+
+def test_the_block_without_a_mask_is_the_loop():
+    made = made_of("Flux.1")
+    assert torch.equal(pictures_in(with_block(made)(**call_of(made))), pictures_in(made.pipe(**call_of(made))))
+
+
+def test_the_block_takes_latents_and_another_sampler():
+    made = made_of("Flux.1")
+    known = torch.zeros(1, 24, 1, dtype=torch.bool)
+    known[:, :10] = True
+    values, seen = torch.randn(1, 24, 16, generator=generator()), []
+
+    class Kept(lp.RePaint):
+        def __call__(self, *args, **kwargs):
+            seen.append(super().__call__(*args, **kwargs))
+            return seen[0]
+
+    pipe = with_block(made)
+    given = {"known_latents": values, "known_latents_mask": known, "inner_steps": 1}
+    pipe(**call_of(made), **given, sampler_options={"sampler": Kept})
+    known = known.expand(values.shape)
+    assert torch.equal(seen[0][known], values[known])
+
+
+def test_the_block_declares_what_it_takes():
+    made = made_of("Flux.1")
+    step = next(block for block in every_block(with_lanpaint(made.pipe.blocks)) if type(block) is LanPaintDenoiseStep)
+    assert {"known_image", "paint_mask", "known_latents", "known_latents_mask", "inner_steps"} <= set(step.input_names)
+    assert "latents" in step.intermediate_output_names
+    assert {"transformer", "scheduler", "vae"} <= set(step.component_names)
+    for text in (step.doc, repr(with_block(made).blocks)):
+        assert "LanPaint" in text
+    assert "known_image" in step.doc
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"paint_mask": torch.ones(16, 24)}, "known_image and paint_mask belong together"),
+        ({"known_latents": torch.zeros(1, 24, 16)}, "known_latents needs known_latents_mask"),
+    ],
+)
+def test_what_the_block_lacks_is_told(given, message):
+    made = made_of("Flux.1")
+    with pytest.raises(ValueError, match=message):
+        with_block(made)(**call_of(made), **given)
+
+
+def test_blocks_without_a_loop_are_refused():
+    blocks = made_of("Flux.1").pipe.blocks
+    blocks.sub_blocks.pop("denoise")
+    with pytest.raises(ValueError, match="has no denoising loop of blocks"):
+        with_lanpaint(blocks)
+
+
+def every_block(block):
+    """A block and all within it."""
+    yield block
+    for part in block.sub_blocks.values():
+        yield from every_block(part)

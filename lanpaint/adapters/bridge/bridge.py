@@ -239,6 +239,23 @@ class Bridge:
         state.set("timesteps", self.stand_in.timesteps)
         state.set("latents", self.prepare_latents(lambda generator: latents, state.get("generator")))
 
+    def run_loop(self, loop: Any, state: Any) -> tuple[Any, Any]:
+        """Run the loop of a modular pipeline, whose scheduler is set to its times, with the sampler in it."""
+        pipe = self._pipe
+        self._run = self.plan_run(copy.deepcopy(self.scheduler))
+        vars(self.stand_in).update(_copied(self.scheduler))
+        own = with_host(loop, self)
+        object.__setattr__(pipe, "scheduler", self.stand_in)
+        try:
+            stepped: tuple[Any, Any] = own(pipe, state)
+            self.check_end()
+            return stepped
+        finally:
+            object.__setattr__(pipe, "scheduler", self.scheduler)
+            self.loop = self.state = None
+            self.close()
+            vars(self.stand_in).clear()  # its methods lead back to the bridge
+
     def loop_step(
         self, original: Callable[..., Any], components: Any, state: Any, numbers: dict[str, Any]
     ) -> tuple[Any, Any]:
