@@ -122,18 +122,18 @@ class LanPaintDenoiseStep(ModularPipelineBlocks):
                 as :func:`~lanpaint.bridged`.
         """
         given: Any = self.get_block_state(state)
-        known = given.known_image, given.paint_mask
         observation: Any = None
         if given.known_latents is not None:
             if given.known_latents_mask is None:
                 raise ValueError("known_latents needs known_latents_mask: boolean, True where the latents are known")
             observation = Observation(given.known_latents, given.known_latents_mask)
-        elif known != (None, None):
-            if known[0] is None or known[1] is None:
+        elif given.known_image is not None or given.paint_mask is not None:
+            if given.known_image is None or given.paint_mask is None:
                 raise ValueError("known_image and paint_mask belong together; give both, or neither")
             layout = ModularLayout(components)
             layout.tail = self.tail, copy.copy(state)
-            observation = functools.partial(layout.observation, *_read(layout, *known))
+            shown = _read(layout, given.known_image, given.paint_mask)
+            observation = functools.partial(layout.observation, *shown)
         if observation is None:
             stepped: tuple[Any, Any] = self.loop(components, state)
             return stepped
