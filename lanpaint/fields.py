@@ -19,6 +19,13 @@ The damping A and the time step dτ for a step size η are, with a the expected 
 For an observation with noise of standard deviation s_o, the known part has v = σ² + α² s_o², the variance of
 p(y | y_o), in place of σ². Entries with σ = 0 are clean: no force acts on them, and no time passes for them.
 
+Where a soft observation has released an entry that was drawn as x_c at its level, the target is p(x, y | x_c) in place
+of p(x, y): such an entry has a region with the known part, with r and v of :mod:`lanpaint.observation`:
+
+    released   s_x + r (x_c − r x)/v                     A = 1/(σ² + α² a) + r²/v             A dτ = η
+
+At the level of the draw it does not move.
+
 The field is affine in the state x and the model's answer. All other factors depend on the level alone:
 
     field = constant + position · x + score · s,            or epsilon · ε̂ instead of score · s
@@ -35,9 +42,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lanpaint.device import move_like
 from lanpaint.drift import Coefficient, Drift, add_terms, coefficients
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
-from lanpaint.observation import Observation
+from lanpaint.observation import Draws, Observation
 from lanpaint.score import Score, as_score
 
 
@@ -95,15 +103,33 @@ class BiG:
 
         It is the model's score for λ = −1, and where nothing is known.
         """
-        if self.lam == -1 or self.observation.is_empty:
+        observation, draws = self.observation, self._draws
+        if self.lam == -1 or (observation.is_empty and draws is None):
             return None
-        inverse = reciprocal(self.observation.variance(level))
+        inverse = reciprocal(observation.variance(level))
         pull = (1 + self.lam) * inverse
-        weight = torch.stack([torch.ones_like(pull), torch.full_like(pull, -self.lam)])
-        position = torch.stack([torch.zeros_like(pull), -pull])
+        constant = cast_like(level.alpha * pull, x) * observation.values.to(x)
+        weight, position = torch.full_like(pull, -self.lam), -pull
+        if draws is not None:
+            of_draw, of_x = (torch.nan_to_num(each, posinf=0.0) for each in draws.pulls(level))
+            weight, position = torch.where(draws.entries, 1.0, weight), torch.where(draws.entries, -of_x, position)
+            constant = constant + cast_like(of_draw, x) * draws.at.to(x)
+        weight = torch.stack([torch.ones_like(weight), weight])
+        position = torch.stack([torch.zeros_like(position), position])
         compacts = position, weight, weight * level.score_of_epsilon
-        constant = cast_like(level.alpha * pull, x) * self.observation.values.to(x)
-        return FieldTerms(constant, *coefficients(compacts, self.observation.known, x))
+        return FieldTerms(constant, *coefficients(compacts, self.regions, x))
+
+    @property
+    def regions(self) -> Tensor | None:
+        """The entries of the second region, known or released, boolean; None where all entries are in the first."""
+        observation, draws = self.observation, self._draws
+        if draws is None:
+            return None if observation.is_empty else observation.known
+        return observation.known | move_like(draws.entries, observation.known)
+
+    @property
+    def _draws(self) -> Draws | None:
+        return None if self.lam == -1 else self.observation.draws
 
     def combine(self, prediction: Prediction, terms: FieldTerms | None) -> Tensor:
         """The field at the state of a prediction, shape of x, in units of 1/x. It takes no evaluation.
@@ -115,9 +141,9 @@ class BiG:
         if terms is None:
             return prediction.score
         if not self.lam:  # the model's score, which may be infinite on the known part, must not be multiplied by 0
-            return self.observation.replace_known(
-                prediction.score, add_terms(terms.constant, (terms.position, prediction.x))
-            )
+            pulled = add_terms(terms.constant, (terms.position, prediction.x))
+            free = prediction.score if self._draws is None else prediction.score + pulled
+            return self.observation.replace_known(free, pulled)
         answer, is_score = prediction.score_or_epsilon
         weight = terms.score if is_score else terms.epsilon
         return add_terms(terms.constant, (terms.position, prediction.x), (weight, answer))
@@ -127,23 +153,39 @@ class BiG:
         return self.combine(self.score.predict(x, level), self.terms(level, x))
 
     def damping(self, level: NoiseLevel) -> Tensor:
-        """A of the unknown and the known part (LanPaint, Eq. 121, 122), shape ``(2, *level)``, in units of 1/x²."""
+        """A of the two regions (LanPaint, Eq. 121, 122), shape ``(2, *level)``, in units of 1/x².
+
+        If a soft observation has released entries, it has the shape of what may change in place of the level's.
+        """
         unknown, known = self._variances(level)
         if self.lam == -1:  # the field is the unconditional score, so both parts have the damping of the unknown part
             return torch.stack([1 / unknown, 1 / unknown])
-        return torch.stack([1 / unknown, (1 + self.lam) / known])
+        stiff = (1 + self.lam) / known
+        if self._draws is not None:
+            stiff = torch.where(self._draws.entries, 1 / known, stiff)
+        return torch.stack([1 / unknown, stiff])
 
     def time_scale(self, level: NoiseLevel) -> Tensor:
-        """dτ/η of the unknown and the known part (LanPaint, Alg. 4), shape ``(2, *level)``, in units of x²."""
-        return torch.where(level.sigma > 0, self._variances(level), 0.0)
+        """dτ/η of the two regions (LanPaint, Alg. 4), shape of :meth:`damping`, in units of x²."""
+        scale = torch.where(level.sigma > 0, self._variances(level), 0.0)
+        return scale if self._draws is None else torch.stack([scale[0], scale[1] * self.freedom(level)])
+
+    def freedom(self, level: NoiseLevel) -> Tensor:
+        """0 at entries that were drawn at this very level, which do not move; 1 at all others."""
+        if self._draws is None:
+            return torch.ones(())
+        return torch.where(torch.isinf(self._draws.pulls(level)[1]), 0.0, 1.0)
 
     def _variances(self, level: NoiseLevel) -> Tensor:
-        """Variances of the unknown and the known part; 1 where σ = 0, so that the damping is finite."""
+        """Variances of the two regions; 1 where σ = 0, so that the damping is finite."""
         if self._last is None or self._last[0] is not level:  # damping() and time_scale() share the variances
-            unknown = level.sigma**2
+            unknown, known = level.sigma**2, self.observation.variance(level)
             if self.expected_noise:
                 unknown = unknown + level.alpha**2 * self.expected_noise
-            variances = torch.stack([unknown, self.observation.variance(level)])
+            if self._draws is not None:
+                pull = torch.nan_to_num(self._draws.pulls(level)[1], posinf=0.0)
+                known = torch.where(self._draws.entries, 1 / (1 / unknown + pull), known)
+            variances = torch.stack(torch.broadcast_tensors(unknown, known))
             self._last = level, torch.where(level.sigma > 0, variances, 1.0)
         return self._last[1]
 
@@ -176,12 +218,12 @@ class Decoupled(BiG):
 class FieldDrift(Drift):
     """The drift of a conditional field at one fixed level. The factors of the field are computed once.
 
-    If nothing is known, the drift has one region, else an unknown and a known region.
+    If nothing is known or released, the drift has one region, else an unknown and a known region.
 
     Args:
         field: The field.
         level: The noise level.
-        time_step: dτ of the unknown and the known part, shape ``(2, *level)``, in units of x².
+        time_step: dτ of the two regions, shape of the field's damping, in units of x².
 
     Attributes:
         field: The field.
@@ -189,17 +231,17 @@ class FieldDrift(Drift):
     """
 
     def __init__(self, field: BiG, level: NoiseLevel, time_step: Tensor) -> None:
-        damping, observation = field.damping(level), field.observation
-        if observation.is_empty:
+        damping, observation, regions = field.damping(level), field.observation, field.regions
+        if regions is None:
             super().__init__(lambda x: field(x, level), damping[0], time_step[0])
         else:
-            super().__init__(lambda x: field(x, level), damping, time_step, observation.known)
+            super().__init__(lambda x: field(x, level), damping, time_step, regions)
         self.field, self.level = field, level
         self._terms, self._dtype = field.terms(level, observation.values), observation.values.dtype
         log_prob = getattr(field.score, "log_prob", None)
-        if log_prob is not None and (  # if BiG moves the known part, the field is not the gradient of a density
-            observation.is_empty or field.lam == -1 or not bool(time_step[1].any())
-        ):
+        moves_known = not (observation.is_empty or field.lam == -1) and bool(time_step[1].any())
+        # If BiG moves the known part, the field is not the gradient of a density.
+        if log_prob is not None and observation.draws is None and not moves_known:
             self.log_density = lambda x: log_prob(x, level)
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -12,7 +12,11 @@ steps, rounded up, the entry is held to the diffused observation. Then it is rel
 once more, and is unknown from there on. So an entry of c = 0 is known, and an entry of c = 1 is unknown. At each level
 a sampler sees an ordinary observation of what is held there. This is differential diffusion (Levin & Fried, 2023,
 arXiv:2306.00950). With one c for all entries it is SDEdit (Meng et al., 2021), which diffusers calls img2img, and c is
-its strength. Inner steps make a released entry forget its value sooner than outer steps alone.
+its strength.
+
+A released entry has been drawn at the level (α_c, σ_c), as x_c. At a cleaner level (α, σ) its x is distributed given
+the draw too, p(x | x_c) ∝ p(x) N(x_c; r x, v) with r = α_c/α and v = σ_c² − r² σ². Inner steps that follow the score of
+p(x) alone would forget the draw. :class:`~lanpaint.BiG` adds the score of the second factor, r (x_c − r x)/v.
 """
 
 from __future__ import annotations
@@ -20,14 +24,42 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lanpaint.device import move_like
 from lanpaint.noise import NoiseLevel, reciprocal
 from lanpaint.randomness import NoiseSource
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Entries of a soft observation that were drawn at their levels and released.
+
+    Attributes:
+        entries: Which they are, boolean, on the CPU.
+        at: The draws x_c, shape of the state; 0 at all other entries.
+        level: Their levels (α_c, σ_c), shape of ``entries``; anything at all other entries.
+    """
+
+    entries: Tensor
+    at: Tensor
+    level: NoiseLevel
+
+    def pulls(self, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """The factors of the score of N(x_c; r x, v) at ``level``, r/v of x_c and r²/v of −x, where there are draws.
+
+        Both are 0 at other entries, and infinite at the level of the draw.
+        """
+        ratio = self.level.alpha * reciprocal(level.alpha)
+        variance = (self.level.sigma**2 - (ratio * level.sigma) ** 2).clamp(min=0)
+        fresh = variance <= 1e-9 * self.level.sigma**2
+        pull = torch.where(fresh, math.inf, ratio / torch.where(fresh, 1.0, variance))
+        return torch.where(self.entries, pull, 0.0), torch.where(self.entries, pull * ratio, 0.0)
 
 
 class Observation:
@@ -46,7 +78,9 @@ class Observation:
 
     Attributes:
         is_empty: Whether no entry is known.
-        change: How much each entry may change, from 0 to 1, of a soft observation (:meth:`soft`); None of any other.
+        change: How much each entry may change, from 0 to 1, of a soft observation (:meth:`soft`), on the CPU; None of
+            any other.
+        draws: What a soft observation has drawn of the entries that it holds no longer; None before the first release.
 
     Raises:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
@@ -85,6 +119,7 @@ class Observation:
         self.is_empty = not bool(known.any())  # waits for the device here, so that a run does not have to
         self.change: Tensor | None = None
         self._whole: Observation | None = None  # of what is held of a soft observation
+        self.draws: Draws | None = None
         self._bounds = 0.0, 1.0
 
     @classmethod
@@ -131,7 +166,7 @@ class Observation:
             raise ValueError(f"change must lie between 0 (known) and 1 (unknown), got {least:g} … {most:g}")
         observation = cls(values, change < 1, noise)
         if bool(((change > 0) & (change < 1)).any()):
-            observation.change = change.to(observation.values.device, torch.float32, copy=True)
+            observation.change = change.detach().to("cpu", torch.float32, copy=True)
             observation._bounds = least, most
         return observation
 
@@ -184,7 +219,7 @@ class Observation:
         whole = self.whole
         held = copy.copy(whole)
         held._whole = whole
-        held.known = whole.known & (self.releases(steps) > step)
+        held.known = whole.known & move_like(self.releases(steps) > step, whole.known)
         held.values = torch.where(held.known, whole.values, 0.0)
         held.is_empty = release_step(self._bounds[0], steps) <= step
         return held
@@ -192,7 +227,7 @@ class Observation:
     def without(self, entries: Tensor) -> Observation:
         """What is held of a soft observation, without some entries (boolean, broadcastable to the shape)."""
         held = copy.copy(self)
-        held.known = self.known & ~entries
+        held.known = self.known & ~move_like(entries, self.known)
         held.values = torch.where(held.known, self.values, 0.0)
         return held
 
@@ -202,7 +237,7 @@ class Observation:
         return self._whole or self
 
     def releases(self, steps: int) -> Tensor:
-        """Numbers of the outer steps, of ``steps``, before which entries are released; shape of ``change``."""
+        """Numbers of the outer steps, of ``steps``, before which entries are released; on the CPU, as ``change``."""
         assert self.change is not None
         return release_step(self.change, steps)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lanpaint.dynamics import Dynamics, Langevin
 from lanpaint.fields import BiG, Decoupled, FieldDrift
-from lanpaint.noise import NoiseLevel
+from lanpaint.noise import NoiseLevel, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.samplers.langevin_sampler import LangevinSampler, check_step_size
 from lanpaint.score import Score
@@ -63,4 +63,9 @@ class LangevinPaint(LangevinSampler):
     def drift(self, level: NoiseLevel, observation: Observation) -> FieldDrift:
         """The decoupled drift at a level. The time step of the known part is 0, so the known part does not move."""
         unknown = self.step_size * level.sigma * torch.sqrt(level.alpha**2 + level.sigma**2)
-        return self.field(observation).drift(level, torch.stack([unknown, torch.zeros_like(unknown)]))
+        field = self.field(observation)
+        known = torch.zeros_like(unknown)
+        if observation.draws is not None:  # what is released moves as the unknown part does, less where it is stiffer
+            shorter = field.time_scale(level)[1] * reciprocal(field.time_scale(level)[0])
+            known = torch.where(observation.draws.entries, unknown * shorter, 0.0)
+        return field.drift(level, torch.stack(torch.broadcast_tensors(unknown, known)))

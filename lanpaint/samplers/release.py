@@ -15,6 +15,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from lanpaint.device import move_like
+from lanpaint.noise import NoiseLevel
+from lanpaint.observation import Draws
 from lanpaint.plan import Plan, Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
@@ -36,27 +39,39 @@ def release(state: SamplerState, visit: Visit, plan: Plan, noise: NoiseSource) -
     observation, step = state.observation, visit.step
     if observation.change is None:
         return state, None
-    whole, releases, steps = observation.whole, observation.releases(plan.steps), plan.steps
-    waiting = _waiting(plan, step, state.x)
+    whole, releases, steps, x = observation.whole, observation.releases(plan.steps), plan.steps, state.x
+    assert whole.change is not None
+    soft, still = whole.change < 1, _still(plan, step)
     if state.kind == "start":  # levels before this one were left out, or entries wait from here on
-        drawn = releases >= step if step else waiting
+        drawn = soft & (releases >= step) if step else soft & still
     else:
-        waited = _waiting(plan, step - 1, state.x) if step else None
-        drawn = releases == step if waited is None else (releases == step) & ~waited
-    held, x = observation.held(step, steps), state.x
-    fresh = whole.diffused(state.level, noise(x))
-    if drawn is not None:
-        x = torch.where(whole.known & drawn, fresh, x)
-    if waiting is not None:
-        waiting = waiting & held.known & (visit.level.sigma > 0).to(x.device)
-        held = held.without(waiting)  # the sampler has nothing to do with it: the model sees it at its level
-    return replace(state, x=x, observation=held), waiting
+        drawn = soft & (releases == step) & ~(_still(plan, step - 1) if step else still)
+    anew = move_like(drawn, whole.known)
+    fresh = torch.where(anew, whole.diffused(state.level, noise(x)), 0.0)
+    held, draws = observation.held(step, steps), _with(observation.draws, drawn, fresh, state.level)
+    x = torch.where(anew, fresh, x)
+    waiting = soft & (releases > step) & still & (visit.level.sigma > 0).cpu()
+    gone = soft & (releases <= step)
+    held.draws = None if draws is None or not bool(gone.any()) else replace(draws, entries=draws.entries & gone)
+    if not bool(waiting.any()):
+        return replace(state, x=x, observation=held), None
+    # The sampler has nothing to do with entries that wait: the model sees them at their level.
+    return replace(state, x=x, observation=held.without(waiting)), move_like(waiting, whole.known)
 
 
-def _waiting(plan: Plan, step: int, x: Tensor) -> Tensor | None:
-    """The entries whose level stays the same in an outer step; None where all entries have one level."""
+def _with(draws: Draws | None, drawn: Tensor, fresh: Tensor, level: NoiseLevel) -> Draws:
+    """The draws, with those that are new: ``drawn`` at ``level``, with the values ``fresh``, 0 elsewhere."""
+    alpha, sigma = (torch.where(drawn, each.cpu().double(), 1.0) for each in (level.alpha, level.sigma))
+    if draws is None:
+        return Draws(drawn, fresh, NoiseLevel(alpha, sigma))
+    before, at = draws.level, torch.where(move_like(drawn, fresh).bool(), fresh, draws.at)
+    level = NoiseLevel(torch.where(drawn, alpha, before.alpha), torch.where(drawn, sigma, before.sigma))
+    return Draws(draws.entries | drawn, at, level)
+
+
+def _still(plan: Plan, step: int) -> Tensor:
+    """The entries whose level stays the same in an outer step. None do, where all entries have one level."""
     level, next_level = plan.levels[step], plan.levels[step + 1]
     if level.alpha.numel() == next_level.alpha.numel() == 1:
-        return None
-    waiting = (level.alpha == next_level.alpha) & (level.sigma == next_level.sigma)
-    return waiting.to(x.device)
+        return torch.zeros((), dtype=torch.bool)
+    return ((level.alpha == next_level.alpha) & (level.sigma == next_level.sigma)).cpu()

@@ -21,7 +21,7 @@ METHODS = {
     "repaint": lp.RePaint,
     "langevin": lp.LangevinPaint,
     "lanpaint": lp.LanPaint,
-    "lanpaint fast": lambda score, **o: lp.LanPaint(score, preset="fast", inner_steps=1, step_size=0.2, **o),
+    "lanpaint fast": lambda score, **o: lp.LanPaint(score, preset="fast", **o),
     "lanpaint hfhr": lambda score, **o: lp.LanPaint(score, dynamics=lp.HFHR(), step_size=0.1, **o),
     "lanpaint baoab": lambda score, **o: lp.LanPaint(score, dynamics=lp.Underdamped(), step_size=0.1, **o),
     "ddrm": lp.DDRM,
@@ -135,10 +135,10 @@ def test_a_noisy_soft_observation_is_drawn_once():
     assert (x[:, :2].std(0) - 2).abs().max() < 5 * 2 / (2 * 4000) ** 0.5
 
 
-def _given_the_draw(change, levels):
+def _given_the_draw(change, levels, seen=(0, 1)):
     """The exact law where each entry is diffused to the level of its release, and then all are sampled given that."""
     releases = lp.Observation.soft(VALUES[None], change).releases(len(levels) - 1).long()
-    seen = torch.tensor([0, 1])
+    seen = torch.tensor(seen)
     alpha = torch.stack([levels[releases[i]].alpha for i in seen])
     sigma = torch.stack([levels[releases[i]].sigma for i in seen])
     cov = TARGET.full_cov[0]
@@ -159,6 +159,20 @@ def test_with_a_level_for_each_entry_the_law_is_exact_given_the_draw():
         assert torch.allclose(mean, exact_mean, atol=1e-3)
         errors.append((cov - exact_cov).abs().max())
     assert errors[1] < 0.6 * errors[0] < 0.12  # the solver is of first order
+
+
+@pytest.mark.parametrize("make", [lp.LanPaint, lp.LangevinPaint])
+def test_inner_steps_do_not_forget_what_was_drawn(make):
+    """The more of them, the nearer is the law to x₀ given the draw; without the draw it would be that of the model."""
+    change = torch.full((3,), 0.55, dtype=DOUBLE)
+    levels = lp.uniform_log_snr(lp.VP.linear(), 30)
+    exact_mean, exact_cov = _given_the_draw(change, levels, seen=[0, 1, 2])
+    errors = []
+    for inner_steps in (0, 30):
+        sampler = make(TARGET, levels=levels, inner_steps=inner_steps, dynamics=lp.FastLangevin(order=1))
+        mean, cov = law(sampler, VALUES, change, lp.Observation.soft)
+        errors.append(torch.stack([(mean - exact_mean).abs().max(), (cov - exact_cov).abs().max()]))
+    assert (errors[1] < 0.5 * errors[0]).all(), errors
 
 
 def test_an_entry_that_waits_at_its_level_does_not_move():
