@@ -89,14 +89,19 @@ def edited(change: Tensor, grow: int = 0, blur: float = 0.0, invert: bool = Fals
         ValueError: For a ``grow`` that is not a whole number and a ``blur`` that is negative or not finite, and for
             those beyond 1000.
     """
-    if isinstance(grow, bool) or not isinstance(grow, int) or abs(grow) > 1000:
-        raise ValueError(f"grow must be a whole number of pixels from −1000 to 1000, got {grow!r}")
-    if isinstance(blur, bool) or not isinstance(blur, (int, float)) or not 0 <= blur <= 1000:
-        raise ValueError(f"blur must be a number of pixels from 0 to 1000, got {blur!r}")
+    check_edits(grow, blur)
     change = 1 - change if invert else change
     if grow:
         change = by_shade(lambda known: _grown(known, grow), change)
     return _blurred(change, blur) if blur else change
+
+
+def check_edits(grow: int, blur: float) -> None:
+    """Raise ValueError as :func:`edited`."""
+    if isinstance(grow, bool) or not isinstance(grow, int) or abs(grow) > 1000:
+        raise ValueError(f"grow must be a whole number of pixels from −1000 to 1000, got {grow!r}")
+    if isinstance(blur, bool) or not isinstance(blur, (int, float)) or not 0 <= blur <= 1000:
+        raise ValueError(f"blur must be a number of pixels from 0 to 1000, got {blur!r}")
 
 
 def _grown(known: Tensor, pixels: int) -> Tensor:

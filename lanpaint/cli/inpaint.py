@@ -22,6 +22,7 @@ from lanpaint.cli.options import (
     quiet_libraries,
     with_method_flags,
 )
+from lanpaint.masks import check_edits
 from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
 from lanpaint.plan import MOST_STEPS, check_whole
@@ -93,6 +94,17 @@ def inpaint(
             show_default=False,
         ),
     ] = None,
+    strength: Annotated[
+        float, typer.Option(help="Share of the steps in which the hole may change; below 1 it keeps something.")
+    ] = 1.0,
+    soft_mask: Annotated[
+        bool, typer.Option("--soft-mask", help="Grey is how much may change [128 and above of 255 is repainted].")
+    ] = False,
+    grow: Annotated[int, typer.Option(help="Pixels by which to grow the mask; below 0 it shrinks.")] = 0,
+    blur: Annotated[
+        float, typer.Option(help="Blur of the mask, a standard deviation in pixels; for --soft-mask.")
+    ] = 0.0,
+    invert_mask: Annotated[bool, typer.Option("--invert-mask", help="Black is repainted, and white kept.")] = False,
     resize: Annotated[bool, typer.Option("--resize", hidden=True, help="Does nothing: every size is kept.")] = False,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
@@ -131,6 +143,7 @@ def inpaint(
     """
     from lanpaint.cli.media import check_media_output, read_media, write_media
     from lanpaint.cli.pipelines import check_sampling, is_pixel_model, parse_settings, pipeline_parts
+    from lanpaint.inpainter import checked_strength
 
     quiet_libraries()
     if resize:
@@ -138,6 +151,7 @@ def inpaint(
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
     _check_names(outputs, {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
+    checked_strength(strength)
     _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     padding = _padding(pad)
@@ -167,8 +181,10 @@ def inpaint(
     outer = None if solver is None or pixels else make_solver(solver)
     if outer is not None:
         chosen.refuse(["solver"])
-    media = read_media(image, mask, still=pixels, mask_may_be_empty=any(padding))
-    if media.known is None and not any(padding):
+    check_edits(grow, blur)
+    edits = {"grow": grow, "blur": blur, "invert": invert_mask}
+    media = read_media(image, mask, pixels, mask_may_be_empty=any(padding), soft=soft_mask, edits=edits)
+    if media.change is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
     where, kind = find_device(device), find_dtype(dtype)
     painter: Any
@@ -176,7 +192,7 @@ def inpaint(
         from lanpaint.cli.pixel_models import PixelPainter
 
         options |= {"steps": steps, "spacing": levels, "dynamics": dynamics, "solver": solver}
-        painter = PixelPainter(model, where, kind, padding, crop, quiet, chosen, **options)
+        painter = PixelPainter(model, where, kind, padding, crop, strength, quiet, chosen, **options)
     else:
         from lanpaint.cli.pipelines import PipelinePainter, load_pipeline
 
@@ -184,8 +200,8 @@ def inpaint(
         call = {"num_inference_steps": steps, **prompts, **given}
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
-            scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, quiet=quiet,
-            sampler=make, solver=outer, settings=given,
+            scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, strength=strength,
+            quiet=quiet, sampler=make, solver=outer, settings=given,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     media = painter.fit(media)
@@ -193,7 +209,7 @@ def inpaint(
         before = painter.evaluations
         frames = painter.paint(media, seed + number, feather)
         write_media(path, frames, media.rate)
-        known = 1.0 if media.known is None else float(media.known.float().mean())
+        known = 1.0 if media.change is None else float((media.change == 0).float().mean())
         share = 1 - known * media.frames[0, 0].numel() / frames[0, 0].numel()
         print(f"{path}: {share:.1%} repainted, {painter.evaluations - before} NFE")
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.images import check_output, read_mask, read_picture, replacing, write_picture
+from lanpaint.images import check_output, read_picture, replacing, write_picture
+from lanpaint.masks import edited
+from lanpaint.pictures import change_of_shade, read_change
 
 FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
 VIDEO_OUTPUTS = (".mp4", ".gif", ".png")
@@ -22,13 +24,14 @@ class Media:
 
     Attributes:
         frames: uint8, shape (F, C, H, W), C = 1 for grey and 3 for colour; F = 1 for a picture.
-        known: Boolean, shape (1 or F, H, W), False at pixels to paint; None if there is no mask and no transparency.
+        change: How much pixels may change, float32 from 0 (known) to 1 (painted), shape (1 or F, H, W); None if there
+            is no mask and no transparency.
         rate: Frames per second; None for a picture.
         durations: How long each frame is shown, shape (F,), in any unit; None if all frames are shown equally long.
     """
 
     frames: Tensor
-    known: Tensor | None = None
+    change: Tensor | None = None
     rate: float | None = None
     durations: Tensor | None = None
 
@@ -38,7 +41,14 @@ class Media:
         return self.frames.shape[-2], self.frames.shape[-1]
 
 
-def read_media(image: Path, mask: Path | None, still: bool = False, mask_may_be_empty: bool = False) -> Media:
+def read_media(
+    image: Path,
+    mask: Path | None,
+    still: bool = False,
+    mask_may_be_empty: bool = False,
+    soft: bool = False,
+    edits: dict[str, Any] | None = None,
+) -> Media:
     """A picture or video, with its mask.
 
     Args:
@@ -47,6 +57,8 @@ def read_media(image: Path, mask: Path | None, still: bool = False, mask_may_be_
             video with a mask for each frame. With None, the transparent pixels of the image are painted.
         still: Whether videos are refused.
         mask_may_be_empty: Whether a mask is right in which nothing is painted.
+        soft: Whether a grey of the mask is how much may change.
+        edits: What is done to the mask, as in :func:`lanpaint.masks.edited`.
 
     Raises:
         ValueError: When a file is missing or cannot be read, or the image and the mask differ in size or number of
@@ -54,31 +66,46 @@ def read_media(image: Path, mask: Path | None, still: bool = False, mask_may_be_
         ImportError: For a film when imageio-ffmpeg is not installed.
     """
     media = read_film(image, "the image") if not still and _is_film(image) else _still(image)
-    if mask is None:
+    edits = {name: value for name, value in (edits or {}).items() if value}
+    if mask is not None:
+        media = replace(media, change=_change(mask, media, still, mask_may_be_empty or bool(edits), soft))
+    if not edits or media.change is None:
         return media
+    change = edited(media.change, **edits)
+    change = change if soft else (change >= 0.5).float()
+    if not mask_may_be_empty and not bool(change.any()):
+        flags = ", ".join(f"--{name} {value}" for name, value in edits.items())
+        raise ValueError(f"nothing is left to paint after {flags}; give a mask that is larger, or change it less")
+    return replace(media, change=change)
+
+
+def _change(mask: Path, media: Media, still: bool, may_be_empty: bool, soft: bool) -> Tensor:
+    """How much pixels may change by a mask's file, (1 or F, H, W)."""
     if not still and _is_film(mask):
         film = read_film(mask, "the mask")
-        known = film.known if film.known is not None else film.frames.float().mean(1) < 128
-        known = _in_time(known, film.durations, len(media.frames))
-        if bool(known.all()) and not mask_may_be_empty:
+        change = film.change
+        if change is None:
+            change = change_of_shade(film.frames.float().mean(1).round() / 255, soft)
+        change = _in_time(change, film.durations, len(media.frames))
+        if not bool(change.any()) and not may_be_empty:
             raise ValueError(f"nothing is painted: no frame of the mask {mask} has a white pixel (128 or above)")
     else:
-        known = read_mask(mask, mask_may_be_empty)[None]
-    if tuple(known.shape[-2:]) != media.size:
+        change = read_change(mask, may_be_empty=may_be_empty, soft=soft)[0]
+    if tuple(change.shape[-2:]) != media.size:
         raise ValueError(
-            f"the mask is {known.shape[2]}×{known.shape[1]} and the image {media.size[1]}×{media.size[0]}; "
+            f"the mask is {change.shape[2]}×{change.shape[1]} and the image {media.size[1]}×{media.size[0]}; "
             "resize the mask to the image"
         )
-    if len(known) not in (1, len(media.frames)):
+    if len(change) not in (1, len(media.frames)):
         raise ValueError(
-            f"the mask has {len(known)} frames and the video {len(media.frames)}; give one for all, or one per frame"
+            f"the mask has {len(change)} frames and the video {len(media.frames)}; give one for all, or one per frame"
         )
-    return replace(media, known=known)
+    return change
 
 
 def _still(path: Path) -> Media:
     picture = read_picture(path)
-    return Media(picture.pixels[None], None if picture.opaque is None else picture.opaque[None])
+    return Media(picture.pixels[None], None if picture.opaque is None else (~picture.opaque[None]).float())
 
 
 def _is_film(path: Path) -> bool:
@@ -130,22 +157,22 @@ def _read_pillow(path: Path) -> Media:
             frames.append(array[:3])
             opaque.append(array[3] == 255)
             durations.append(frame.info.get("duration") or 1000 / _RATE)
-    known = torch.stack(opaque)
+    change = (~torch.stack(opaque)).float()
     rate = 1000 * len(durations) / sum(durations)
-    return Media(torch.stack(frames), None if bool(known.all()) else known, rate, torch.tensor(durations))
+    return Media(torch.stack(frames), change if bool(change.any()) else None, rate, torch.tensor(durations))
 
 
-def _in_time(known: Tensor, durations: Tensor | None, count: int) -> Tensor:
+def _in_time(change: Tensor, durations: Tensor | None, count: int) -> Tensor:
     """One mask for each of ``count`` frames, from the frames of a mask file and their durations.
 
     A GIF stores equal consecutive frames as one frame that is shown longer.
     """
-    if durations is None or len(known) in (1, count):
-        return known
+    if durations is None or len(change) in (1, count):
+        return change
     ends = durations.double().cumsum(0) / durations.double().sum() * count
     if bool(((ends - ends.round()).abs() > 0.2).any()):
-        return known
-    return known.repeat_interleave(ends.round().long().diff(prepend=torch.zeros(1, dtype=torch.long)), 0)
+        return change
+    return change.repeat_interleave(ends.round().long().diff(prepend=torch.zeros(1, dtype=torch.long)), 0)
 
 
 def _imageio() -> Any:

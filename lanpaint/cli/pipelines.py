@@ -131,6 +131,7 @@ class PipelinePainter:
         sampler: The sampler's class, or a function that makes a sampler from a score.
         solver: A solver that makes the outer steps instead of the pipeline's scheduler.
         crop: As in :class:`~lanpaint.Inpainter`.
+        strength: As in :class:`~lanpaint.Inpainter`.
         settings: What ``--set`` gave, for errors; it is in ``call`` too.
 
     Attributes:
@@ -154,6 +155,7 @@ class PipelinePainter:
         sampler: Callable[..., Sampler] = LanPaint,
         solver: Solver | None = None,
         crop: float | None = None,
+        strength: float = 1.0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         from lanpaint.inpainter import Inpainter
@@ -173,7 +175,7 @@ class PipelinePainter:
             if not hasattr(pipe, "controlnet"):
                 raise ValueError(f"{self.name} has no ControlNet; leave --control-image out")
             self.call["control_image"] = _control(control_image)
-        self.call |= {"known_guidance_scale": known_guidance_scale, "crop": crop}
+        self.call |= {"known_guidance_scale": known_guidance_scale, "crop": crop, "strength": strength}
 
     def _checked(self, call: dict[str, Any], names: Any) -> dict[str, Any]:
         call = {name: value for name, value in call.items() if value is not None}
@@ -197,12 +199,10 @@ class PipelinePainter:
 
     def paint(self, media: Media, seed: int, feather: int) -> Tensor:
         """The painted frames: uint8, shape (F, C, H, W). Known pixels are unchanged."""
-        frames, known = media.frames, media.known
-        if known is None:
-            known = torch.ones(1, *media.size, dtype=torch.bool)
-        mask = ~known[:, None]
+        frames, change = media.frames, media.change
+        mask = torch.zeros(1, 1, *media.size) if change is None else change[:, None]
         call = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "np"}
-        arguments = {"pad": self.pad, "feather": feather, **call}
+        arguments = {"pad": self.pad, "feather": feather, "soft": True, **call}
         picture, painted = (frames, mask) if self.is_video else (frames[0], mask[0])
         try:
             output = self.inpainter(picture, painted, **arguments)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lanpaint.cli.media import Media
 from lanpaint.images import Picture, to_pixels
+from lanpaint.masks import by_shade
 from lanpaint.methods import Method
 from lanpaint.observation import Observation
 from lanpaint.window import Window
@@ -25,6 +26,7 @@ class PixelPainter:
         dtype: The dtype of its weights and computations.
         pad: Pixels to add and paint at the left, top, right and bottom.
         crop: Paint only the surroundings of the hole, this many times its size, at the model's size. None paints all.
+        strength: What the greys of masks are multiplied by, as in :class:`~lanpaint.Inpainter`.
         quiet: Whether to show no progress bar.
         method: The method that makes the sampler.
         **options: As in :meth:`lanpaint.methods.Method.sampler`.
@@ -43,6 +45,7 @@ class PixelPainter:
         dtype: torch.dtype,
         pad: tuple[int, int, int, int],
         crop: float | None,
+        strength: float,
         quiet: bool,
         method: Method,
         **options: Any,
@@ -51,7 +54,7 @@ class PixelPainter:
         from lanpaint.score import CountedScore
 
         self.network, self.device = load_pixel_model(model, device=device, dtype=dtype), device
-        self.pad, self.crop = pad, crop
+        self.pad, self.crop, self.strength = pad, crop, strength
         self._score = CountedScore(self.network)
         progress = not quiet and sys.stderr is not None
         self.sampler = method.sampler(self._score, progress=progress, **options)
@@ -67,12 +70,12 @@ class PixelPainter:
             ValueError: For a picture whose size or colours the model cannot take.
         """
         frames = Picture(media.frames[0]).with_channels(self.network.channels).pixels[None]
-        known = media.known if media.known is not None else torch.ones(1, *media.size, dtype=torch.bool)
+        change = torch.zeros(1, *media.size) if media.change is None else media.change
         if any(self.pad):
             left, top, right, bottom = self.pad
             frames = F.pad(frames.float(), (left, right, top, bottom), mode="replicate").to(torch.uint8)
-            known = F.pad(known, (left, right, top, bottom), value=False)
-        media = Media(frames, known)
+            change = F.pad(change, (left, right, top, bottom), value=1.0)
+        media = Media(frames, change * self.strength)
         self._check_size(*self._window(media).size)
         return media
 
@@ -91,7 +94,7 @@ class PixelPainter:
         )
 
     def _window(self, media: Media) -> Window:
-        assert media.known is not None
+        assert media.change is not None
         multiple = self.network.multiple
 
         def nearest(height: int, width: int) -> tuple[int, int]:
@@ -99,17 +102,21 @@ class PixelPainter:
 
         if self.crop is None:
             return Window.whole(*media.size, nearest, multiple)
-        return Window.around(media.known[:, None], self.crop, self.network.sample_size[0] or min(media.size), nearest)
+        side = self.network.sample_size[0] or min(media.size)
+        return Window.around(media.change[:, None] == 0, self.crop, side, nearest)
 
     def paint(self, media: Media, seed: int, feather: int) -> Tensor:
         """The painted picture: uint8, shape (1, C, H, W), known pixels unchanged. ``media`` comes from :meth:`fit`."""
         from lanpaint.inpainter import seam_weight
         from lanpaint.randomness import seeded
 
-        assert media.known is not None
-        weight, window = seam_weight(media.known[:, None], feather), self._window(media)
-        shown, shown_known = window.cut(media.frames.float() / 255, weight == 1)  # the seam is painted, to fade into it
-        observation = Observation((2 * shown - 1).to(self.device), shown_known.to(self.device))
+        assert media.change is not None
+        change, window = media.change[:, None], self._window(media)
+        weight = seam_weight(change == 0, feather)
+        change = torch.where((weight < 1) & (change == 0), change.max(), change)  # the seam is painted, to fade into it
+        shown = window.cut(media.frames.float() / 255, change == 0)[0]
+        shown_change = by_shade(lambda known: window.cut(change, known)[1], change)
+        observation = Observation.soft((2 * shown - 1).to(self.device), shown_change)
         x = self.sampler(observation, generator=seeded([seed]))
         made = window.placed(to_pixels(x), media.frames / 255)
         return torch.lerp(made.float(), media.frames.float(), weight).round().to(torch.uint8)
