@@ -33,6 +33,7 @@ from lanpaint.lml import LML
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
 from lanpaint.plan import Plan, Visit
+from lanpaint.preview import Preview
 from lanpaint.randomness import NormalNoise, seeded
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers import (
@@ -108,6 +109,7 @@ __all__ = [
     "Plan",
     "Preconditioned",
     "Prediction",
+    "Preview",
     "ProgressBar",
     "RePaint",
     "Replace",

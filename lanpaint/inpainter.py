@@ -22,6 +22,7 @@ from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
 from lanpaint.pictures import read_change, read_pictures, with_channels
+from lanpaint.preview import LinearDecoder, Preview
 from lanpaint.samplers import LanPaint
 from lanpaint.solvers import Solver
 from lanpaint.window import Window
@@ -111,6 +112,7 @@ class Inpainter:
         grow: int = 0,
         blur: float = 0.0,
         invert: bool = False,
+        preview: Preview | None = None,
         steps: int | None = None,
         known_guidance_scale: float | None = None,
         **arguments: Any,
@@ -143,6 +145,8 @@ class Inpainter:
             blur: Standard deviation in pixels of a blur of the mask, after it has grown. Without ``soft`` it rounds the
                 mask's corners, with it the edge is soft.
             invert: Whether to paint what the mask says is kept, and keep the rest.
+            preview: A :class:`~lanpaint.Preview`, which is shown the picture every few outer steps: estimated from the
+                latents, in the size of ``image``, with the known pixels in it. For still images.
             steps: Outer steps; the pipeline calls them ``num_inference_steps``.
             known_guidance_scale: Weight of classifier-free guidance for the score of the known part, in the convention
                 of the pipeline. By default it equals the pipeline's weight, so that the image comes first. At 0 the
@@ -181,10 +185,25 @@ class Inpainter:
                 shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], shown_change)
             self._set_size(window, pictures, call)
             known_part = functools.partial(_observe, self.layout, shown, shown_change)
-        elif mask is not None or any(pad) or crop is not None or soft or strength != 1 or grow or blur or invert:
+            if preview is not None:
+                known_part, shown_by = self._previewed(
+                    preview, known_part, shown, lambda made: _paste(window.placed(made, pictures), pictures, weight)
+                )
+                options["callbacks"] = [*options.get("callbacks", ()), shown_by]
+        elif (
+            mask is not None
+            or any(pad)
+            or crop is not None
+            or soft
+            or strength != 1
+            or grow
+            or blur
+            or invert
+            or preview
+        ):
             raise ValueError(
-                "mask, pad, crop, soft, strength, grow, blur and invert need an image; leave them out to sample "
-                "without an image"
+                "mask, pad, crop, soft, strength, grow, blur, invert and preview need an image; leave them out to "
+                "sample without an image"
             )
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
@@ -219,6 +238,26 @@ class Inpainter:
         if call.get("output_type") == "latent":
             raise ValueError("crop needs pictures to lay back in their place, not latents; leave out output_type")
         return Window.around(known, crop, layout.native_side, nearest, layout.factor)
+
+    def _previewed(
+        self,
+        preview: Preview,
+        known_part: Callable[[Tensor], Observation],
+        shown: Tensor,
+        placed: Callable[[Tensor], Tensor],
+    ) -> tuple[Callable[[Tensor], Observation], Preview]:
+        """The function of what is known, which fits a decoder as well, and the callback that shows its pictures."""
+        if not isinstance(preview, Preview):
+            raise TypeError(f"preview must be a lanpaint.Preview, got {type(preview).__name__}")
+        if self.layout.is_video:
+            raise ValueError(f"{type(self.pipe).__name__} makes videos, and preview is for still images; leave it out")
+        decoders: list[LinearDecoder] = []
+
+        def observe(latents: Tensor) -> Observation:
+            decoders[:] = [LinearDecoder(self.layout, shown, latents)]
+            return known_part(latents)
+
+        return observe, preview.through(lambda denoised: placed(decoders[0](denoised)))
 
     def _is_option(self, name: str) -> bool:
         return name not in self._names and name in _option_names(self.sampler)

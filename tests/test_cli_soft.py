@@ -68,3 +68,15 @@ def test_masks_are_inverted_grown_and_shrunk(folder):
     }.items():
         with pytest.raises(ValueError, match=told):
             _inpaint(folder, "dot.png", *flags)
+
+
+def test_a_preview_is_written_beside_the_output(folder):
+    path = folder / "out-preview.png"
+    _inpaint(folder, "dot.png", "--steps", "6", "--preview", "3")
+    shown, given, made = (np.asarray(Image.open(folder / name)) for name in (path.name, "0.png", "out.png"))
+    known = np.asarray(Image.open(folder / "dot.png")) == 0
+    assert np.array_equal(shown[known], given[known])
+    assert np.array_equal(shown, made)  # the last step is shown as well
+    path.unlink()
+    _inpaint(folder, "dot.png", "--steps", "4", "--preview", "5")
+    assert not path.exists()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
+from torch import Tensor
 
 from lanpaint.cli.options import (
     OWN,
@@ -26,6 +29,7 @@ from lanpaint.masks import check_edits
 from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
 from lanpaint.plan import MOST_STEPS, check_whole
+from lanpaint.preview import Preview
 
 _MOST_PAD = 10_000  # pixels at one side; more is a slip
 
@@ -105,6 +109,15 @@ def inpaint(
         float, typer.Option(help="Blur of the mask, a standard deviation in pixels; for --soft-mask.")
     ] = 0.0,
     invert_mask: Annotated[bool, typer.Option("--invert-mask", help="Black is repainted, and white kept.")] = False,
+    preview: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Write the picture as it is so far to OUTPUT-preview.png, every N outer steps.",
+            show_default=False,
+        ),
+    ] = None,
     resize: Annotated[bool, typer.Option("--resize", hidden=True, help="Does nothing: every size is kept.")] = False,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
@@ -149,7 +162,8 @@ def inpaint(
     if resize:
         print("note: --resize does nothing any more: a picture of any size is painted and keeps it", file=sys.stderr)
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
-    _check_names(outputs, {"image": image, "mask": mask, "control image": control_image})
+    previews = [] if preview is None else [path.with_name(f"{path.stem}-preview.png") for path in outputs]
+    _check_names([*outputs, *previews], {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
     checked_strength(strength)
     _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
@@ -204,14 +218,24 @@ def inpaint(
             quiet=quiet, sampler=make, solver=outer, settings=given,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
+    if preview is not None and painter.is_video:
+        raise ValueError("--preview: for still images, and this model makes videos; leave it out")
     media = painter.fit(media)
     for number, path in enumerate(outputs):
         before = painter.evaluations
-        frames = painter.paint(media, seed + number, feather)
+        shown = None if preview is None else Preview(_writer(previews[number]), preview)
+        frames = painter.paint(media, seed + number, feather, shown)
         write_media(path, frames, media.rate)
         known = 1.0 if media.change is None else float((media.change == 0).float().mean())
         share = 1 - known * media.frames[0, 0].numel() / frames[0, 0].numel()
         print(f"{path}: {share:.1%} repainted, {painter.evaluations - before} NFE")
+
+
+def _writer(path: Path) -> Callable[[Tensor, int], None]:
+    """A function that writes the first of some pictures in [0, 1] to a file."""
+    from lanpaint.images import write_picture
+
+    return lambda pictures, _: write_picture(path, (pictures[0] * 255).round().to(torch.uint8))
 
 
 def _check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:

@@ -17,6 +17,7 @@ from lanpaint.cli.media import Media
 from lanpaint.images import as_image, read_picture
 from lanpaint.methods import Method
 from lanpaint.options import read_value, split_pairs
+from lanpaint.preview import Preview
 from lanpaint.samplers import LanPaint, Sampler
 from lanpaint.solvers import Solver
 
@@ -197,12 +198,12 @@ class PipelinePainter:
             )
         return media
 
-    def paint(self, media: Media, seed: int, feather: int) -> Tensor:
+    def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> Tensor:
         """The painted frames: uint8, shape (F, C, H, W). Known pixels are unchanged."""
         frames, change = media.frames, media.change
         mask = torch.zeros(1, 1, *media.size) if change is None else change[:, None]
         call = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "np"}
-        arguments = {"pad": self.pad, "feather": feather, "soft": True, **call}
+        arguments = {"pad": self.pad, "feather": feather, "soft": True, "preview": preview, **call}
         picture, painted = (frames, mask) if self.is_video else (frames[0], mask[0])
         try:
             output = self.inpainter(picture, painted, **arguments)

@@ -14,6 +14,7 @@ from lanpaint.images import Picture, to_pixels
 from lanpaint.masks import by_shade
 from lanpaint.methods import Method
 from lanpaint.observation import Observation
+from lanpaint.preview import Preview
 from lanpaint.window import Window
 
 
@@ -105,7 +106,7 @@ class PixelPainter:
         side = self.network.sample_size[0] or min(media.size)
         return Window.around(media.change[:, None] == 0, self.crop, side, nearest)
 
-    def paint(self, media: Media, seed: int, feather: int) -> Tensor:
+    def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> Tensor:
         """The painted picture: uint8, shape (1, C, H, W), known pixels unchanged. ``media`` comes from :meth:`fit`."""
         from lanpaint.inpainter import seam_weight
         from lanpaint.randomness import seeded
@@ -117,6 +118,15 @@ class PixelPainter:
         shown = window.cut(media.frames.float() / 255, change == 0)[0]
         shown_change = by_shade(lambda known: window.cut(change, known)[1], change)
         observation = Observation.soft((2 * shown - 1).to(self.device), shown_change)
-        x = self.sampler(observation, generator=seeded([seed]))
-        made = window.placed(to_pixels(x), media.frames / 255)
-        return torch.lerp(made.float(), media.frames.float(), weight).round().to(torch.uint8)
+
+        def pasted(x: Tensor) -> Tensor:
+            made = window.placed(to_pixels(x), media.frames / 255)
+            return torch.lerp(made.float(), media.frames.float(), weight).round().to(torch.uint8)
+
+        callbacks = [*self.sampler.callbacks]
+        if preview is not None:
+            self.sampler.callbacks.append(preview.through(lambda denoised: pasted(denoised).float() / 255))
+        try:
+            return pasted(self.sampler(observation, generator=seeded([seed])))
+        finally:
+            self.sampler.callbacks[:] = callbacks
