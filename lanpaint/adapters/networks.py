@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lanpaint.adapters.modular.blocks import guiders, is_modular
 from lanpaint.adapters.modular.score import LoopNetwork
-from lanpaint.adapters.schedulers import view_of
+from lanpaint.adapters.reading import view_of
 from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lanpaint.adapters.schedulers import view_of
+from lanpaint.adapters.reading import view_of
 
 SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),

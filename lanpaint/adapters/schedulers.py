@@ -19,41 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel, Prediction, View
+from lanpaint.adapters.reading import evaluation_times, is_inner, output_of, stage_level, time_for
+from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.randomness import NoiseSource, NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
-
-_VIEWS: dict[str, View] = {
-    "epsilon": "epsilon",
-    "sample": "denoised",
-    "original_sample": "denoised",
-    "flow_prediction": "flow",
-    "v_prediction": "v",
-}
-
-
-def level_of(scheduler: Any, index: int) -> NoiseLevel:
-    """The noise level of the sample before the scheduler's step ``index``. ``set_timesteps`` must have been called.
-
-    Raises:
-        ValueError: When the scheduler has neither ``sigmas`` nor ``alphas_cumprod``.
-    """
-    name = type(scheduler).__name__
-    sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and len(sigmas) > len(scheduler.timesteps):
-        sigma = float(sigmas[index])
-        if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):  # the DPM-Solver family: VP or flow by its settings
-            return NoiseLevel(*scheduler._sigma_to_alpha_sigma_t(torch.tensor(sigma, dtype=torch.float64)))
-        if view_of(scheduler) == "flow":
-            return NoiseLevel(1 - sigma, sigma)
-        return NoiseLevel(1.0, sigma)
-    alphas = getattr(scheduler, "alphas_cumprod", None)
-    if alphas is None:
-        raise ValueError(f"{name} has neither sigmas nor alphas_cumprod: its noise levels cannot be read")
-    alpha = alphas[int(scheduler.timesteps[index])].double().cpu()
-    return NoiseLevel(alpha.sqrt(), (1 - alpha).sqrt())
-
 
 # (class, fingerprint) of the schedulers that have passed DiffusersSolver._check_known_answer in this process.
 _PASSED: set[tuple[type, str]] = set()
@@ -106,7 +76,8 @@ class DiffusersSolver(Solver):
     new generator is made, with a seed that the noise source draws.
 
     Raises:
-        ValueError: For an object that is not a scheduler, and for PNDM, which changes its times within a step.
+        ValueError: For an object that is not a scheduler, for one whose ``step`` takes something else, and for PNDM,
+            whose first states are samples of no noise level.
     """
 
     def __init__(self, scheduler: Any, **timesteps: Any) -> None:
@@ -140,10 +111,11 @@ class DiffusersSolver(Solver):
         """
         try:
             scheduler = self._set(steps)
-            starts = [index for index in range(len(scheduler.timesteps)) if not is_inner(scheduler, index)]
+            count = len(evaluation_times(scheduler))
+            starts = [index for index in range(count) if not is_inner(scheduler, index)]
             stages = self._stage_levels(scheduler)
             levels = [stages[index] for index in starts] + [NoiseLevel(1.0, 0.0)]
-            ends = [*starts[1:], len(scheduler.timesteps)]
+            ends = [*starts[1:], count]
             self._stages[len(starts)] = [end - start for start, end in zip(starts, ends, strict=True)]
             passed = type(scheduler), fingerprint(scheduler)
             if passed not in _PASSED:
@@ -166,7 +138,7 @@ class DiffusersSolver(Solver):
         return SchedulerState(x, scheduler=scheduler, levels=self._stage_levels(scheduler))
 
     def _stage_levels(self, scheduler: Any) -> tuple[NoiseLevel, ...]:
-        return tuple(stage_level(scheduler, index) for index in range(len(scheduler.timesteps)))
+        return tuple(stage_level(scheduler, index) for index in range(len(evaluation_times(scheduler))))
 
     def step(
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
@@ -186,17 +158,19 @@ class DiffusersSolver(Solver):
             first = first or prediction
             x = self._advance(scheduler, index, prediction, x, options)
             index += 1
-            if index >= len(scheduler.timesteps) or not is_inner(scheduler, index):
+            if index >= len(state.levels) or not is_inner(scheduler, index):
                 return SchedulerState(x, first, scheduler, index, state.levels, first_index)
 
     def _advance(
         self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
     ) -> Tensor:
         """The state x after one call of the scheduler's ``step``."""
-        output = _output(scheduler, prediction)
+        output, time = output_of(scheduler, prediction), time_for(scheduler, index, x)
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(x, scheduler.timesteps[index])  # some schedulers warn without this call
-        return scheduler.step(output, scheduler.timesteps[index], x, return_dict=False, **options)[0].to(x.dtype)
+        if _parameter(type(scheduler), "prev_timestep") is not None and index + 1 < len(scheduler.timesteps):  # type: ignore[arg-type]
+            options = {**options, "prev_timestep": scheduler.timesteps[index + 1]}
+        return scheduler.step(output, time, x, return_dict=False, **options)[0].to(x.dtype)
 
     @staticmethod
     def _index(state: SchedulerState, level: NoiseLevel) -> int:
@@ -244,7 +218,7 @@ class DiffusersSolver(Solver):
     @staticmethod
     def _random(scheduler: Any, noise: NoiseSource, x: Tensor) -> dict[str, Any]:
         """The ``generator`` argument for the scheduler's ``step``; empty for a scheduler that takes none."""
-        if not _draws(type(scheduler)):  # type: ignore[arg-type]
+        if _parameter(type(scheduler), "generator") is None:  # type: ignore[arg-type]
             return {}
         generator = getattr(noise, "generator", None)
         if generator is None:
@@ -265,33 +239,6 @@ def _parameter(kind: Any, name: str) -> inspect.Parameter | None:
     return inspect.signature(kind.step).parameters.get(name)
 
 
-@functools.cache
-def _draws(kind: Any) -> bool:
-    """Whether the ``step`` of a class of schedulers takes a generator."""
-    return _parameter(kind, "generator") is not None
-
-
-def is_inner(scheduler: Any, index: int) -> bool:
-    """Whether the scheduler's step ``index`` is a later stage of an outer step.
-
-    The state before a later stage is not a sample of any noise level.
-    """
-    orders = getattr(scheduler, "order_list", None)  # single-step DPM-Solver: 1, 2, 3, 1, 2, 3, …
-    if orders is not None:
-        return bool(orders[index] > 1)
-    return getattr(scheduler, "order", 1) == 2 and index % 2 == 1 and len(scheduler.timesteps) % 2 == 1
-
-
-def stage_level(scheduler: Any, index: int) -> NoiseLevel:
-    """The noise level at which evaluation ``index`` is made, also for the later stages of an outer step."""
-    between = getattr(scheduler, "sigmas_interpol", None)
-    if between is None or not is_inner(scheduler, index):
-        return level_of(scheduler, index)
-    if "Ancestral" in type(scheduler).__name__:
-        index -= 1
-    return NoiseLevel(1.0, float(between[index]))
-
-
 def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
     """Whether two levels have the same α and the same σ, up to float32 rounding."""
     if level.alpha.numel() == other.alpha.numel() == 1:
@@ -301,40 +248,3 @@ def same_noise(level: NoiseLevel, other: NoiseLevel) -> bool:
         torch.allclose(level.alpha, other.alpha, rtol=1e-6, atol=1e-12)
         and torch.allclose(level.sigma, other.sigma, rtol=1e-6, atol=1e-12)
     )
-
-
-def view_of(scheduler: Any) -> View:
-    """The view that the scheduler expects as the model's output. ``v`` is meant in variance-preserving coordinates.
-
-    Raises:
-        ValueError: For a ``prediction_type`` that is not known here.
-    """
-    kind = getattr(scheduler.config, "prediction_type", None)
-    if kind is None and hasattr(scheduler, "scale_noise"):  # flows have one output, and draw between data and noise
-        return "flow"
-    if kind not in _VIEWS:
-        raise ValueError(
-            f"{type(scheduler).__name__} has prediction_type {kind!r}; expected one of {', '.join(_VIEWS)}"
-        )
-    return _VIEWS[kind]
-
-
-def _output(scheduler: Any, prediction: Prediction) -> Tensor:
-    """A prediction, in any coordinates, as the model output that the scheduler expects."""
-    view = view_of(scheduler)
-    if view != "v":
-        return getattr(prediction, view)
-    level = prediction.level
-    norm = (level.alpha**2 + level.sigma**2).sqrt()
-    return (level.alpha * prediction.epsilon - level.sigma * prediction.denoised) / norm
-
-
-def prediction_of(scheduler: Any, output: Tensor, x: Tensor, level: NoiseLevel) -> Prediction:
-    """A model output that the scheduler expects, as a prediction at x in any coordinates; the inverse of `_output`."""
-    view = view_of(scheduler)
-    if view != "v":
-        return Prediction(x, level, **{view: output})
-    level = level.to(x)
-    norm = (level.alpha**2 + level.sigma**2).sqrt()
-    preserving = Prediction(x / norm, level.rescale(1 / norm), v=output)  # in variance-preserving coordinates
-    return Prediction(x, level, denoised=preserving.denoised, epsilon=preserving.epsilon)

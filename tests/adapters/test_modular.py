@@ -18,7 +18,7 @@ from lanpaint.adapters.modular.blocks import after, loops
 from lanpaint.adapters.modular.layout import learn
 from lanpaint.adapters.modular.step import LanPaintDenoiseStep, with_lanpaint
 from lanpaint.adapters.networks import network_score
-from lanpaint.adapters.schedulers import prediction_of, stage_level
+from lanpaint.adapters.reading import prediction_of, stage_level
 from tests.adapters import modular_table, tiny_modular
 from tests.adapters.modular_table import counted, generator, picture_of, pictures_in, snapshot
 

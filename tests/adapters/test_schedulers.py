@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lanpaint as lp
-from lanpaint.adapters.schedulers import level_of
+from lanpaint.adapters.reading import level_of
 from toy_models import Gaussian
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}

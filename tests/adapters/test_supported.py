@@ -10,8 +10,8 @@ from lanpaint.adapters.families import SUPPORTED, table
 from lanpaint.adapters.latents import LatentLayout
 from lanpaint.adapters.networks import FAMILIES as NETWORKS
 from lanpaint.adapters.networks import Family
+from lanpaint.adapters.reading import view_of
 from lanpaint.adapters.scheduler_names import FLOW_SCHEDULERS, SCHEDULERS, named_scheduler
-from lanpaint.adapters.schedulers import view_of
 from lanpaint.inpainter import _RENORMALISED
 from tests.adapters import tiny
 

@@ -24,7 +24,7 @@ from lanpaint.adapters.bridge.call import (
 )
 from lanpaint.adapters.bridge.conversation import greenlet_module
 from lanpaint.adapters.bridge.noise import apart_from
-from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory
+from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory, as_number
 from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
 from lanpaint.adapters.guidance import RegionalScale
 from lanpaint.adapters.modular.blocks import is_modular, loops, told_once, with_host
@@ -296,7 +296,7 @@ class Bridge:
             raise RuntimeError(f"{name} steps its scheduler without set_timesteps")
         given = StepArguments(self.scheduler, args, kwargs)
         if run.sample is None and not run.asks_for(given.time):
-            self._tell_time(run, float(given.time))
+            self._tell_time(run, as_number(given.time))
         run.evaluations += 1
         if self._tick is not None:
             self._tick(1)

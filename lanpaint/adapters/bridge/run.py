@@ -13,8 +13,9 @@ from torch import Tensor
 from lanpaint.adapters.bridge.conversation import Conversation
 from lanpaint.adapters.bridge.folding import Folding
 from lanpaint.adapters.bridge.solver import Evaluation, PipelineSolver
-from lanpaint.adapters.bridge.times import LiveTimes, Place, Places, norm
-from lanpaint.adapters.schedulers import is_inner, prediction_of, same_noise, view_of
+from lanpaint.adapters.bridge.times import LiveTimes, Place, Places
+from lanpaint.adapters.reading import evaluation_times, input_scale, is_inner, prediction_of, view_of
+from lanpaint.adapters.schedulers import same_noise
 from lanpaint.callbacks import Callback, RunningSampler
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
@@ -147,7 +148,7 @@ class Run:
         declared = self._declared[min(self.evaluations, len(self._declared) - 1)]
         if self.evaluations and self._present.time == declared.time:
             return True
-        return abs(float(time) - self.present_time) < 1e-3
+        return abs(as_number(time) - self.present_time) < 1e-3
 
     @property
     def present_time(self) -> float:
@@ -193,13 +194,19 @@ class Run:
         ``goes_on`` is asked before each evaluation but the first whether there is one.
         """
         scheduler, nearest = self.scheduler, [place.nearest for place in self._declared]
-        own = scheduler.timesteps
+        own = evaluation_times(scheduler)
         if all(place.index is not None for place in self._declared):
             self._times = own[nearest]
         else:
             dtype = own.dtype if own.is_floating_point() else torch.float32
             self._times = torch.tensor([place.time for place in self._declared], dtype=dtype, device=own.device)
-        stand_in.timesteps = LiveTimes.made(self._times, goes_on, self._fractions)
+        end = scheduler.timesteps[len(own) :]  # the time of clean data, which pipelines skip
+        if len(end):
+            shown = torch.cat([self._times, end])
+            self._times = shown[: len(self._times)]
+        else:
+            shown = self._times
+        stand_in.timesteps = LiveTimes.made(shown, goes_on, self._fractions)
         sigmas = getattr(scheduler, "sigmas", None)
         self._sigmas = None
         if isinstance(sigmas, Tensor) and len(sigmas) > len(own) and not self._by_step:  # some pipelines read them
@@ -304,8 +311,7 @@ class Run:
         else:
             latents = (x if place.factor == 1 else x * place.factor).to(self.dtype)
         output = conversation.ask(latents)
-        mean = output[:, : x.shape[1]] if output.shape[1] == 2 * x.shape[1] else output  # without a learned variance
-        evaluation = Evaluation(prediction_of(self.scheduler, mean.to(x.dtype), x, level), output, latents)
+        evaluation = Evaluation(prediction_of(self.scheduler, output.to(x.dtype), x, level), output, latents)
         self._last = evaluation
         return evaluation
 
@@ -325,9 +331,8 @@ class Run:
         if place.index is not None and index < len(levels) and same_noise(levels[index], place.level):
             scaled: Tensor = scheduler.scale_model_input(sample, scheduler.timesteps[index])
             return scaled
-        if place.level.numbers[0] != 1:  # only variance-exploding coordinates are not those of the network
-            return sample
-        return sample / norm(place.level)
+        scale = input_scale(self.scheduler, place.level)
+        return sample if scale == 1 else sample * scale
 
     def expects(self, sample: Tensor) -> bool:
         """Whether the pipeline's latents are those that it was given; usually the very tensor."""
@@ -369,6 +374,11 @@ def _ending_apart(scheduler: Any, sigmas: Tensor) -> Tensor:
         if sigmas[number] == sigmas[number - 1]:
             apart[number] = apart[number - 1] * (1 - 8 * torch.finfo(apart.dtype).eps)
     return apart
+
+
+def as_number(time: Any) -> float:
+    """The time that a pipeline gives to its scheduler's step; some give one per sample."""
+    return float(time.reshape(-1)[0] if isinstance(time, Tensor) else time)
 
 
 def _note_outer_steps(sampler: Sampler, run: Run) -> None:

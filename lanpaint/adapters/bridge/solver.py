@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.adapters.bridge.folding import Folding
+from lanpaint.adapters.reading import time_for
 from lanpaint.adapters.schedulers import DiffusersSolver, SchedulerState
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.randomness import NoiseSource
@@ -112,9 +113,10 @@ class PipelineSolver(DiffusersSolver):
         unmoved = latents.dtype == x.dtype or self._run.is_unmoved(x, latents)
         if not unmoved:
             output, latents = output.to(x.dtype), x
-        time, folding = scheduler.timesteps[index], self._run.folding
+        folding = self._run.folding
         output, latents = folding.fold(output), folding.fold(latents)
         options = {**self._run.step_options, **{name: value for name, value in options.items() if name == "order"}}
+        time = time_for(scheduler, index, latents)
         stepped = folding.unfold(scheduler.step(output, time, latents, return_dict=False, **options)[0])
         moved: Tensor = stepped.to(x.dtype)
         if unmoved:

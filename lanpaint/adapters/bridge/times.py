@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.adapters.schedulers import level_of, stage_level, view_of
+from lanpaint.adapters.reading import evaluation_times, level_of, stage_level, view_of
 from lanpaint.noise import NoiseLevel
 from lanpaint.plan import Plan
 from lanpaint.schedules import VP, Flow
@@ -45,7 +45,7 @@ class Places:
 
     def __init__(self, scheduler: Any) -> None:
         self.scheduler = scheduler
-        self.times = [float(time) for time in scheduler.timesteps.tolist()]
+        self.times = [float(time) for time in evaluation_times(scheduler).tolist()]
         self.levels = tuple(stage_level(scheduler, index) for index in range(len(self.times)))
         self._angles = [_angle(level) for level in self.levels]
         self._known: dict[tuple[float, float], Place] = {}
