@@ -276,6 +276,7 @@ class Bridge:
         if run is None or run.has_begun or self._first is None:
             return
         (latents, handed, noise), self._first = self._first, None
+        run.take_over_end()
         handed.copy_(run.begin(latents, self._known, noise))
         run.latents = handed
         self._hold_known(run)

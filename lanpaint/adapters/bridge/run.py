@@ -107,6 +107,7 @@ class Run:
         self.evaluations = self.outer_steps = self.first_step = 0
         self._outer: list[bool] = []
         self._fractions: dict[int, float] = {}
+        self._sigmas: Tensor | None = None
         self.known: Tensor | None = None
         self.latents: Tensor | None = None
         self.sample: Tensor | None = None
@@ -211,6 +212,11 @@ class Run:
         self._sigmas = None
         if isinstance(sigmas, Tensor) and len(sigmas) > len(own) and not self._by_step:  # some pipelines read them
             self._sigmas = stand_in.sigmas = torch.cat([_ending_apart(scheduler, sigmas[nearest]), sigmas[-1:]])
+
+    def take_over_end(self) -> None:
+        """Step to the last σ that the pipeline has written in place of the scheduler's own, if it has."""
+        if self._sigmas is not None:
+            self.scheduler.sigmas[-1:].copy_(self._sigmas[-1:])
 
     def _announce(self, place: Place) -> None:
         """Put the next evaluation's time where the pipeline is going to look for it."""
