@@ -72,8 +72,7 @@ def snapshot(pipe):
 def judge(made):
     """Column → whether it is so. Raises what the pipeline, or what paints with it, raises."""
     pipe, call = made.pipe, {**made.call, "num_inference_steps": STEPS, "output_type": "pt"}
-    call = {**call, **{name: value for name, value in made.extra.items() if name != "control_image"}}
-    if "control_image" in made.extra:
+    if "control_image" in made.extra:  # as the pipelines call it that have no other picture
         call["image"] = made.extra["control_image"]
     picture, mask = picture_of(made)
     before, verdict = snapshot(pipe), {}
@@ -81,7 +80,7 @@ def judge(made):
     keep = Keep()
     inpaint = lp.Inpainter(pipe, inner_steps=2, callbacks=[keep])
     rest = {name: value for name, value in call.items() if name not in ("height", "width", "num_frames", "image")}
-    rest |= {name: value for name, value in made.extra.items() if name == "control_image"}
+    rest |= made.extra
     output, calls = counted(made, lambda: inpaint(picture, mask, generator=generator(), **rest))
     verdict["calls"] = calls == made.calls_per_evaluation * inpaint.bridge.planned == 9 * made.calls_per_evaluation
     known = keep.observation.known.expand(keep.x.shape)

@@ -28,7 +28,8 @@ def made_of(name):
 
 
 def call_of(made, **more):
-    return {**made.call, "num_inference_steps": 3, "output_type": "pt", "generator": generator(), **more}
+    image = {"image": made.extra["control_image"]} if made.extra else {}
+    return {**made.call, **image, "num_inference_steps": 3, "output_type": "pt", "generator": generator(), **more}
 
 
 @pytest.mark.parametrize("name", tiny_modular.FAMILIES)
@@ -223,11 +224,13 @@ def stepped(made, steps=3):
     return seen
 
 
-@pytest.mark.parametrize("name", tiny_modular.FAMILIES)
+@pytest.mark.parametrize("name", [name for name in tiny_modular.FAMILIES if name != "LTX-2"])
 def test_the_score_is_what_the_pipeline_predicts_and_has_its_gradient(name):
     made = made_of(name)
     seen, before = stepped(made), snapshot(made.pipe)
-    score = network_score(made.pipe, **made.call, num_inference_steps=3)
+    given = call_of(made)
+    del given["generator"], given["output_type"]
+    score = network_score(made.pipe, **given)
     for x, output, level in seen:
         expected = prediction_of(made.pipe.scheduler, output.to(x.dtype), x, level).denoised
         assert (score.denoised(x, level) - expected).abs().max() <= 1e-5 * expected.abs().max()
@@ -289,6 +292,23 @@ def test_a_sampler_that_needs_gradients_runs_with_a_family_that_has_no_classic_f
     x = lp.DPS(score, levels=levels)(observation, generator=generator())
     assert torch.isfinite(x).all()
     assert torch.equal(x[known], observation.values[known])
+
+
+def test_a_score_of_what_has_no_single_state_is_refused():
+    made = made_of("LTX-2")
+    with pytest.raises(ValueError, match="samples something beside its latents, sound perhaps"):
+        network_score(made.pipe, **made.call)
+    made = tiny_modular.chunks()
+    with pytest.raises(ValueError, match="makes its latents or its times itself, in parts of a whole"):
+        network_score(made.pipe, **made.call)
+
+
+def test_a_pipeline_that_samples_part_by_part_is_refused():
+    made = tiny_modular.chunks()
+    picture, mask = picture_of(made)
+    rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width", "num_frames")}
+    with pytest.raises(ValueError, match="the loop of HeliosModularPipeline makes its latents or its times itself"):
+        lp.Inpainter(made.pipe)(picture, mask, **rest)
 
 
 def test_arguments_that_a_modular_pipeline_does_not_take_are_told():

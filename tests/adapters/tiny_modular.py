@@ -6,6 +6,7 @@ The blocks that encode prompts are left out, as anyone may who has embeddings.
 import diffusers
 import torch
 from diffusers.guiders import ClassifierFreeGuidance
+from PIL import Image
 
 from lanpaint.adapters.modular.blocks import loops
 from tests.adapters import tiny
@@ -367,3 +368,112 @@ def hunyuan_video15():
             call[f"{prefix}prompt_embeds{number}"] = embeds(1, 5, 8, seed=seed)
             call[f"{prefix}prompt_embeds_mask{number}"] = torch.ones(1, 5)
     return Tiny(pipe, call, (5, 32, 32), ("transformer",), 2)
+
+
+@family("Wan 2.2 VACE")
+def wan_vace():
+    seeded()
+    transformers = [
+        diffusers.WanVACETransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=4,
+            out_channels=4,
+            text_dim=8,
+            freq_dim=8,
+            ffn_dim=16,
+            num_layers=2,
+            rope_max_seq_len=32,
+            vace_layers=[0],
+            vace_in_channels=4 * 2 + 2 * 2,
+        ).eval()
+        for _ in range(2)
+    ]
+    made = tiny.wan()
+    pipe = put_together(
+        "Wan22VaceBlocks", transformer=transformers[0], transformer_2=transformers[1], vae=made.pipe.vae,
+        scheduler=made.pipe.scheduler,
+    )  # fmt: skip
+    call = {name: value for name, value in made.call.items() if name != "max_sequence_length"}
+    return Tiny(pipe, call, made.size, ("transformer", "transformer_2"), 2)
+
+
+@family("LTX-2")
+def ltx2():
+    from diffusers.guiders import LTX2Guidance
+    from diffusers.pipelines.ltx2.vocoder import LTX2Vocoder
+
+    made = tiny.ltx2()
+    parts = made.pipe.components
+    parts["vae"] = diffusers.AutoencoderKLLTX2Video(
+        **{**parts["vae"].config, "decoder_block_out_channels": (8,) * 3, "upsample_factor": (1, 1, 1)}
+    ).eval()
+    parts["vocoder"] = LTX2Vocoder(
+        in_channels=32,
+        hidden_channels=8,
+        out_channels=2,
+        upsample_kernel_sizes=[4, 4],
+        upsample_factors=[2, 2],
+        resnet_kernel_sizes=[3],
+        resnet_dilations=[[1]],
+    ).eval()
+    guider = LTX2Guidance(guidance_scale=4.0)
+    left_out = ("prompt_enhancer", "text_encoder", "duration")
+    parts |= {"guider": guider, "audio_guider": LTX2Guidance(guidance_scale=4.0)}
+    pipe = put_together("LTX2AutoBlocks", left_out, **parts)
+    call = size(64, 64, frames=9) | {"batch_size": 1, "dtype": torch.float32}
+    for prefix, seed in (("", 1), ("negative_", 2)):
+        call[f"{prefix}connector_prompt_embeds"] = embeds(1, 5, 8, seed=seed)
+        call[f"{prefix}connector_audio_prompt_embeds"] = embeds(1, 5, 8, seed=seed)
+        call[f"{prefix}connector_attention_mask"] = torch.ones(1, 5, dtype=torch.int64)
+    return Tiny(pipe, call, made.size, ("transformer",), 2)
+
+
+def _reference(height, width):
+    pixels = torch.rand(height, width, 3, generator=torch.Generator().manual_seed(3))
+    return Image.fromarray((255 * pixels).byte().numpy())
+
+
+@family("Wan 2.1 image to video")
+def wan_i2v():
+    seeded()
+    made = tiny.wan()
+    transformer = diffusers.WanTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4 * 2 + 2,
+        out_channels=4,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=16,
+        num_layers=1,
+        rope_max_seq_len=32,
+        image_dim=8,
+        added_kv_proj_dim=24,
+    ).eval()
+    pipe = put_together(
+        "WanImage2VideoAutoBlocks", ("text_encoder", "image_encoder"), transformer=transformer, vae=made.pipe.vae,
+        scheduler=made.pipe.scheduler,
+    )  # fmt: skip
+    call = {**made.call, "image_embeds": embeds(1, 4, 8)}
+    return Tiny(pipe, call, made.size, ("transformer",), 2, extra={"control_image": _reference(16, 16)})
+
+
+def chunks():
+    """A pipeline whose loop goes over parts of the video, each of which it samples in a loop within. It is refused."""
+    seeded()
+    transformer = diffusers.HeliosTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=4,
+        text_dim=8,
+        freq_dim=8,
+        ffn_dim=16,
+        num_layers=1,
+        rope_dim=(4, 4, 4),
+    ).eval()
+    scheduler = diffusers.HeliosScheduler(stages=1, stage_range=[0, 1])
+    pipe = put_together("HeliosAutoBlocks", transformer=transformer, vae=tiny.wan().pipe.vae, scheduler=scheduler)
+    call = prompts(1, 5, 8) | size(frames=5) | {"num_latent_frames_per_chunk": 3}
+    return Tiny(pipe, call, (5, 16, 16), ("transformer",), 2)

@@ -133,6 +133,7 @@ class LoopNetwork(nn.Module):
                     f"{type(pipe).__name__} has no loop whose blocks can be called one by one; use "
                     "bridged or Inpainter, which need no gradient"
                 )
+            _check_one_state(type(pipe).__name__, state)
             vars(pipe)["scheduler"] = make_stand_in(pipe.scheduler, _Catcher(pipe.scheduler))
             self._prepared[repeats] = pipe, loop, state, numbers
         return self._prepared[repeats]
@@ -176,3 +177,17 @@ class LoopNetwork(nn.Module):
             return x.dtype if isinstance(value, torch.dtype) and value == self._dtype else value
 
         return type(state)(**{name: like(value) for name, value in state.as_dict().items()})
+
+
+def _check_one_state(name: str, state: Any) -> None:
+    """Raise ValueError for the state of a loop that denoises something else than one tensor of latents."""
+    if not isinstance(getattr(state, "latents", None), Tensor) or not hasattr(state, "timesteps"):
+        raise ValueError(
+            f"the loop of {name} makes its latents or its times itself, in parts of a whole perhaps; it is no score of "
+            "one state"
+        )
+    if any(hasattr(value, "set_timesteps") for value in state.as_dict().values()):
+        raise ValueError(
+            f"{name} samples something beside its latents, sound perhaps, which has a level in a run only; use bridged "
+            "or Inpainter"
+        )
