@@ -3,9 +3,17 @@
 As in LanPaint, Sec. 3.3, y is the known part of the state, x the unknown part, and y_o the observed clean values of y.
 Forward diffusion of the observation is Gaussian at every level,
 
-    p_t(y | y_o) = N(α y_o, σ² + α² s²),
+    p_t(y | y_o) = N(α y_o, σ²).
 
-where s is the standard deviation of the observed values. By default s = 0, as in the paper.
+A *noisy* observation is a measurement y_o = y₀ + s n with standard normal n, and the result follows the Bayesian
+posterior p(x, y) N(y_o; y₀, s²). Up to the factor α, such a measurement is a state at the level where σ = α s. So y_t
+and y_o can be taken as two points of one forward diffusion of y₀, and both conditional distributions are exact:
+
+    σ > α s    y_t is a diffusion of the measurement     p(y_t | y_o) = N(α y_o, σ² − α² s²)
+    σ < α s    the measurement is a diffusion of y_t     p(y_o | y_t) ∝ N(α y_o; y_t, α² s² − σ²)
+
+Above the level σ = α s a sampler conditions on y_o as on exact values, with the smaller variance. Below it y is free,
+and its score is that of the model plus that of the measurement.
 
 A *soft* observation says for each entry how much it may change, c from 0 to 1. During the first S (1 − c) of S outer
 steps, rounded up, the entry is held to the diffused observation. Then it is released: it is drawn from p_t(y | y_o)
@@ -69,25 +77,27 @@ class Observation:
         values: Observed values y_o, shape (B, …), floating point. Values at unknown entries are ignored, and may be
             NaN. float16 and bfloat16 become float32, the dtype of the sampler's state.
         known: Boolean mask, True where known, broadcastable to the shape of ``values``. All or no entries may be known.
-        noise: Standard deviation s ≥ 0 of the observed values, in the units of ``values``. With s > 0 a sampler draws
-            the known entries once per sample, y₀ ~ N(y_o, s²), and conditions on y₀ exactly. Then the diffused y
-            follows p_t(y | y_o), and the result follows p(x | y) N(y; y_o, s²) for any λ. This is not the Bayesian
-            posterior p(x, y) N(y_o; y, s²): the distribution of y comes from the observation alone. (Inner steps that
-            move y with the score of the wide p_t(y | y_o) would be worse: y would keep moving, and x would lag behind
-            y.)
+        noise: Standard deviation s ≥ 0 of the measurement, in the units of ``values``. With s > 0 the result follows
+            the posterior p(x, y) N(y_o; y₀, s²): the model has its say in y, and known entries do not come back as
+            they were. Samplers that condition on exact values only refuse it (``Sampler.takes_noise``).
+        jitter: Standard deviation of values that are drawn once per sample, y₀ ~ N(y_o, jitter²), and then conditioned
+            on exactly. The result follows p(x | y) N(y; y_o, jitter²): the distribution of y comes from the observation
+            alone, and not from the model. Every sampler takes it.
 
     Attributes:
         is_empty: Whether no entry is known.
         change: How much each entry may change, from 0 to 1, of a soft observation (:meth:`soft`), on the CPU; None of
             any other.
-        draws: What a soft observation has drawn of the entries that it holds no longer; None before the first release.
+        draws: What a soft observation has drawn of the entries that it holds no longer, or a measurement below its
+            noise; None before.
 
     Raises:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
-        ValueError: When the shapes do not broadcast, a known value is not finite, or ``noise`` is negative.
+        ValueError: When the shapes do not broadcast, a known value is not finite, ``noise`` or ``jitter`` is negative,
+            or both are given.
     """
 
-    def __init__(self, values: Tensor, known: Tensor, noise: float = 0.0) -> None:
+    def __init__(self, values: Tensor, known: Tensor, noise: float = 0.0, *, jitter: float = 0.0) -> None:
         if not isinstance(values, Tensor) or not values.is_floating_point():
             what = values.dtype if isinstance(values, Tensor) else type(values).__name__
             raise TypeError(f"values must be a floating-point tensor, got {what}; images: map 0…255 to −1…1 first")
@@ -106,8 +116,11 @@ class Observation:
             raise ValueError(
                 f"known must broadcast to the shape of values, got {tuple(known.shape)} for {tuple(values.shape)}"
             )
-        if not (math.isfinite(noise) and noise >= 0):
-            raise ValueError(f"noise must be a finite standard deviation of at least 0, got {noise}")
+        for name, deviation in {"noise": noise, "jitter": jitter}.items():
+            if not (math.isfinite(deviation) and deviation >= 0):
+                raise ValueError(f"{name} must be a finite standard deviation of at least 0, got {deviation}")
+        if noise and jitter:
+            raise ValueError("give noise (of a measurement) or jitter (values that are drawn), not both")
         if values.dtype in (torch.float16, torch.bfloat16):
             values = values.float()
         known = known.to(values.device, copy=True)
@@ -115,7 +128,8 @@ class Observation:
         if not bool(torch.isfinite(values).all()):
             bad = int((~torch.isfinite(values)).sum())
             raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
-        self.values, self.known, self.noise = values, known, float(noise)
+        self.values, self.known = values, known
+        self.noise, self.jitter = float(noise), float(jitter)
         self.is_empty = not bool(known.any())  # waits for the device here, so that a run does not have to
         self.change: Tensor | None = None
         self._whole: Observation | None = None  # of what is held of a soft observation
@@ -129,7 +143,7 @@ class Observation:
         return cls(values, torch.zeros((1,) * values.ndim, dtype=torch.bool, device=device))
 
     @classmethod
-    def soft(cls, values: Tensor, change: Tensor | float, noise: float = 0.0) -> Observation:
+    def soft(cls, values: Tensor, change: Tensor | float, *, jitter: float = 0.0) -> Observation:
         """An observation whose entries may change, each as much as ``change`` says.
 
         A run begins at the first level at which an entry is released, so it is shorter where no entry has ``change`` 1.
@@ -140,7 +154,7 @@ class Observation:
             change: c from 0 (known) to 1 (unknown), floating point, broadcastable to the shape of ``values``: the share
                 of the outer steps, up to the last one, in which the entry is free. A number is one c for all entries,
                 which other tools call strength.
-            noise: As above.
+            jitter: As above.
 
         Raises:
             TypeError: As above, and when ``change`` is neither a number nor a floating-point tensor.
@@ -164,7 +178,7 @@ class Observation:
         least, most = (float(bound) for bound in change.aminmax()) if change.numel() else (math.nan, math.nan)
         if not 0 <= least <= most <= 1:
             raise ValueError(f"change must lie between 0 (known) and 1 (unknown), got {least:g} … {most:g}")
-        observation = cls(values, change < 1, noise)
+        observation = cls(values, change < 1, jitter=jitter)
         if bool(((change > 0) & (change < 1)).any()):
             observation.change = change.detach().to("cpu", torch.float32, copy=True)
             observation._bounds = least, most
@@ -180,12 +194,23 @@ class Observation:
         """Largest magnitude of a known value; 0 when no entry is known. Waits for the device at the first access."""
         return float(self.values.abs().amax()) if self._whole is None else self._whole.largest
 
+    def is_above(self, level: NoiseLevel) -> Tensor:
+        """Whether a level has at least the noise of the measurement, σ ≥ α s; boolean, shape of the level."""
+        return level.sigma >= level.alpha * self.noise * (1 - 1e-9)
+
     def variance(self, level: NoiseLevel) -> Tensor:
-        """Variance σ² + α² s² of p_t(y | y_o), shape of the level."""
-        return level.sigma**2 + level.alpha**2 * self.noise**2 if self.noise else level.sigma**2
+        """Variance σ² of p_t(y | y_o), shape of the level.
+
+        With the noise s of a measurement σ² − α² s², at levels with at least as much noise; at least (0.001 α s)², so
+        that nothing is divided by 0 at the level σ = α s.
+        """
+        if not self.noise:
+            return level.sigma**2
+        measured = (level.alpha * self.noise) ** 2
+        return torch.maximum(level.sigma**2 - measured, 1e-6 * measured)
 
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
-        """Score of p_t(y | y_o) at the state x, (α y_o − x)/(σ² + α² s²); meaningful at known entries only."""
+        """Score of p_t(y | y_o) at the state x, (α y_o − x)/variance; meaningful at known entries only."""
         level = level.to(x)
         return (level.alpha * self.values - x) * reciprocal(self.variance(level))
 
@@ -194,17 +219,36 @@ class Observation:
         level = level.to(self.values)
         return level.alpha * self.values + self.variance(level).sqrt() * noise
 
-    def draw(self, noise: NoiseSource) -> Observation:
-        """An observation without noise, whose values are drawn as y_o + s ξ. With s = 0, this observation itself."""
-        if not self.noise:
-            return self
-        return self.like(self.values + self.noise * noise(self.values), self.known)
+    def at_level(self, level: NoiseLevel) -> Observation:
+        """What is known at a level: this observation, or below the noise of a measurement the measurement as a draw.
 
-    def like(self, values: Tensor, known: Tensor, noise: float = 0.0, change: Tensor | None = None) -> Observation:
+        Below it y is free, and known to have been diffused to y_o at the level (α, σ) = (1, s).
+        """
+        whole = self.whole
+        if not whole.noise or whole.is_empty or bool(whole.is_above(level).all()):
+            return whole
+        free = copy.copy(whole)
+        free.known, free.values, free.is_empty = torch.zeros_like(whole.known), torch.zeros_like(whole.values), True
+        free._whole, free.draws = whole, whole._measured
+        return free
+
+    @cached_property
+    def _measured(self) -> Draws:
+        return Draws(self.known.cpu(), self.values, NoiseLevel(1.0, self.noise))
+
+    def draw(self, noise: NoiseSource) -> Observation:
+        """An observation whose values are drawn as y_o + jitter · ξ. Without jitter, this observation itself."""
+        if not self.jitter:
+            return self
+        drawn = self.like(self.values + self.jitter * noise(self.values), self.known)
+        drawn.jitter = 0.0
+        return drawn
+
+    def like(self, values: Tensor, known: Tensor, change: Tensor | None = None) -> Observation:
         """An observation of other values in which the same may change, or what ``change`` says, if this one is soft."""
         if self.change is None:
-            return Observation(values, known, noise)
-        return Observation.soft(values, self.change if change is None else change, noise)
+            return Observation(values, known, self.noise, jitter=self.jitter)
+        return Observation.soft(values, self.change if change is None else change, jitter=self.jitter)
 
     # Soft observations
 
@@ -246,13 +290,14 @@ class Observation:
         return x if self.is_empty else torch.where(self.known, replacement, x)
 
     def finish(self, x: Tensor) -> Tensor:
-        """The state x with its known entries set to the observed values, bit for bit."""
-        return self.replace_known(x, self.values)
+        """The state x with its known entries set to the observed values, bit for bit; x itself if they are noisy."""
+        return x if self.noise else self.replace_known(x, self.values)
 
     def __repr__(self) -> str:
         share = float(self.known.float().mean())
+        drawn = f", jitter={self.jitter:g}" if self.jitter else ""
         soft = "" if self.change is None else f", change={self._bounds[0]:g}…{self._bounds[1]:g}"
-        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise:g}{soft})"
+        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise:g}{drawn}{soft})"
 
 
 def release_step(change: Any, steps: int) -> Any:

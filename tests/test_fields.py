@@ -60,11 +60,11 @@ def test_big_score_is_equation_12(target, observation, x, lam):
 
 
 @pytest.mark.parametrize("lam", [0.0, 8.0])
-def test_noisy_values_widen_the_known_law(target, x, lam):
-    """p_t(y | y_o) = N(α y_o, σ² + α² s²)."""
+def test_above_the_noise_of_a_measurement_its_variance_is_taken_from_the_level_s(target, x, lam):
+    """p_t(y | y_o) = N(α y_o, σ² − α² s²)."""
     observation = Observation(torch.full_like(x, 0.4), torch.tensor([False, True, True]), noise=0.5)
     field = BiG(target, observation, lam)
-    variance = 0.36 + 0.64 * 0.25
+    variance = 0.36 - 0.64 * 0.25
     score = target.score(x, LEVEL)
     expected = (1 + lam) * (0.8 * 0.4 - x[:, 1:]) / variance - lam * score[:, 1:]
     assert torch.allclose(field(x, LEVEL)[:, 1:], expected, atol=1e-12)

@@ -128,12 +128,17 @@ def test_nothing_may_be_known(observation):
     assert torch.equal(observation.replace_known(VALUES, torch.zeros_like(VALUES)), VALUES)
 
 
+def _variance(level, noise):
+    """σ² − α² s², kept away from 0."""
+    return torch.maximum(level.sigma**2 - level.alpha**2 * noise**2, 1e-6 * level.alpha**2 * noise**2)
+
+
 @every_level
 @every_noise
 def test_score_is_the_gradient_of_the_log_density_of_the_diffused_observation(level, noise):
     observation = Observation(VALUES, torch.tensor(True), noise)
     x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE).requires_grad_()
-    deviation = (level.sigma**2 + level.alpha**2 * noise**2).sqrt()
+    deviation = _variance(level, noise).sqrt()
     density = torch.distributions.Normal((level.alpha * VALUES).expand(2, 3), deviation.expand(2, 3))
     (expected,) = torch.autograd.grad(density.log_prob(x).sum(), x)
     torch.testing.assert_close(observation.score(x.detach(), level), expected, rtol=1e-12, atol=1e-12)
@@ -147,7 +152,7 @@ def test_diffused_observation_has_its_mean_and_its_standard_deviation(level, noi
     torch.testing.assert_close(mean, level.alpha * VALUES, rtol=1e-14, atol=1e-14)
     for unit in (1.0, -2.0):
         away = observation.diffused(level, torch.full_like(VALUES, unit)) - mean
-        variance = (level.sigma**2 + level.alpha**2 * noise**2).expand(2, 3)
+        variance = _variance(level, noise).expand(2, 3)
         torch.testing.assert_close(away, unit * variance.sqrt(), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(observation.variance(level).expand(2, 3), variance, rtol=1e-14, atol=0)
 
@@ -156,8 +161,12 @@ def test_noise_of_the_observation_is_all_that_is_left_at_clean_data():
     clean = NoiseLevel(1.0, 0.0)
     unit = torch.ones_like(VALUES)
     assert torch.equal(Observation(VALUES, torch.tensor(True)).diffused(clean, unit), VALUES)
-    noisy = Observation(VALUES, torch.tensor(True), noise=0.3).diffused(clean, unit)
-    torch.testing.assert_close(noisy, VALUES + 0.3, rtol=1e-14, atol=0)
+    noisy = Observation(VALUES, torch.tensor(True), noise=0.3)
+    assert torch.equal(noisy.finish(unit), unit)  # known entries are the model's and the measurement's
+    free = noisy.at_level(clean)
+    assert free.is_empty
+    assert torch.equal(free.draws.at, VALUES)
+    assert free.at_level(NoiseLevel(0.6, 0.8)) is noisy
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -172,11 +181,11 @@ def test_finish_sets_known_entries_bit_for_bit_and_leaves_the_others(known, dtyp
 
 
 @pytest.mark.parametrize("unit", [0.0, 1.0, -2.0])
-def test_draw_of_a_noisy_observation_is_an_exact_one_at_that_many_deviations(unit):
-    noisy = Observation(VALUES, KNOWN, noise=0.3)
+def test_draw_of_an_observation_with_jitter_is_an_exact_one_at_that_many_deviations(unit):
+    noisy = Observation(VALUES, KNOWN, jitter=0.3)
     drawn = noisy.draw(lambda like: torch.full_like(like, unit))
     torch.testing.assert_close(drawn.values[:, KNOWN], VALUES[:, KNOWN] + 0.3 * unit, rtol=1e-14, atol=1e-14)
-    assert drawn.noise == 0
+    assert drawn.noise == drawn.jitter == 0
     assert torch.equal(drawn.known, noisy.known)
     assert torch.equal(noisy.values[:, KNOWN], VALUES[:, KNOWN])  # the one that was drawn from is as it was
 
@@ -190,15 +199,17 @@ def test_exact_observation_is_its_own_draw_and_takes_no_random_numbers():
 
 
 def test_diffused_draws_follow_the_law_of_the_diffused_noisy_observation():
-    level, noise = NoiseLevel(0.6, 0.8), 0.5
-    noisy = Observation(torch.full((20_000, 1), 2.0, dtype=DOUBLE), torch.tensor(True), noise)
+    """A measurement takes its noise away from the level's, and jitter adds to it."""
+    level, s, values = NoiseLevel(0.6, 0.8), 0.5, torch.full((20_000, 1), 2.0, dtype=DOUBLE)
+    noisy = Observation(values, torch.tensor(True), s)
+    jittered = Observation(values, torch.tensor(True), jitter=s)
     generator = torch.Generator().manual_seed(0)
 
     def draw(like):
         return torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
-    for samples in (noisy.diffused(level, draw(noisy.values)), noisy.draw(draw).diffused(level, draw(noisy.values))):
-        variance = 0.8**2 + 0.6**2 * noise**2
+    for observation, variance in ((noisy, 0.8**2 - (0.6 * s) ** 2), (jittered, 0.8**2 + (0.6 * s) ** 2)):
+        samples = observation.draw(draw).diffused(level, draw(values))
         # Five standard errors of the mean and of the variance of 20,000 normal numbers.
         assert abs(float(samples.mean()) - 1.2) < 5 * math.sqrt(variance / 20_000)
         assert abs(float(samples.var()) - variance) < 5 * variance * math.sqrt(2 / 20_000)
@@ -206,3 +217,5 @@ def test_diffused_draws_follow_the_law_of_the_diffused_noisy_observation():
 
 def test_repr_says_how_much_is_known():
     assert repr(Observation(VALUES, KNOWN, noise=0.5)) == "Observation(shape=(2, 3), known=66.7%, noise=0.5)"
+    text = "Observation(shape=(2, 3), known=66.7%, noise=0, jitter=0.5)"
+    assert repr(Observation(VALUES, KNOWN, jitter=0.5)) == text

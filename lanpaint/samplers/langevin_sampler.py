@@ -57,6 +57,8 @@ class LangevinSampler(Replace):
         ValueError: For N < 0, a sequence that has not S numbers, and as :class:`Sampler`.
     """
 
+    takes_noise = True
+
     def __init__(
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],

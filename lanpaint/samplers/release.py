@@ -6,6 +6,8 @@ diffusion; Levin & Fried, 2023). Each sampler conditions on what is held, as on 
 Where levels differ from entry to entry, an entry may wait at the level of its release (:meth:`Plan.with_release`). It
 is drawn from p_t(y | y_o) once, and does not move while it waits. The model sees its draw at its level, so the other
 entries follow their distribution given the draw.
+
+A measurement with noise is released at the level of its noise, as a draw at that level.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def release(state: SamplerState, visit: Visit, plan: Plan, noise: NoiseSource) -
     """
     observation, step = state.observation, visit.step
     if observation.change is None:
-        return state, None
+        known = observation.at_level(visit.level)
+        return (state if known is observation else replace(state, observation=known)), None
     whole, releases, steps, x = observation.whole, observation.releases(plan.steps), plan.steps, state.x
     assert whole.change is not None
     soft, still = whole.change < 1, _still(plan, step)

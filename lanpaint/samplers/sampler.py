@@ -22,6 +22,7 @@ from lanpaint.plan import Plan, Visit
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.loop import run
+from lanpaint.samplers.posterior_flow import PosteriorFlow
 from lanpaint.schedules import VP, Schedule
 from lanpaint.score import Score, as_score
 from lanpaint.solvers import Euler, Solver, SolverState
@@ -71,6 +72,7 @@ class Sampler(nn.Module):
 
     Attributes:
         plan: The :class:`~lanpaint.Plan` of every run, with the evaluations that this sampler declares.
+        takes_noise: Whether the sampler conditions on a measurement with noise. If not, it conditions on exact values.
 
     Raises:
         TypeError: When ``score`` is neither a Score nor a function, and when a solver, schedule, plan or callback is
@@ -84,6 +86,7 @@ class Sampler(nn.Module):
     """
 
     remedy: str = "the score is not finite there; check the model, its dtype and the levels"
+    takes_noise: bool = False
 
     def __init__(
         self,
@@ -165,8 +168,10 @@ class Sampler(nn.Module):
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The state after the outer step to the next level, which the solver makes."""
-        begun = replace(state.memory.solver, x=state.x)
-        return self.advanced(state, self.solver.step(begun, self.score, visit.level, visit.next_level, noise), visit)
+        begun, observation = replace(state.memory.solver, x=state.x), state.observation
+        measured = observation.noise and observation.draws is not None
+        score = PosteriorFlow(self.score, observation) if measured else self.score
+        return self.advanced(state, self.solver.step(begun, score, visit.level, visit.next_level, noise), visit)
 
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
         """The state with the samples: known entries are set to the observation."""
@@ -288,6 +293,11 @@ class Sampler(nn.Module):
         if noise is not None and generator is not None:
             raise ValueError("give generator or noise, not both")
         noise = noise or NormalNoise(generator)
+        if observation.noise and not self.takes_noise:
+            raise ValueError(
+                f"{type(self).__name__} conditions on exact values and takes no noise of a measurement "
+                f"(noise={observation.noise:g}); use LanPaint, or values that are drawn: Observation(…, jitter=…)"
+            )
         for level in self.plan.levels:
             _check_fit(level, observation)
         return self.begin(observation, noise, start), noise

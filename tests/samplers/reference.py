@@ -68,7 +68,7 @@ def cases():
         TARGETS.items(), SCHEDULES.items(), (torch.float64, torch.float32)
     ):
         values = law.sample(4, torch.Generator().manual_seed(1)).to(dtype)
-        exact, noisy = lp.Observation(values, known), lp.Observation(values, known, noise=0.3)
+        exact, noisy = lp.Observation(values, known), lp.Observation(values, known, jitter=0.3)
 
         def draw(sampler, observation, seed=2):
             return sampler(observation, generator=torch.Generator().manual_seed(seed))

@@ -176,14 +176,14 @@ def test_time_travel_diffuses_forward():
 
 
 @every_sampler
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_vp_ve_and_flow_coordinates_give_the_same_samples_after_rescaling(make, noise):
+@pytest.mark.parametrize("jitter", [0.0, 0.3])
+def test_vp_ve_and_flow_coordinates_give_the_same_samples_after_rescaling(make, jitter):
     vp = lp.uniform_log_snr(lp.VP.linear(), 5)
     coordinates = [
         [level.rescale(1 / level.alpha) for level in vp],
         [level.rescale(1 / (level.alpha + level.sigma)) for level in vp],
     ]
-    observation = lp.Observation(values(4), KNOWN, noise=noise)
+    observation = lp.Observation(values(4), KNOWN, jitter=jitter)
 
     def run(levels):
         generator = torch.Generator().manual_seed(3)

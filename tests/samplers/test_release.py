@@ -128,9 +128,9 @@ def test_a_sample_does_not_depend_on_its_batch():
         assert torch.allclose(both[row], alone[0], rtol=1e-12, atol=1e-12)
 
 
-def test_a_noisy_soft_observation_is_drawn_once():
+def test_a_soft_observation_with_jitter_is_drawn_once():
     change = torch.tensor([0.0, 0.1, 1.0], dtype=DOUBLE)
-    observation = lp.Observation.soft(torch.zeros(4000, 3, dtype=DOUBLE), change, noise=2.0)
+    observation = lp.Observation.soft(torch.zeros(4000, 3, dtype=DOUBLE), change, jitter=2.0)
     x = lp.Replace(TARGET, steps=5)(observation, generator=torch.Generator().manual_seed(0))
     assert (x[:, :2].std(0) - 2).abs().max() < 5 * 2 / (2 * 4000) ** 0.5
 

@@ -41,8 +41,8 @@ def trajectory(sampler, observation, seed):
 
 @every_sampler
 @settings(max_examples=8, deadline=None)
-@given(seed=st.integers(0, 2**31), steps=st.integers(1, 8), noise=st.sampled_from([0.0, 0.3]))
-def test_vp_ve_and_flow_coordinates_give_the_same_samples_after_rescaling(make, seed, steps, noise):
+@given(seed=st.integers(0, 2**31), steps=st.integers(1, 8), jitter=st.sampled_from([0.0, 0.3]))
+def test_vp_ve_and_flow_coordinates_give_the_same_samples_after_rescaling(make, seed, steps, jitter):
     """Native coordinates: x → c x with (α, σ) → c (α, σ) changes nothing, at every moment of the run."""
     vp = lp.uniform_log_snr(lp.VP.linear(), steps)
     coordinates = {
@@ -50,7 +50,7 @@ def test_vp_ve_and_flow_coordinates_give_the_same_samples_after_rescaling(make, 
         "ve": [level.rescale(1 / level.alpha) for level in vp],
         "flow": [level.rescale(1 / (level.alpha + level.sigma)) for level in vp],
     }
-    observation = lp.Observation(values(4, seed), KNOWN, noise=noise)
+    observation = lp.Observation(values(4, seed), KNOWN, jitter=jitter)
     runs = {n: trajectory(make(MIXTURE.score, levels=levels), observation, seed) for n, levels in coordinates.items()}
     for name in ("ve", "flow"):
         assert len(runs[name]) == len(runs["vp"])
@@ -210,11 +210,11 @@ def test_a_wrong_expected_noise_on_the_star_stops_with_an_error_that_names_the_r
 
 
 @pytest.mark.parametrize("lam", [0.0, 8.0])
-def test_noisy_observations_scatter_the_known_part_by_their_noise(lam):
+def test_jitter_scatters_the_known_part(lam):
     """y ~ N(y_o, s²) and x ~ p(x | y): mean and covariance of (x, y) are known in closed form, whatever λ."""
-    target, noise, count = gauss2().target, 0.5, 40_000
+    target, jitter, count = gauss2().target, 0.5, 40_000
     observation = lp.Observation(
-        torch.tensor([[0.0, 1.0]]).expand(count, 2).double(), torch.tensor([False, True]), noise
+        torch.tensor([[0.0, 1.0]]).expand(count, 2).double(), torch.tensor([False, True]), jitter=jitter
     )
     sampler = lp.LanPaint(target, steps=30, inner_steps=5, lam=lam, expected_noise=1.0)
     out = sampler(observation, generator=torch.Generator().manual_seed(0))

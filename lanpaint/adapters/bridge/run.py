@@ -416,7 +416,7 @@ def fit(observation: Observation | None, latents: Tensor) -> Observation:
     change = observation.change
     if change is not None:
         change = _compact(change.expand_as(observation.values).repeat_interleave(repeats, 0)).to(latents.device)
-    return observation.like(values, _compact(known).to(latents.device), observation.noise, change)
+    return observation.like(values, _compact(known).to(latents.device), change)
 
 
 def _compact(mask: Tensor) -> Tensor:
