@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
+from lanpaint.adapters.makes import FRAMES, check_makes_pictures, frames_argument, missing_arguments
 from lanpaint.adapters.modular.blocks import inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
 from lanpaint.images import as_image
@@ -171,6 +172,7 @@ class Inpainter:
         call = self._call_arguments(steps, arguments)
         known_part: Callable[[Tensor], Observation] | None = None
         if image is not None:
+            check_makes_pictures(self.pipe)
             pictures, change = self._read(image, mask, pad, soft, {"grow": grow, "blur": blur, "invert": invert})
             change, known = change * checked_strength(strength), change == 0
             weight = seam_weight(known, feather)
@@ -210,7 +212,7 @@ class Inpainter:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
             with _checked_decoder(self.pipe):
-                output = self.pipe(**call)
+                output = self._called(call)
         asked = call.get("output")  # what a modular pipeline is to return, where that is not all
         if image is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
             return output
@@ -232,7 +234,7 @@ class Inpainter:
             window = Window.whole(height, width, nearest, multiple, layout.factor)
             if not layout.is_video:
                 return window
-            return replace(window, frames=1 + -(-(pictures.shape[2] - 1) // layout.group) * layout.group)
+            return replace(window, frames=layout.frames_above(pictures.shape[2]))
         if layout.is_video:
             raise ValueError(f"{type(self.pipe).__name__} makes videos, and crop is for still images; leave it out")
         if call.get("output_type") == "latent":
@@ -278,7 +280,33 @@ class Inpainter:
             call["num_inference_steps"] = steps
         if "use_resolution_binning" in self._names:  # binning would change the size and stretch the picture
             call.setdefault("use_resolution_binning", False)
+        missing = missing_arguments(self.pipe, call)
+        if missing:
+            raise TypeError(f"{type(self.pipe).__name__} needs {', '.join(missing)}{self._first_picture(missing)}")
         return call
+
+    def _called(self, call: dict[str, Any]) -> Any:
+        """The output of the pipeline. Raises ValueError where it fails without the picture that it begins with."""
+        try:
+            return self.pipe(**call)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            begins_with_picture = self.layout.is_video and "image" in self._names and call.get("image") is None
+            if not begins_with_picture or _is_ours(error):
+                raise
+            told = (str(error).splitlines() or [""])[0]
+            raise ValueError(
+                f"{type(self.pipe).__name__} fails without image ({type(error).__name__}: {told:.80})"
+                f"{self._first_picture(['image'])}"
+            ) from error
+
+    @staticmethod
+    def _first_picture(missing: Sequence[str]) -> str:
+        if "image" not in missing:
+            return ""
+        return (
+            "; image and mask of an Inpainter are what is painted: where the pipeline begins with a picture, give it "
+            "as control_image, or use a text-to-video pipeline of its family and give it as a known frame of the video"
+        )
 
     def _guide_known(self, call: dict[str, Any], bridge: Bridge, known_scale: float) -> None:
         """Make the pipeline use a separate weight of classifier-free guidance for the known part."""
@@ -344,7 +372,7 @@ class Inpainter:
         """Have the pipeline paint the size of the window, and show a ControlNet what the window shows."""
         sizes = dict(zip(("height", "width"), window.size, strict=True))
         if window.frames is not None:
-            sizes["num_frames"] = window.frames
+            sizes[frames_argument(self.pipe) or FRAMES[0]] = window.frames
         for side, size in sizes.items():
             if side in self._names and call.setdefault(side, size) != size:
                 raise ValueError(f"{side}={call[side]}, but the image is painted at {side} {size}; leave {side} out")
@@ -354,6 +382,14 @@ class Inpainter:
         for name in (_CONTROL, "image"):
             if call.get(name) is not None:
                 call[name] = _shown_control(call[name], window, pictures, guided)
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether this library has raised an error."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("lanpaint.")
 
 
 def checked_strength(strength: float) -> float:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.adapters.makes import makes_video, picture_processor
 from lanpaint.masks import by_shade
 from lanpaint.observation import Observation
 
@@ -68,9 +69,8 @@ class LatentLayout:
         self.pipe, self.cell_rule = pipe, cell_rule
         vaes = (getattr(pipe, name, None) for name in ("vae", "vqvae"))
         self.vae = next((vae for vae in vaes if vae is not None), None)
-        processors = (getattr(pipe, name, None) for name in ("image_processor", "video_processor"))
-        self.processor = next((processor for processor in processors if processor is not None), None)
-        self.is_video = hasattr(pipe, "video_processor")
+        self.processor = picture_processor(pipe)
+        self.is_video = makes_video(pipe)
 
     @property
     def channels(self) -> int:
@@ -157,6 +157,30 @@ class LatentLayout:
         """Frames per latent frame; 1 for stills. The first frame has a latent frame to itself."""
         names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
         return next((int(getattr(self.pipe, name)) for name in names if hasattr(self.pipe, name)), 1)
+
+    def frames_above(self, frames: int) -> int:
+        """The least number of frames that is at least ``frames`` and fills whole latent frames."""
+        group = self.group
+        if (frames - 1) % group and frames % group == 0 and self._decodes(frames // group) == frames:
+            return frames  # its first latent frame is of as many frames as the others
+        return 1 + -(-(frames - 1) // group) * group
+
+    @torch.no_grad()
+    def _decodes(self, frames: int) -> int | None:
+        """Frames that the decoder makes of latent frames, tried on a small video; None where it takes no small one."""
+        vae: Any = self.vae
+        channels = next((vae.config[name] for name in ("latent_channels", "z_dim") if name in vae.config), None)
+        if channels is None:
+            return None
+        for side in (2, 4, 8):
+            zeros = next(vae.parameters()).new_zeros(1, channels, frames, side, side)
+            try:
+                made = vae.decode(zeros, return_dict=False)[0]
+            except Exception:  # for any reason: what a decoder takes is its own affair
+                continue
+            lengths = [size for size in made.shape[1:3] if size != self.channels]
+            return int(lengths[0]) if len(lengths) == 1 else None
+        return None
 
     def _takes_size(self) -> bool:
         """Whether the pipeline folds 2×2 cells into one token: its ``_pack_latents`` then takes the height."""

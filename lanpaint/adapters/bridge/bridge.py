@@ -309,12 +309,7 @@ class Bridge:
                 "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
             )
         if run.latents is not None and run.latents.numel() != given.sample.numel():
-            whole, part = ("×".join(map(str, tensor.shape[1:])) for tensor in (run.latents, given.sample))
-            raise ValueError(
-                f"{name} prepares latents of {whole} and steps {part}: by parts, or all but the picture that it begins "
-                "with; a sampler needs all of them at once: use a text-to-video pipeline of its family (its class has "
-                "from_pipe(pipe)), and give such a picture as a known frame of the video"
-            )
+            raise self._by_parts(run.latents, given.sample)
         if not run.has_begun:
             noise = self._noise or apart_from(given.options.get("generator") or self._generator, self._pipe)
             latents = run.sight(given.sample, given.output, self._known, noise)
@@ -323,12 +318,22 @@ class Bridge:
         if run.sample is not None:
             return given.result(run.folding.fold(run.sample))
         if not run.expects(given.sample):
+            if run.latents is not None and given.sample.shape != run.latents.shape:
+                raise self._by_parts(run.latents, given.sample)
             raise ValueError(
                 f"{name}, or a callback given to it, changed its latents between two evaluations; "
                 "only the sampler may, so leave that callback out"
             )
         run.dtype = given.sample.dtype  # some cast what they have prepared
         return given.result(run.folding.fold(run.resume(run.folding.unfold(given.output))))
+
+    def _by_parts(self, latents: Tensor, stepped: Tensor) -> ValueError:
+        whole, part = ("×".join(map(str, tensor.shape[1:])) for tensor in (latents, stepped))
+        return ValueError(
+            f"{type(self._pipe).__name__} prepares latents of {whole} and steps {part}: by parts, or all but the "
+            "picture that it begins with; a sampler needs all of them at once: use a text-to-video pipeline of its "
+            "family (its class has from_pipe(pipe)), and give such a picture as a known frame of the video"
+        )
 
     def _tell_time(self, run: Run, time: float) -> None:
         name = type(self._pipe).__name__

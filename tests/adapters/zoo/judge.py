@@ -223,7 +223,8 @@ def _inpaint(made: Case, keep: _Keep) -> tuple[torch.Tensor, Any]:
     call = {name: value for name, value in made.call.items() if name not in sizes}
     if made.control is not None:
         call["control_image"] = made.control
-    steps = {"steps": STEPS} if made.steps == "num_inference_steps" else {made.steps: STEPS}
+    steps = {made.steps: STEPS} if made.steps else {}
+    steps = {"steps": STEPS} if made.steps == "num_inference_steps" else steps
     output = inpaint(given, _mask(made), generator=_generator(), **steps, **_output_type(made), **call)
     return _tensor(made, output), inpaint.bridge
 

@@ -14,6 +14,8 @@ from tests.adapters.tiny import _wan_transformer as wan_transformer
 from tests.adapters.zoo.case import Case, build, zoo
 
 LEFT_OUT = object()
+BY_PARTS = "a sampler needs all of them at once: use a text-to-video pipeline"
+WANTS_A_PICTURE = "give it as control_image, or use a text-to-video pipeline"
 FLOW_UNIPC = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
 
 
@@ -54,6 +56,10 @@ def picture(height=16, width=16):
     return torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(3))
 
 
+# The first frame of the video that the judge gives.
+FIRST_FRAME = torch.randint(0, 256, (1, 3, 5, 16, 16), generator=torch.Generator().manual_seed(0))[:, :, 0] / 255
+
+
 def frames_of(count, height=16, width=16):
     """A list of PIL images."""
     pixels = torch.rand(count, height, width, 3, generator=torch.Generator().manual_seed(4))
@@ -78,12 +84,12 @@ def by_frames(vae):
     return reconstruct
 
 
-def like(made, kind, call=None, leave_out=(), control=None, **parts):
+def like(made, kind, call=None, leave_out=(), control=None, refused=None, **parts):
     """The case of another class that has the parts of this one, but for those given."""
     kept = {name: part for name, part in made.pipe.components.items() if name not in leave_out}
     given = {**made.call, **(call or {})}
     given = {name: value for name, value in given.items() if value is not LEFT_OUT}
-    return video(kind(**{**kept, **parts}), given, made.size, control=control)
+    return video(kind(**{**kept, **parts}), given, made.size, control=control, refused=refused)
 
 
 def with_channels(network, channels):
@@ -121,15 +127,15 @@ def allegro():
         layers_per_block=1,
         norm_num_groups=2,
         temporal_compression_ratio=4,
-        sample_size=64,
+        sample_size=32,
     ).eval()
-    vae.enable_tiling()  # the only way in which it decodes
+    vae.enable_tiling()  # the only way in which it decodes, by 24 frames
     pipe = build(
         diffusers.AllegroPipeline, vae=vae, transformer=transformer,
         scheduler=diffusers.EulerAncestralDiscreteScheduler(**SD),
     )  # fmt: skip
-    call = prompts(masks=True) | size(64, 64, frames=8) | {"negative_prompt": None}
-    return video(pipe, call, (8, 64, 64))
+    call = prompts(masks=True) | size(32, 32, frames=24) | {"negative_prompt": None}
+    return video(pipe, call, (24, 32, 32), reconstruct=frames_first(vae))
 
 
 def hunyuan_vae(channels=4):
@@ -159,6 +165,16 @@ def hunyuan_transformer(**config):
             **config,
         }
     ).eval()
+
+
+def frames_first(vae):
+    """decode(encode(video)) of a VAE that gives the frames before the channels."""
+
+    def reconstruct(pictures):
+        decoded = vae.decode(vae.encode(2 * pictures - 1).latent_dist.mode()).sample.transpose(1, 2)
+        return (decoded / 2 + 0.5).clamp(0, 1)
+
+    return reconstruct
 
 
 @zoo("HunyuanVideo")
@@ -297,7 +313,7 @@ def cosmos2_text_to_image():
     pipe = diffusers.Cosmos2TextToImagePipeline(
         None, None, cosmos_transformer(), wan_vae(), cosmos2_scheduler(), safety_checker=SafetyChecker()
     )
-    return video(pipe, prompts() | size(), (16, 16))
+    return Case(pipe, prompts() | size())
 
 
 def cosmos2_scheduler():
@@ -371,7 +387,7 @@ def skyreels():
 def skyreels_diffusion_forcing():
     pipe = diffusers.SkyReelsV2DiffusionForcingPipeline(None, None, skyreels_transformer(), wan_vae(), unipc())
     call = prompts() | size(frames=5) | {"prompt": None, "base_num_frames": 5}
-    return video(pipe, call, (5, 16, 16))
+    return video(pipe, call, (5, 16, 16), refused="with a copy of its scheduler")
 
 
 @zoo("Wan, expand_timesteps")
@@ -484,7 +500,7 @@ def anyflow_far():
         None, None, transformer, wan_vae(), diffusers.FlowMapEulerDiscreteScheduler(shift=3.0)
     )
     call = {"prompt_embeds": embeds(1, 5, 8)} | size(frames=5)
-    return video(pipe, call, (5, 16, 16))
+    return video(pipe, call, (5, 16, 16), refused=BY_PARTS)
 
 
 # Image VAEs: frames in the batch
@@ -635,7 +651,7 @@ def text_to_video_zero():
         requires_safety_checker=False,
     )
     call = size() | {"prompt": "a", "video_length": 3, "t0": 1, "t1": 2}
-    return video(pipe, call, (3, 16, 16), output_type="tensor", refused="leaves out|several parts")
+    return video(pipe, call, (3, 16, 16), output_type="tensor", refused="makes the other frames from one")
 
 
 # Chunk by chunk
@@ -667,13 +683,27 @@ def helios():
 @zoo("Helios, two chunks")
 def helios_chunks():
     scheduler = diffusers.HeliosScheduler(stages=1, stage_range=[0, 1])
-    return helios_with(diffusers.HeliosPipeline, scheduler, frames=10)
+    made = helios_with(diffusers.HeliosPipeline, scheduler, frames=9)
+    made.reconstruct = by_chunks(made.pipe.vae, 5)
+    return made
+
+
+def by_chunks(vae, window):
+    """decode(encode(video)) of a video of less than two windows, each for itself; the second is filled and cut off."""
+
+    def reconstruct(pictures):
+        lacking = 2 * window - pictures.shape[2]
+        filled = torch.cat([pictures, *[pictures[:, :, -1:]] * lacking], dim=2)
+        chunks = [vae.decode(vae.encode(2 * chunk - 1).latent_dist.mode()).sample for chunk in filled.split(window, 2)]
+        return (torch.cat(chunks, dim=2)[:, :, : pictures.shape[2]] / 2 + 0.5).clamp(0, 1)
+
+    return reconstruct
 
 
 @zoo("HeliosPyramid")
 def helios_pyramid():
     made = helios_with(diffusers.HeliosPyramidPipeline, diffusers.HeliosScheduler(gamma=0.3), 64)
-    made.refused = "at another size, or with a scheduler of its own"
+    made.refused = BY_PARTS
     made.steps = ""
     return made
 
@@ -722,13 +752,22 @@ def ltx2_in_context():
 
 @zoo("LTX2HDR")
 def ltx2_hdr():
-    return ltx2_as(diffusers.LTX2HDRPipeline)
+    made = ltx2_as(diffusers.LTX2HDRPipeline)
+    made.refused = "whose values are not those of ordinary pictures"
+    return made
 
 
 @zoo("LTX2ImageToVideo")
 def ltx2_image_to_video():
     made = ltx2_as(diffusers.LTX2ImageToVideoPipeline, image_crf=0)
-    made.control = picture(64, 64)
+    made.control, made.refused = picture(64, 64), BY_PARTS
+    return made
+
+
+@zoo("LTX2ImageToVideo, without its picture")
+def ltx2_without_picture():
+    made = ltx2_as(diffusers.LTX2ImageToVideoPipeline)
+    made.refused = WANTS_A_PICTURE
     return made
 
 
@@ -739,14 +778,14 @@ def ltx_condition():
 
 @zoo("LTXImageToVideo")
 def ltx_image_to_video():
-    return like(of(tiny.ltx()), diffusers.LTXImageToVideoPipeline, control=picture(32, 32))
+    return like(of(tiny.ltx()), diffusers.LTXImageToVideoPipeline, control=picture(32, 32), refused=BY_PARTS)
 
 
 @zoo("LTXI2VLongMultiPrompt")
 def ltx_long():
     made = of(tiny.with_t5(tiny.ltx()))
     made.call, made.size = size(32, 32, frames=9) | {"prompt": "a", "negative_prompt": "b"}, (9, 32, 32)
-    return like(made, diffusers.LTXI2VLongMultiPromptPipeline)
+    return like(made, diffusers.LTXI2VLongMultiPromptPipeline, refused=BY_PARTS)
 
 
 # CogVideoX
@@ -756,7 +795,7 @@ def ltx_long():
 def cogvideox_dpm():
     made = of(tiny.cogvideox())
     scheduler = diffusers.CogVideoXDPMScheduler.from_config(made.pipe.scheduler.config)
-    return like(made, diffusers.CogVideoXPipeline, scheduler=scheduler)
+    return like(made, diffusers.CogVideoXPipeline, scheduler=scheduler, refused="another of its kind, such as a DDIM")
 
 
 @zoo("CogVideoXFunControl")
@@ -826,9 +865,23 @@ def wan_image_to_video():
     return video(pipe, prompts() | size(frames=5), (5, 16, 16), control=picture())
 
 
+@zoo("WanImageToVideo, without its picture")
+def wan_without_picture():
+    made = wan_image_to_video()
+    made.control, made.refused = None, WANTS_A_PICTURE
+    return made
+
+
 @zoo("WanImageToVideo, expand_timesteps")
 def wan_image_to_video_5b():
-    return like(wan22_5b(), diffusers.WanImageToVideoPipeline, control=picture(), expand_timesteps=True)
+    return like(wan22_5b(), diffusers.WanImageToVideoPipeline, control=FIRST_FRAME, expand_timesteps=True)
+
+
+@zoo("WanImageToVideo, expand_timesteps, another picture")
+def wan_image_to_video_5b_other():
+    made = wan_image_to_video_5b()
+    made.control, made.refused = picture(), "decodes at known cells what is"
+    return made
 
 
 @zoo("WanVideoToVideo")
@@ -950,6 +1003,13 @@ def i2vgen_xl():
     return video(pipe, prompts() | size(frames=4), (4, 16, 16), control=picture())
 
 
+@zoo("I2VGenXL, without its picture")
+def i2vgen_xl_without_picture():
+    made = i2vgen_xl()
+    made.control, made.refused = None, WANTS_A_PICTURE
+    return made
+
+
 @zoo("PIA")
 def pia():
     made = animatediff()
@@ -981,12 +1041,19 @@ def cosmos_video_to_world():
 def kandinsky5_image_to_video():
     made = kandinsky5()
     transformer = type(made.pipe.transformer)(**{**made.pipe.transformer.config, "visual_cond": True}).eval()
-    return like(made, diffusers.Kandinsky5I2VPipeline, control=picture(32, 32), transformer=transformer)
+    control, refused = picture(32, 32), "it keeps something else in its latents"
+    return like(made, diffusers.Kandinsky5I2VPipeline, control=control, refused=refused, transformer=transformer)
 
 
 @zoo("SanaImageToVideo")
 def sana_image_to_video():
-    return like(sana_video(), diffusers.SanaImageToVideoPipeline, control=picture(32, 32), scheduler=euler(8.0))
+    return like(
+        sana_video(),
+        diffusers.SanaImageToVideoPipeline,
+        control=picture(32, 32),
+        refused=BY_PARTS,
+        scheduler=euler(8.0),
+    )
 
 
 @zoo("EasyAnimateInpaint")
