@@ -14,12 +14,13 @@ from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, Outpu
 
 import lanpaint as lp
 from lanpaint.adapters.bridge.stand_in import StepArguments
-from lanpaint.adapters.modular.blocks import after, loops
+from lanpaint.adapters.modular.blocks import after, guiders, loops
 from lanpaint.adapters.modular.layout import learn
 from lanpaint.adapters.modular.step import LanPaintDenoiseStep, with_lanpaint
 from lanpaint.adapters.networks import network_score
 from lanpaint.adapters.reading import prediction_of, stage_level
-from tests.adapters import modular_table, tiny_modular
+from tests.adapters import modular_table, tiny, tiny_modular
+from tests.adapters.both_ways import score_of
 from tests.adapters.modular_table import counted, generator, picture_of, pictures_in, snapshot
 
 
@@ -246,6 +247,32 @@ def test_the_score_is_what_the_pipeline_predicts_and_has_its_gradient(name):
         ahead, behind = (score.denoised(x + sign * step, level) for sign in (1, -1))
     difference = ((ahead - behind) * weights).sum() / 2
     assert (gradient * step).sum().item() == pytest.approx(difference.item(), rel=1e-2)
+
+
+CLASSIC = {  # a guider as the classic pipeline's own guidance
+    "Stable Diffusion XL": (tiny.sdxl, {"guidance_scale": 5.0}),
+    "Stable Diffusion 3": (tiny.sd3, {"guidance_scale": 7.0}),
+    "Flux.1": (tiny.flux, None),
+    "Qwen-Image": (tiny.qwen, {"guidance_scale": 4.0}),
+    "Z-Image": (tiny.z_image, {"guidance_scale": 5.0, "use_original_formulation": True}),
+    "Wan 2.1": (tiny.wan, {"guidance_scale": 5.0}),
+    "Wan 2.2": (tiny.wan_two, {"guidance_scale": 5.0}),
+    "LTX-Video": (tiny.ltx, {"guidance_scale": 3.0}),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIC)
+def test_modular_and_classic_form_of_a_family_predict_the_same(name):
+    modular = made_of(name)
+    classic, guidance = CLASSIC[name]
+    if guidance is not None:
+        for part in guiders(modular.pipe):
+            modular.pipe.update_components(**{part: ClassifierFreeGuidance(**guidance)})
+    one, other = score_of(classic()), network_score(modular.pipe, **modular.call)
+    for x, _, level in stepped(modular)[:2]:
+        first, second = one.denoised(x, level), other.denoised(x, level)
+        assert (first - second).abs().max() <= 1e-5 * first.abs().max()
+        assert (first - x).abs().max() > 1e-2
 
 
 def test_a_batch_of_the_score_has_several_rows_for_each_prompt_and_levels_of_its_own():

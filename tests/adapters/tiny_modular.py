@@ -118,7 +118,9 @@ def wan():
 
 @family("Wan 2.2")
 def wan22():
-    return of_classic(tiny.wan_two, "Wan22Blocks", 2)
+    made = of_classic(tiny.wan_two, "Wan22Blocks", 2)
+    made.pipe.update_components(boundary_ratio=0.8)
+    return made
 
 
 @family("LTX-Video")
