@@ -19,6 +19,7 @@ from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.adapters.makes import FRAMES, check_makes_pictures, frames_argument, missing_arguments
 from lanpaint.adapters.modular.blocks import inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
+from lanpaint.colour import match_colour as with_matched_colour
 from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
@@ -113,6 +114,7 @@ class Inpainter:
         grow: int = 0,
         blur: float = 0.0,
         invert: bool = False,
+        match_colour: bool = False,
         preview: Preview | None = None,
         steps: int | None = None,
         known_guidance_scale: float | None = None,
@@ -146,6 +148,9 @@ class Inpainter:
             blur: Standard deviation in pixels of a blur of the mask, after it has grown. Without ``soft`` it rounds the
                 mask's corners, with it the edge is soft.
             invert: Whether to paint what the mask says is kept, and keep the rest.
+            match_colour: Whether to add to the fill the difference between the given picture and the decoded one at the
+                edge of the hole, continued smoothly into the hole (:mod:`lanpaint.colour`). It leaves no seam for
+                ``feather`` to blend, and has no effect on models of pixels, which shift nothing.
             preview: A :class:`~lanpaint.Preview`, which is shown the picture every few outer steps: estimated from the
                 latents, in the size of ``image``, with the known pixels in it. For still images.
             steps: Outer steps; the pipeline calls them ``num_inference_steps``.
@@ -216,7 +221,14 @@ class Inpainter:
         asked = call.get("output")  # what a modular pipeline is to return, where that is not all
         if image is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
             return output
-        return _replace_pictures(output, lambda made: _paste(window.placed(made, pictures), pictures, weight))
+
+        def finished(made: Any) -> Any:
+            made = window.placed(made, pictures)
+            if match_colour and self.layout.vae is not None:
+                made = with_matched_colour(made, _batch(pictures, len(made)), _batch(known, len(made)))
+            return _paste(made, pictures, weight)
+
+        return _replace_pictures(output, finished)
 
     def _window(self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any]) -> Window:
         """What is painted: the whole pictures, or a window around the unknown pixels. ValueError if that cannot be."""

@@ -177,7 +177,7 @@ MISTAKES = {
     "a folder": (["inpaint", "empty", "mask.png", "-o", "x.png"], "is a folder"),
     "mask of another size": (
         ["inpaint", "digit.png", "narrow.png", "-o", "x.png"],
-        "the mask is 4×8 and the image 8×8; resize the mask",
+        "the mask is 4×8 and the image 8×8; give a mask of the image's size",
     ),
     "no mask and no transparency": (["inpaint", "digit.png", "-o", "x.png"], "has no transparent pixels; give a mask"),
     "a crop of nothing": (

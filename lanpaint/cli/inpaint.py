@@ -109,6 +109,9 @@ def inpaint(
         float, typer.Option(help="Blur of the mask, a standard deviation in pixels; for --soft-mask.")
     ] = 0.0,
     invert_mask: Annotated[bool, typer.Option("--invert-mask", help="Black is repainted, and white kept.")] = False,
+    match_colour: Annotated[
+        bool, typer.Option("--match-colour", help="Match the colours of the fill to what surrounds it; for latents.")
+    ] = False,
     preview: Annotated[
         int | None,
         typer.Option(
@@ -182,6 +185,7 @@ def inpaint(
                 "control_image": control_image,
                 "set": settings or None,
                 "offload": offload or None,
+                "match_colour": match_colour or None,
             }
         )
     else:
@@ -215,7 +219,7 @@ def inpaint(
         painter = PipelinePainter(
             load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
             scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, strength=strength,
-            quiet=quiet, sampler=make, solver=outer, settings=given,
+            match_colour=match_colour, quiet=quiet, sampler=make, solver=outer, settings=given,
         )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     if preview is not None and painter.is_video:

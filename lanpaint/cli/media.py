@@ -81,25 +81,23 @@ def read_media(
 
 def _change(mask: Path, media: Media, still: bool, may_be_empty: bool, soft: bool) -> Tensor:
     """How much pixels may change by a mask's file, (1 or F, H, W)."""
-    if not still and _is_film(mask):
-        film = read_film(mask, "the mask")
-        change = film.change
-        if change is None:
-            change = change_of_shade(film.frames.float().mean(1).round() / 255, soft)
-        change = _in_time(change, film.durations, len(media.frames))
-        if not bool(change.any()) and not may_be_empty:
-            raise ValueError(f"nothing is painted: no frame of the mask {mask} has a white pixel (128 or above)")
-    else:
-        change = read_change(mask, may_be_empty=may_be_empty, soft=soft)[0]
-    if tuple(change.shape[-2:]) != media.size:
+    if still or not _is_film(mask):
+        return read_change(mask, media.size, may_be_empty=may_be_empty, soft=soft)[0]
+    film = read_film(mask, "the mask")
+    shade = film.frames.float().mean(1).round() / 255 if film.change is None else film.change
+    shade = _in_time(shade, film.durations, len(media.frames))
+    if tuple(shade.shape[-2:]) != media.size:
         raise ValueError(
-            f"the mask is {change.shape[2]}×{change.shape[1]} and the image {media.size[1]}×{media.size[0]}; "
-            "resize the mask to the image"
+            f"the mask is {shade.shape[2]}×{shade.shape[1]} and the image {media.size[1]}×{media.size[0]}; "
+            "give a mask of the image's size"
         )
-    if len(change) not in (1, len(media.frames)):
+    if len(shade) not in (1, len(media.frames)):
         raise ValueError(
-            f"the mask has {len(change)} frames and the video {len(media.frames)}; give one for all, or one per frame"
+            f"the mask has {len(shade)} frames and the video {len(media.frames)}; give one for all, or one per frame"
         )
+    change = change_of_shade(shade, soft)
+    if not bool(change.any()) and not may_be_empty:
+        raise ValueError(f"nothing is painted: no frame of the mask {mask} has a white pixel (128 or above)")
     return change
 
 

@@ -133,6 +133,7 @@ class PipelinePainter:
         solver: A solver that makes the outer steps instead of the pipeline's scheduler.
         crop: As in :class:`~lanpaint.Inpainter`.
         strength: As in :class:`~lanpaint.Inpainter`.
+        match_colour: As in :class:`~lanpaint.Inpainter`.
         settings: What ``--set`` gave, for errors; it is in ``call`` too.
 
     Attributes:
@@ -157,6 +158,7 @@ class PipelinePainter:
         solver: Solver | None = None,
         crop: float | None = None,
         strength: float = 1.0,
+        match_colour: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         from lanpaint.inpainter import Inpainter
@@ -177,6 +179,7 @@ class PipelinePainter:
                 raise ValueError(f"{self.name} has no ControlNet; leave --control-image out")
             self.call["control_image"] = _control(control_image)
         self.call |= {"known_guidance_scale": known_guidance_scale, "crop": crop, "strength": strength}
+        self.call |= {"match_colour": match_colour}
 
     def _checked(self, call: dict[str, Any], names: Any) -> dict[str, Any]:
         call = {name: value for name, value in call.items() if value is not None}
