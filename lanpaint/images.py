@@ -1,21 +1,33 @@
-"""Read images and masks from files into tensors in [−1, 1], and write images without loss."""
+"""Image files: read into tensors in [−1, 1], and written with all that a picture has beside its colours."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lanpaint.pictures import read_painted, read_pictures
+from lanpaint.origin import Origin
+from lanpaint.pictures import read_painted, read_with_origins
 
-LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
+FORMATS: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".webp": {"lossless": True, "exact": True},
+    ".tif": {},
+    ".tiff": {},
+    ".bmp": {},
+    ".jpg": {"quality": 95, "subsampling": 0},  # 0: colours at full resolution, 4:4:4
+    ".jpeg": {"quality": 95, "subsampling": 0},
+}
+"""Endings of the picture files that are written, with options of Pillow. All but JPEG keep every pixel."""
+_OPAQUE = (".bmp", ".jpg", ".jpeg", ".mp4")  # formats without transparency
 
 
 @dataclass(frozen=True)
@@ -25,10 +37,12 @@ class Picture:
     Attributes:
         pixels: uint8, shape (C, H, W), C = 1 for grey and 3 for colour.
         opaque: Boolean, shape (H, W), False at pixels that are at all transparent; None when no pixel is.
+        origin: What the picture has beside its colours.
     """
 
     pixels: Tensor
     opaque: Tensor | None = None
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,11 +58,11 @@ class Picture:
         if channels == self.pixels.shape[0]:
             return self
         if channels == 3:
-            return Picture(self.pixels.expand(3, -1, -1), self.opaque)
+            return replace(self, pixels=self.pixels.expand(3, -1, -1))
         if channels == 1:
             if bool((self.pixels != self.pixels[:1]).any()):
                 raise ValueError("the model takes grey images and this image has colours; convert it to grey first")
-            return Picture(self.pixels[:1], self.opaque)
+            return replace(self, pixels=self.pixels[:1])
         raise ValueError(f"the model has {channels} channels; only grey (1) and colour (3) images are supported")
 
     def values(self, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -73,8 +87,8 @@ def read_picture(path: str | Path, what: str = "the image") -> Picture:
     Raises:
         ValueError: When the file is missing, is not a still image, or has more than 8 bits per channel.
     """
-    values, opaque = read_pictures(Path(path), what.removeprefix("the "))
-    return Picture((values[0] * 255).round().to(torch.uint8), None if opaque is None else opaque[0, 0])
+    values, opaque, origins = read_with_origins(Path(path), what.removeprefix("the "))
+    return Picture((values[0] * 255).round().to(torch.uint8), None if opaque is None else opaque[0, 0], origins[0])
 
 
 def read_mask(path: str | Path, may_be_empty: bool = False) -> Tensor:
@@ -86,21 +100,51 @@ def read_mask(path: str | Path, may_be_empty: bool = False) -> Tensor:
     return ~read_painted(Path(path), may_be_empty=may_be_empty)[0, 0]
 
 
-def write_picture(path: str | Path, pixels: Tensor) -> None:
-    """Write uint8 pixels (C, H, W) to a lossless file.
+def write_picture(path: str | Path, image: Any) -> None:
+    """Write a picture with its colour profile, resolution and EXIF data, without loss wherever the format can.
+
+    Args:
+        path: File with one of the endings of :data:`FORMATS`. Its folder is made if it is missing.
+        image: A PIL image, grey or RGB, with an alpha channel or without. ``image.info`` has the rest. Or pixels, as
+            :func:`as_image` takes.
 
     Raises:
-        ValueError: When the file's ending is not in :data:`LOSSLESS`, or the file cannot be written.
+        ValueError: For another ending, when the file cannot be written, or for transparency that it cannot hold.
+
+    Warns:
+        UserWarning: Where the format re-encodes the pixels, or holds no profile.
     """
     check_output(path)
+    image = image if hasattr(image, "getbands") else as_image(image)
+    ending = Path(path).suffix.lower()
+    check_transparency(path, image.mode in ("LA", "RGBA"))
+    if ending in (".jpg", ".jpeg"):
+        warnings.warn(f"{path} is a JPEG: known pixels are encoded anew, not bit for bit; PNG keeps them", stacklevel=2)
+    kept = {name: image.info[name] for name in ("icc_profile", "dpi", "exif") if name in image.info}
+    if ending == ".bmp" and "icc_profile" in kept:
+        warnings.warn(f"{path} is a BMP, which holds no colour profile: it is left out; PNG keeps it", stacklevel=2)
     with replacing(path) as part:
-        as_image(pixels).save(part)
+        image.save(part, **FORMATS[ending], **kept)
+
+
+def check_transparency(path: str | Path, is_transparent: bool) -> None:
+    """Raise ValueError if a picture is transparent, and a file of this ending holds no transparency."""
+    if is_transparent and Path(path).suffix.lower() in _OPAQUE:
+        raise ValueError(
+            f"cannot write {path}: known pixels of the image are transparent, and "
+            f"{Path(path).suffix[1:].upper()} holds no transparency; give .png, .webp or .tif"
+        )
 
 
 def as_image(pixels: Tensor) -> Any:
-    """A PIL image of uint8 pixels (C, H, W), C = 1 for grey and 3 for colour."""
+    """A PIL image of uint8 pixels (C, H, W), C = 1 for grey and 3 for colour. Raises ValueError for anything else."""
     from PIL import Image
 
+    if not isinstance(pixels, Tensor) or pixels.dtype != torch.uint8 or pixels.ndim != 3 or 0 in pixels.shape[1:]:
+        given = f"{pixels.dtype} {tuple(pixels.shape)}" if isinstance(pixels, Tensor) else type(pixels).__name__
+        raise ValueError(f"pixels must be a uint8 tensor (channels, height, width), got {given}")
+    if len(pixels) not in (1, 3):
+        raise ValueError(f"pixels have 1 or 3 channels, got {len(pixels)}")
     array = pixels[0] if pixels.shape[0] == 1 else pixels.permute(1, 2, 0)
     return Image.fromarray(array.contiguous().numpy())
 
@@ -109,12 +153,13 @@ def as_image(pixels: Tensor) -> Any:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file, which replaces ``path`` when the block ends without an error.
 
-    The temporary file is in the folder of ``path`` and has the ending of ``path``.
+    The temporary file is in the folder of ``path``, which is made if it is missing, and has the ending of ``path``.
 
     Raises:
         OSError: When the file cannot be written. ``path`` is then as it was before.
     """
     path = Path(path)
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".lanpaint-", suffix=path.suffix, dir=path.absolute().parent)
     os.close(handle)
     try:
@@ -134,18 +179,16 @@ def _umask() -> int:
     return mask
 
 
-def check_output(path: str | Path, endings: Sequence[str] = LOSSLESS) -> None:
-    """Raise ValueError unless a file of one of these endings can be written at ``path``."""
+def check_output(path: str | Path, endings: Collection[str] = FORMATS.keys()) -> None:
+    """Raise ValueError unless a file of one of these endings can be written there. Its folder may be missing."""
     path = Path(path)
     if path.suffix.lower() not in endings:
-        why = "known pixels are kept bit for bit, so " if endings is LOSSLESS else ""
-        raise ValueError(f"cannot write {path}: {why}its ending must be {' or '.join(endings)}")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"cannot write {path}: the folder {path.absolute().parent} does not exist")
+        raise ValueError(f"cannot write {path}: its ending must be {' or '.join(endings)}")
     try:
         if path.is_dir():
             raise IsADirectoryError("it is a folder")
-        with tempfile.NamedTemporaryFile(prefix=".lanpaint-", dir=path.absolute().parent):
+        folder = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.NamedTemporaryFile(prefix=".lanpaint-", dir=folder):
             pass
         writable = not path.exists() or os.access(path, os.W_OK)
     except OSError as error:

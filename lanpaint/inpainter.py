@@ -23,7 +23,8 @@ from lanpaint.colour import match_colour as with_matched_colour
 from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
-from lanpaint.pictures import read_change, read_pictures, with_channels
+from lanpaint.origin import Origin
+from lanpaint.pictures import read_change, read_pictures, read_with_origins, with_channels
 from lanpaint.preview import LinearDecoder, Preview
 from lanpaint.samplers import LanPaint
 from lanpaint.solvers import Solver
@@ -178,7 +179,9 @@ class Inpainter:
         known_part: Callable[[Tensor], Observation] | None = None
         if image is not None:
             check_makes_pictures(self.pipe)
-            pictures, change = self._read(image, mask, pad, soft, {"grow": grow, "blur": blur, "invert": invert})
+            pictures, change, origins = self._read(
+                image, mask, pad, soft, {"grow": grow, "blur": blur, "invert": invert}
+            )
             change, known = change * checked_strength(strength), change == 0
             weight = seam_weight(known, feather)
             window = self._window(pictures, known, crop, call)
@@ -226,7 +229,7 @@ class Inpainter:
             made = window.placed(made, pictures)
             if match_colour and self.layout.vae is not None:
                 made = with_matched_colour(made, _batch(pictures, len(made)), _batch(known, len(made)))
-            return _paste(made, pictures, weight)
+            return _given_back(_paste(made, pictures, weight), origins, weight)
 
         return _replace_pictures(output, finished)
 
@@ -338,9 +341,9 @@ class Inpainter:
 
     def _read(
         self, image: Any, mask: Any, pad: Sequence[int], soft: bool, edits: dict[str, Any]
-    ) -> tuple[Tensor, Tensor]:
-        """Pictures (n, C, [frames,] H, W) in [0, 1], and how much may change, (n, 1, [frames,] H, W) from 0 to 1."""
-        pictures, opaque = read_pictures(image)
+    ) -> tuple[Tensor, Tensor, list[Any]]:
+        """Pictures (n, C, [frames,] H, W) in [0, 1], how much may change, (n, 1, [frames,] H, W), and their origins."""
+        pictures, opaque, origins = read_with_origins(image)
         pictures = with_channels(pictures, self.layout.channels)
         change = None if opaque is None else (~opaque).float()
         if mask is not None:
@@ -349,6 +352,7 @@ class Inpainter:
             change = read_change(mask, (height, width), len(pictures), may_be_empty, soft)
         if self.layout.is_video:
             pictures = _channels_first(pictures)
+            origins = origins if isinstance(origins[0], list) else [origins]
             change = None if change is None else _channels_first(change)
         elif pictures.ndim == 5:
             raise ValueError(
@@ -371,6 +375,7 @@ class Inpainter:
         change = change.expand(pictures[:, :1].shape).clone()
         if any(pad):
             pictures, change = _padded(pictures, change, pad)
+            origins = [_each(origin, lambda one: one.padded(pad)) for origin in origins]
         if not bool(change.any()) and (mask is None or any(edits.values())):
             changed = ", ".join(f"{name}={value}" for name, value in edits.items() if value)
             raise ValueError(
@@ -378,7 +383,7 @@ class Inpainter:
                 if not changed
                 else f"nothing is left to paint after {changed}; give a mask that is larger, or change it less"
             )
-        return pictures, change
+        return pictures, change, origins
 
     def _set_size(self, window: Window, pictures: Tensor, call: dict[str, Any]) -> None:
         """Have the pipeline paint the size of the window, and show a ControlNet what the window shows."""
@@ -526,6 +531,23 @@ def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
         if fields.get(name) is not None:
             fields[name] = change(fields[name])
     return output
+
+
+def _given_back(made: Any, origins: Sequence[Any], weight: Tensor) -> Any:
+    """PIL images, or those of videos, with what the given pictures have beside their colours; numbers as they are."""
+    if isinstance(made, (Tensor, np.ndarray)):
+        return made
+    times = len(made) // len(origins)
+    return [
+        _each(origins[n // times], Origin.given_back, images, weight[n // times, 0]) for n, images in enumerate(made)
+    ]
+
+
+def _each(origin: Any, function: Callable[..., Any], *others: Any) -> Any:
+    """The function of an origin and others, or of the origin of each frame and those of the others."""
+    if isinstance(origin, list):
+        return [function(*frame) for frame in zip(origin, *others, strict=True)]
+    return function(origin, *others)
 
 
 def _padded(pictures: Tensor, change: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ video is a list of frames or frames stacked. The rules:
 - A picture has 8 bits per channel, or floats in [0, 1]. A deeper one is refused, by every door.
 - A picture whose camera lay on its side is turned upright (EXIF orientation).
 - What a picture is transparent in is not known. An alpha channel that is opaque everywhere says nothing.
+- What a picture has beside its colours is kept in an :class:`~lanpaint.origin.Origin`, to be given back.
 - A mask tells what is *painted*: True, 1 or 255, white. It is boolean, or has the values 0 and 1, or 0 … 255 (128 and
   above is painted), or floats in [0, 1] (0.5 and above).
 - A mask with an alpha channel that is not opaque everywhere: where all that is visible is white, the white strokes are
@@ -21,6 +22,7 @@ Masks tell what is painted here, at the door. Inside of the library a mask tells
 
 from __future__ import annotations
 
+import contextlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -31,12 +33,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lanpaint.origin import Origin, in_rgb
+
 _SNAP = 8.5 / 255  # greys this close to black or white stand for them
+_FIRST = ("MPO", "HEIF")  # formats of cameras, whose further pictures are previews, depth and gain maps
+_HEIF = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"avif", b"avis")
 _DEEP = "has more than 8 bits per channel; convert it to 8 bits first: (numpy.asarray(picture) / 257).round() as uint8"
 
 
 def read_pictures(pictures: Any, what: str = "image") -> tuple[Tensor, Tensor | None]:
-    """One or several pictures as values in [0, 1], and what is opaque in them.
+    """One or several pictures as values in [0, 1], and what is opaque in them; as :func:`read_with_origins`."""
+    return read_with_origins(pictures, what)[:2]
+
+
+def read_with_origins(pictures: Any, what: str = "image") -> tuple[Tensor, Tensor | None, list[Any]]:
+    """One or several pictures as values in [0, 1], what is opaque in them, and what they have beside that.
 
     Args:
         pictures: A path, a PIL image, an array (height, width[, channels]) or a tensor ([channels, ]height, width); a
@@ -46,17 +57,19 @@ def read_pictures(pictures: Any, what: str = "image") -> tuple[Tensor, Tensor | 
     Returns:
         Values, shape (n, C, H, W) for pictures and (n, F, C, H, W) for lists of videos, C = 1 or 3; and a boolean
         tensor of the same shape with C = 1, False where a picture is transparent to any degree, or None where none is.
+        Last, a list with the :class:`~lanpaint.origin.Origin` of each picture; for lists of videos a list of lists.
 
     Raises:
         TypeError: For what is no picture.
         ValueError: For a picture that cannot be read, is deeper than 8 bits, or has another size than the first.
+        ImportError: For a HEIC or AVIF file without what reads it.
     """
     if isinstance(pictures, (list, tuple)):
         return _stack([_read_item(item, what) for item in pictures], what)
-    values, opaque = _read_one(pictures, what)
+    values, opaque, origin = _read_one(pictures, what)
     if values.ndim > 3:
-        return values, opaque
-    return values[None], None if opaque is None else opaque[None]
+        return values, opaque, origin
+    return values[None], None if opaque is None else opaque[None], [origin]
 
 
 def read_painted(mask: Any, size: tuple[int, int] | None = None, count: int = 1, may_be_empty: bool = False) -> Tensor:
@@ -134,36 +147,41 @@ def change_of_shade(shade: Tensor, soft: bool) -> Tensor:
 # Pictures
 
 
-def _read_item(item: Any, what: str) -> tuple[Tensor, Tensor | None]:
+_Read = tuple[Tensor, Tensor | None, Any]  # values, what is opaque, and an origin, or a list of one for each
+
+
+def _read_item(item: Any, what: str) -> _Read:
     if not isinstance(item, (list, tuple)):
         return _read_one(item, what)
     return _stack([_read_one(frame, what) for frame in item], what)
 
 
-def _stack(parts: Sequence[tuple[Tensor, Tensor | None]], what: str) -> tuple[Tensor, Tensor | None]:
+def _stack(parts: Sequence[_Read], what: str) -> _Read:
     if not parts:
         raise ValueError(f"{what} is an empty list; give at least one picture")
-    sizes = sorted({tuple(values.shape[-2:]) for values, _ in parts})
+    sizes = sorted({tuple(values.shape[-2:]) for values, _, _ in parts})
     if len(sizes) > 1:
         raise ValueError(f"{what}s of one call must have one size, got {', '.join(f'{w}×{h}' for h, w in sizes)}")
-    channels = max(values.shape[-3] for values, _ in parts)
-    stacked = torch.stack([with_channels(values, channels) for values, _ in parts])
-    if all(opaque is None for _, opaque in parts):
-        return stacked, None
-    return stacked, torch.stack(
-        [
-            torch.ones_like(values[..., :1, :, :], dtype=torch.bool) if opaque is None else opaque
-            for values, opaque in parts
-        ]
-    )
+    channels = max(values.shape[-3] for values, _, _ in parts)
+    stacked = torch.stack([with_channels(values, channels) for values, _, _ in parts])
+    origins = [origin for _, _, origin in parts]
+    if all(opaque is None for _, opaque, _ in parts):
+        return stacked, None, origins
+    opaques = [
+        torch.ones_like(values[..., :1, :, :], dtype=torch.bool) if opaque is None else opaque
+        for values, opaque, _ in parts
+    ]
+    return stacked, torch.stack(opaques), origins
 
 
-def _read_one(picture: Any, what: str) -> tuple[Tensor, Tensor | None]:
-    """Values in [0, 1], shape (…, C, H, W), and what is opaque, (…, 1, H, W) or None."""
+def _read_one(picture: Any, what: str) -> _Read:
+    """Values in [0, 1], shape (…, C, H, W), what is opaque, (…, 1, H, W) or None, and the origin or several."""
     if isinstance(picture, (str, Path)):
         picture = _open(picture, what)
+    origin: Any = None
     if hasattr(picture, "getbands"):
-        picture = _upright(picture, what)
+        picture = in_rgb(_upright(picture, what))
+        origin = Origin.of(picture)
         grey = picture.mode in ("1", "L", "LA", "La")
         picture = picture.convert("LA" if grey else "RGBA") if picture.has_transparency_data else picture
         array = np.array(picture if picture.mode in ("LA", "RGBA") else picture.convert("L" if grey else "RGB"))
@@ -178,11 +196,22 @@ def _read_one(picture: Any, what: str) -> tuple[Tensor, Tensor | None]:
             raise ValueError(f"{what} of floats must lie in [0, 1], got {values.min():.3g} … {values.max():.3g}")
     else:
         raise ValueError(f"{what} of {str(values.dtype).removeprefix('torch.')} {_DEEP}")
-    if values.shape[-3] in (1, 3):
-        return values, None
-    values, alpha = values[..., :-1, :, :], values[..., -1:, :, :]
-    opaque = alpha >= 1
-    return values, None if bool(opaque.all()) else opaque
+    alpha = None if values.shape[-3] in (1, 3) else values[..., -1:, :, :]
+    values = values if alpha is None else values[..., :-1, :, :]
+    if origin is None:
+        origin = _origins(values, alpha)
+    if alpha is None or bool((alpha >= 1).all()):
+        return values, None, origin
+    return values, alpha >= 1, origin
+
+
+def _origins(values: Tensor, alpha: Tensor | None) -> Any:
+    """The origin of numbers (C, H, W), or a list of one for each of several: their transparency."""
+    if values.ndim > 3:
+        return [_origins(one, None if alpha is None else alpha[row]) for row, one in enumerate(values)]
+    if alpha is None or bool((alpha >= 1).all()):
+        return Origin()
+    return Origin((alpha[0] * 255).round().to(torch.uint8))
 
 
 def _arranged_picture(picture: Tensor, is_array: bool, what: str) -> Tensor:
@@ -300,10 +329,11 @@ def _open(path: str | Path, what: str) -> Any:
         raise ValueError(f"{name} {path} does not exist")
     if is_folder:
         raise ValueError(f"{name} {path} is a folder; give an image file such as a PNG")
+    _register_heif(path, name)
     try:
         image = Image.open(path)
         deep = _is_deep(image)  # what the file holds is forgotten once it is loaded
-        if getattr(image, "n_frames", 1) == 1:
+        if getattr(image, "n_frames", 1) == 1 or image.format in _FIRST:
             image.load()
     except UnidentifiedImageError as error:
         raise ValueError(f"{name} {path} is not an image; give a PNG") from error
@@ -314,11 +344,35 @@ def _open(path: str | Path, what: str) -> Any:
     return image
 
 
+def _register_heif(path: Path, name: str) -> None:
+    """Let Pillow read a HEIC or AVIF file. Raises ImportError, which names the extra, where it cannot."""
+    from PIL import Image, features
+
+    head = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(32)
+    if head[4:8] != b"ftyp" or not any(brand in head for brand in _HEIF):
+        return
+    is_avif = b"avif" in head or b"avis" in head
+    if features.check("avif") if is_avif else "HEIF" in Image.MIME:
+        return
+    try:
+        if is_avif:
+            raise ImportError("this Pillow is built without AVIF")
+        import pillow_heif
+    except ImportError as error:
+        raise ImportError(
+            f"{name} {path} is {'an AVIF' if is_avif else 'a HEIC'} file, and its reader is missing: "
+            "pip install 'lanpaint[heic]', or give a PNG"
+        ) from error
+    pillow_heif.register_heif_opener()
+
+
 def _upright(image: Any, what: str, deep: bool = False) -> Any:
     from PIL import ImageOps
 
     frames = getattr(image, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and image.format not in _FIRST:
         raise ValueError(f"{what} has {frames} frames; give a still image")
     if not deep and _is_deep(image):
         raise ValueError(f"{what} {_DEEP}")

@@ -39,6 +39,9 @@ def _png_of_16_bits(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+GREY = b"\0" * 16 + b"GRAY" + b"\0" * 108  # as much of a profile as is read
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp("files")
@@ -48,6 +51,9 @@ def files(tmp_path_factory):
     mask[2:6, 2:6] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     Image.fromarray(np.dstack([digit, 255 - mask])).save(folder / "own.png")
+    Image.fromarray(np.dstack([digit, np.where(np.arange(8) < 1, 90, 255 - mask)]).astype(np.uint8)).save(
+        folder / "part.png", dpi=(300, 300), icc_profile=GREY
+    )
     Image.fromarray(mask[:, :4]).save(folder / "narrow.png")
     Image.fromarray(np.pad(digit, (0, 1))).save(folder / "nine.png")
     Image.fromarray(np.pad(mask, (0, 1))).save(folder / "nine-mask.png")
@@ -185,8 +191,12 @@ MISTAKES = {
         "crop must be a factor of at least 1",
     ),
     "colours": (["inpaint", "red.png", "mask.png", "-o", "x.png"], "this image has colours"),
-    "a lossy output": (["inpaint", "digit.png", "mask.png", "-o", "x.jpg"], "its ending must be .png"),
-    "an output nowhere": (["inpaint", "digit.png", "mask.png", "-o", "no/x.png"], "does not exist"),
+    "an output of no picture": (["inpaint", "digit.png", "mask.png", "-o", "x.txt"], "its ending must be .png"),
+    "an output below a file": (["inpaint", "digit.png", "mask.png", "-o", "text.png/x.png"], "Not a directory"),
+    "transparency for a JPEG": (
+        ["inpaint", "part.png", "mask.png", "-o", "x.jpg"],
+        "known pixels of the image are transparent, and JPG holds no transparency; give .png, .webp or .tif",
+    ),
     "unknown model": (["inpaint", "digit.png", "mask.png", "-o", "x.png", "--model", "dogs"], "unknown model 'dogs'"),
     "a folder without a model": (
         ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--model", "empty"],
@@ -364,6 +374,43 @@ def test_a_seam_is_soft_with_a_pixel_model_too(files, run_here):
     seam[1:7, 1:7] = True
     assert np.array_equal(painted[1][~seam], before[~seam])
     assert (painted[1][seam & ~hole] != before[seam & ~hole]).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ["new/folder/painted.png", "painted.webp", "painted.tif"])
+def test_alpha_profile_and_resolution_survive_with_a_pixel_model(files, run_here, name):
+    status, _, err = run_here("inpaint", "part.png", "mask.png", "-o", name, "--steps", 1, "--inner-steps", 0, "-q")
+    assert (status, err) == (0, "")
+    before, after = Image.open(files / "part.png"), Image.open(files / name)
+    given, got = np.array(before.convert("RGBA")), np.array(after.convert("RGBA"))
+    hole = np.array(Image.open(files / "mask.png")) == 255
+    assert np.array_equal(got[~hole], given[~hole])
+    assert (got[hole][:, 3] == 255).all()
+    if name != "painted.webp":  # whose pictures are RGB, and which has no resolution
+        assert after.mode == "LA"
+        assert after.info["icc_profile"] == GREY
+        assert after.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+def test_a_jpeg_says_that_it_is_encoded_anew(files, run_here):
+    status, _, err = run_here("inpaint", "digit.png", "mask.png", "-o", "painted.jpg", "--steps", 1, "-q")
+    assert (status, err.splitlines()) == (
+        0,
+        ["note: painted.jpg is a JPEG: known pixels are encoded anew, not bit for bit; PNG keeps them"],
+    )
+    before, after = (np.array(Image.open(files / name)).astype(int) for name in ("digit.png", "painted.jpg"))
+    hole = np.array(Image.open(files / "mask.png")) == 255
+    assert 0 < np.abs(before - after)[~hole].max() < 40
+
+
+def test_a_run_that_is_broken_off_leaves_the_file_that_was_there(files, run_here, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    path = files / "kept.png"
+    path.write_bytes(b"precious")
+    monkeypatch.setattr("lanpaint.cli.pixel_models.PixelPainter.paint", stop)
+    assert run_here("inpaint", "digit.png", "mask.png", "-o", "kept.png")[0] == 130
+    assert path.read_bytes() == b"precious"
 
 
 def test_version_is_printed():

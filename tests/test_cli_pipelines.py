@@ -282,7 +282,7 @@ MISTAKES = {
         "cannot load 'nobody/nothing' from the hub",
     ),
     "nothing to paint": (["photo.png", "--model", "sd"], "has no transparent pixels; give a mask file"),
-    "a lossy picture": (["photo.png", "mask.png", "--model", "sd", "-o", "x.gif"], "its ending must be .png"),
+    "a picture as a film": (["photo.png", "mask.png", "--model", "sd", "-o", "x.gif"], "its ending must be .png"),
     "a control image for none": (
         ["photo.png", "mask.png", "--model", "sd", "--control-image", "photo.png"],
         "StableDiffusionPipeline has no ControlNet; leave --control-image out",

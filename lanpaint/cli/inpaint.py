@@ -50,7 +50,13 @@ def inpaint(
         ),
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Where the result goes (.png; videos also .gif and .mp4, with loss).")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the result goes: .png, .webp, .tif or .bmp, with loss .jpg; of a video .png or .webp, with "
+            "loss .gif or .mp4.",
+        ),
     ] = ...,  # type: ignore[assignment]
     model: Annotated[
         str, typer.Option(help=f"{', '.join(SHIPPED)}; a folder of a diffusers pipeline or pixel model, or a hub id.")
@@ -159,6 +165,7 @@ def inpaint(
     """
     from lanpaint.cli.media import check_media_output, read_media, write_media
     from lanpaint.cli.pipelines import check_sampling, is_pixel_model, parse_settings, pipeline_parts
+    from lanpaint.images import check_transparency
     from lanpaint.inpainter import checked_strength
 
     quiet_libraries()
@@ -202,6 +209,7 @@ def inpaint(
     check_edits(grow, blur)
     edits = {"grow": grow, "blur": blur, "invert": invert_mask}
     media = read_media(image, mask, pixels, mask_may_be_empty=any(padding), soft=soft_mask, edits=edits)
+    check_transparency(output, media.keeps_transparency)
     if media.change is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
     where, kind = find_device(device), find_dtype(dtype)
@@ -228,18 +236,18 @@ def inpaint(
     for number, path in enumerate(outputs):
         before = painter.evaluations
         shown = None if preview is None else Preview(_writer(previews[number]), preview)
-        frames = painter.paint(media, seed + number, feather, shown)
-        write_media(path, frames, media.rate)
+        images = painter.paint(media, seed + number, feather, shown)
+        write_media(path, images, media)
         known = 1.0 if media.change is None else float((media.change == 0).float().mean())
-        share = 1 - known * media.frames[0, 0].numel() / frames[0, 0].numel()
+        share = 1 - known * media.frames[0, 0].numel() / (images[0].width * images[0].height)
         print(f"{path}: {share:.1%} repainted, {painter.evaluations - before} NFE")
 
 
 def _writer(path: Path) -> Callable[[Tensor, int], None]:
     """A function that writes the first of some pictures in [0, 1] to a file."""
-    from lanpaint.images import write_picture
+    from lanpaint.images import as_image, write_picture
 
-    return lambda pictures, _: write_picture(path, (pictures[0] * 255).round().to(torch.uint8))
+    return lambda pictures, _: write_picture(path, as_image((pictures[0] * 255).round().to(torch.uint8)))
 
 
 def _check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:

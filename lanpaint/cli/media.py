@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from lanpaint.images import check_output, read_picture, replacing, write_picture
+from lanpaint.images import as_image, check_output, read_picture, replacing, write_picture
 from lanpaint.masks import edited
+from lanpaint.origin import Origin
 from lanpaint.pictures import change_of_shade, read_change
 
 FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
-VIDEO_OUTPUTS = (".mp4", ".gif", ".png")
+VIDEO_OUTPUTS = (".mp4", ".gif", ".png", ".webp")
 _RATE = 8.0  # frames per second for a file that states no rate
 
 
@@ -27,18 +29,34 @@ class Media:
         change: How much pixels may change, float32 from 0 (known) to 1 (painted), shape (1 or F, H, W); None if there
             is no mask and no transparency.
         rate: Frames per second; None for a picture.
-        durations: How long each frame is shown, shape (F,), in any unit; None if all frames are shown equally long.
+        durations: How long each frame is shown, shape (F,), in milliseconds; None if all are shown equally long.
+        origins: What each frame has beside its colours; empty where that is nothing.
     """
 
     frames: Tensor
     change: Tensor | None = None
     rate: float | None = None
     durations: Tensor | None = None
+    origins: tuple[Origin, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
         """(height, width) in pixels."""
         return self.frames.shape[-2], self.frames.shape[-1]
+
+    @property
+    def keeps_transparency(self) -> bool:
+        """Whether known pixels are transparent."""
+        change = torch.zeros(1, *self.size) if self.change is None else self.change
+        return any(
+            origin.alpha is not None and bool(((origin.alpha < 255) & (change[min(row, len(change) - 1)] == 0)).any())
+            for row, origin in enumerate(self.origins)
+        )
+
+    def images(self) -> list[Any]:
+        """The frames as PIL images, with all that they have beside their colours."""
+        origins = self.origins or (Origin(),) * len(self.frames)
+        return [origin.given_back(as_image(frame)) for frame, origin in zip(self.frames, origins, strict=True)]
 
 
 def read_media(
@@ -103,7 +121,8 @@ def _change(mask: Path, media: Media, still: bool, may_be_empty: bool, soft: boo
 
 def _still(path: Path) -> Media:
     picture = read_picture(path)
-    return Media(picture.pixels[None], None if picture.opaque is None else (~picture.opaque[None]).float())
+    change = None if picture.opaque is None else (~picture.opaque[None]).float()
+    return Media(picture.pixels[None], change, origins=(picture.origin,))
 
 
 def _is_film(path: Path) -> bool:
@@ -145,19 +164,20 @@ def _read_ffmpeg(path: Path) -> Media:
 
 
 def _read_pillow(path: Path) -> Media:
-    import numpy as np
     from PIL import Image, ImageSequence
 
-    frames, opaque, durations = [], [], []
+    frames, opaque, durations, origins = [], [], [], []
     with Image.open(path) as image:
         for frame in ImageSequence.Iterator(image):
             array = torch.from_numpy(np.array(frame.convert("RGBA"))).permute(2, 0, 1)
             frames.append(array[:3])
             opaque.append(array[3] == 255)
             durations.append(frame.info.get("duration") or 1000 / _RATE)
+            origins.append(Origin(None if bool(opaque[-1].all()) else array[3], image.info.get("icc_profile")))
     change = (~torch.stack(opaque)).float()
     rate = 1000 * len(durations) / sum(durations)
-    return Media(torch.stack(frames), change if bool(change.any()) else None, rate, torch.tensor(durations))
+    painted = change if bool(change.any()) else None
+    return Media(torch.stack(frames), painted, rate, torch.tensor(durations), tuple(origins))
 
 
 def _in_time(change: Tensor, durations: Tensor | None, count: int) -> Tensor:
@@ -209,25 +229,25 @@ def _check_film(part: Path, path: Path, count: int) -> None:
         raise OSError(f"cannot write {path}: {found} of {count} frames arrived in the file; is the disk full?")
 
 
-def write_media(path: Path, frames: Tensor, rate: float | None) -> None:
-    """Write uint8 frames (F, C, H, W), F = 1 for a picture, ``rate`` in frames per second.
+def write_media(path: Path, images: list[Any], media: Media) -> None:
+    """Write the painted frames of ``media`` as a film, or the one of a picture, at its own pace.
 
-    An animated PNG keeps every pixel. A GIF has 256 colours per frame, and an mp4 loses detail.
+    An animated PNG or WebP keeps every pixel. A GIF has 256 colours per frame, and an mp4 loses detail.
     """
-    if len(frames) == 1 and path.suffix.lower() not in (".mp4", ".gif"):
-        write_picture(path, frames[0])
+    if len(images) == 1 and path.suffix.lower() not in (".mp4", ".gif"):
+        write_picture(path, images[0])
         return
-    rate = rate or _RATE
-    array = frames.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    rate = media.rate or _RATE
     with replacing(path) as part:
         if path.suffix.lower() == ".mp4":
+            array = np.stack([np.array(image.convert("RGB")) for image in images])
             _imageio().imwrite(  # the default macro_block_size would stretch the sides to multiples of 16
                 part, array, plugin="FFMPEG", fps=rate, codec="libx264", macro_block_size=2,
                 output_params=["-crf", "12"],
             )  # fmt: skip
-            _check_film(part, path, len(frames))
+            _check_film(part, path, len(images))
             return
-        from PIL import Image
-
-        pictures = [Image.fromarray(frame) for frame in array]
-        pictures[0].save(part, save_all=True, append_images=pictures[1:], duration=1000 / rate, loop=0)
+        pace: Any = 1000 / rate if media.durations is None else [round(float(time)) for time in media.durations]
+        options = {"lossless": True, "exact": True} if path.suffix.lower() == ".webp" else {}
+        profile = {"icc_profile": images[0].info["icc_profile"]} if "icc_profile" in images[0].info else {}
+        images[0].save(part, save_all=True, append_images=images[1:], duration=pace, loop=0, **options, **profile)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from lanpaint.adapters.loading import load_whole, read_index, told
 from lanpaint.callbacks import DivergenceError
@@ -201,13 +200,12 @@ class PipelinePainter:
             )
         return media
 
-    def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> Tensor:
-        """The painted frames: uint8, shape (F, C, H, W). Known pixels are unchanged."""
-        frames, change = media.frames, media.change
-        mask = torch.zeros(1, 1, *media.size) if change is None else change[:, None]
-        call = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "np"}
+    def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> list[Any]:
+        """The painted frames as PIL images. Known pixels are unchanged."""
+        mask = torch.zeros(1, 1, *media.size) if media.change is None else media.change[:, None]
+        call = {**self.call, "generator": torch.Generator().manual_seed(seed), "output_type": "pil"}
         arguments = {"pad": self.pad, "feather": feather, "soft": True, "preview": preview, **call}
-        picture, painted = (frames, mask) if self.is_video else (frames[0], mask[0])
+        picture, painted = (media.images(), mask) if self.is_video else (media.images()[0], mask[0])
         try:
             output = self.inpainter(picture, painted, **arguments)
         except (ValueError, DivergenceError, ImportError, OSError):
@@ -227,9 +225,7 @@ class PipelinePainter:
             ) from error
         assert self.inpainter.bridge is not None
         self.evaluations += self.inpainter.bridge.evaluations
-        made = torch.from_numpy(output[0][0])
-        made = made if self.is_video else made[None]
-        return (made * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 3, 1, 2)
+        return output[0][0] if self.is_video else [output[0][0]]
 
 
 def _control(path: Path) -> Any:

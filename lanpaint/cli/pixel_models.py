@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.cli.media import Media
-from lanpaint.images import Picture, to_pixels
+from lanpaint.images import Picture, as_image, to_pixels
 from lanpaint.masks import by_shade
 from lanpaint.methods import Method
 from lanpaint.observation import Observation
@@ -71,12 +71,14 @@ class PixelPainter:
             ValueError: For a picture whose size or colours the model cannot take.
         """
         frames = Picture(media.frames[0]).with_channels(self.network.channels).pixels[None]
+        origins = media.origins
         change = torch.zeros(1, *media.size) if media.change is None else media.change
         if any(self.pad):
             left, top, right, bottom = self.pad
             frames = F.pad(frames.float(), (left, right, top, bottom), mode="replicate").to(torch.uint8)
             change = F.pad(change, (left, right, top, bottom), value=1.0)
-        media = Media(frames, change * self.strength)
+            origins = tuple(origin.padded(self.pad) for origin in origins)
+        media = Media(frames, change * self.strength, origins=origins)
         self._check_size(*self._window(media).size)
         return media
 
@@ -106,8 +108,8 @@ class PixelPainter:
         side = self.network.sample_size[0] or min(media.size)
         return Window.around(media.change[:, None] == 0, self.crop, side, nearest)
 
-    def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> Tensor:
-        """The painted picture: uint8, shape (1, C, H, W), known pixels unchanged. ``media`` comes from :meth:`fit`."""
+    def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> list[Any]:
+        """The painted picture, one PIL image with known pixels unchanged. ``media`` comes from :meth:`fit`."""
         from lanpaint.inpainter import seam_weight
         from lanpaint.randomness import seeded
 
@@ -127,6 +129,7 @@ class PixelPainter:
         if preview is not None:
             self.sampler.callbacks.append(preview.through(lambda denoised: pasted(denoised).float() / 255))
         try:
-            return pasted(self.sampler(observation, generator=seeded([seed])))
+            pixels = pasted(self.sampler(observation, generator=seeded([seed])))
         finally:
             self.sampler.callbacks[:] = callbacks
+        return [media.origins[0].given_back(as_image(pixels[0]), weight[0, 0])]

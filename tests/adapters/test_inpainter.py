@@ -4,7 +4,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 import lanpaint as lp
 from lanpaint.adapters.latents import wholly_known
@@ -273,6 +273,48 @@ def test_a_video_of_any_size_and_number_of_frames_keeps_both(wan, monkeypatch, k
     assert got.shape == video.shape
     assert torch.equal(got[..., ~mask], video[..., ~mask])
     assert not torch.equal(got[..., mask], video[..., mask])
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.parametrize("door", ["PIL", "path", "list", "array", "tensor"])
+def test_what_a_picture_has_beside_its_colours_comes_back_by_every_door(sd, tmp_path, door):
+    """In an odd size, turned by its EXIF data, with padding on one side: alpha, profile, resolution, EXIF."""
+    pixels = _bytes(4, 15, 21, seed=5)
+    pixels[3] = 255
+    pixels[3, :3] = torch.arange(21, dtype=torch.uint8)
+    lying, exif = _pil(pixels).transpose(Image.Transpose.ROTATE_90), Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Maker"
+    lying.save(tmp_path / "in.png", icc_profile=PROFILE, dpi=(300, 200), exif=exif)
+    given = {
+        "PIL": Image.open(tmp_path / "in.png"),
+        "path": tmp_path / "in.png",
+        "list": [Image.open(tmp_path / "in.png")],
+        "array": pixels.permute(1, 2, 0).numpy(),
+        "tensor": pixels.float() / 255,
+    }[door]
+    mask = torch.zeros(15, 21, dtype=torch.bool)
+    mask[2:, 9:] = True
+    image = _inpaint(sd, given, mask, pad=(0, 0, 2, 0), steps=1, inner_steps=0).images[0]
+    got = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert got.shape == (4, 15, 23)
+    assert torch.equal(got[:, :, :21][:, ~mask], pixels[:, ~mask])
+    assert (got[3, :, :21][mask] == 255).all()
+    assert (got[3, :, 21:] == 255).all()
+    if door in ("PIL", "path", "list"):
+        assert image.info["icc_profile"] == PROFILE
+        assert image.info["dpi"] == pytest.approx((300, 200), abs=0.01)
+        assert dict(image.getexif()) == {0x010F: "Maker"}
+
+
+def test_frames_keep_their_transparency(wan):
+    frames = _bytes(5, 4, 16, 16, seed=2)
+    out = _inpaint(wan, [_pil(frame) for frame in frames], RIGHT, output_type="pil", steps=1, inner_steps=0).frames[0]
+    for frame, image in zip(frames, out, strict=True):
+        got = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        assert torch.equal(got[..., :8], frame[..., :8])
+        assert (got[3, :, 8:] == 255).all()
 
 
 def test_what_is_added_to_reach_a_size_is_unknown_but_in_cells_that_pixels_of_the_picture_share():
