@@ -17,7 +17,7 @@ from torch import Tensor
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.adapters.makes import FRAMES, check_makes_pictures, frames_argument, missing_arguments
-from lanpaint.adapters.modular.blocks import inputs, is_modular
+from lanpaint.adapters.modular.blocks import guiders, inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
 from lanpaint.colour import match_colour as with_matched_colour
 from lanpaint.images import as_image
@@ -327,6 +327,15 @@ class Inpainter:
         """Make the pipeline use a separate weight of classifier-free guidance for the known part."""
         name, parameters = type(self.pipe).__name__, inspect.signature(self.pipe.__call__).parameters
         weight = next((weight for weight in ("true_cfg_scale", "guidance_scale") if weight in parameters), None)
+        if is_modular(self.pipe):
+            rescales = any(getattr(guider, _MIXING[0], 0) for guider in guiders(self.pipe).values())
+            if rescales or name.startswith(_RENORMALISED):
+                raise ValueError(
+                    f"{name} rescales the guided output, so the known and the unknown part cannot be separated; leave "
+                    "known_guidance_scale out"
+                )
+            bridge.guide_known(known_scale)
+            return
         if weight is None:
             raise ValueError(f"{name} has no classifier-free guidance; leave known_guidance_scale out")
         mixing = [option for option in _MIXING if call.get(option)]

@@ -45,7 +45,7 @@ def test_the_page_has_the_table_of_the_families():
 
 
 def test_the_snippet_of_the_page_runs(monkeypatch):
-    page = modular_table.PAGE.read_text(encoding="utf-8")
+    page = modular_table.PAGE.read_text(encoding="utf-8").split("## Modular pipelines")[1].split("\n## ")[0]
     first, second = re.findall(r"```{code-block} python\n(.*?)```", page, flags=re.DOTALL)
     made = made_of("Qwen-Image")
     spoken = {name: made.call[name] for name in made.call if "prompt" in name}
@@ -112,6 +112,26 @@ def test_guidance_in_a_share_of_the_steps_is_at_the_same_noise_levels():
             made.pipe(**call_of(made))
 
     assert counted(made, paint)[1] == 9 + 3
+
+
+def test_the_known_part_has_a_weight_of_guidance_of_its_own():
+    def painted(name="Stable Diffusion 3", **options):
+        made = made_of(name)
+        picture, mask = picture_of(made)
+        before = snapshot(made.pipe)
+        rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width", "num_frames")}
+        pictures = pictures_in(lp.Inpainter(made.pipe, inner_steps=2)(picture, mask, **rest, **options))
+        assert snapshot(made.pipe) == before
+        return pictures
+
+    scale = made_of("Stable Diffusion 3").pipe.guider.guidance_scale
+    assert torch.equal(painted(known_guidance_scale=scale), painted())
+    assert (painted(known_guidance_scale=0.0) - painted()).abs().max() > 1e-4
+    assert (painted("Wan 2.2", known_guidance_scale=0.0) - painted("Wan 2.2")).abs().max() > 1e-4
+    with pytest.raises(ValueError, match="FluxModularPipeline has no guider with a weight; leave"):
+        painted("Flux.1", known_guidance_scale=0.0)
+    with pytest.raises(ValueError, match="QwenImageModularPipeline rescales the guided output"):
+        painted("Qwen-Image", known_guidance_scale=0.0)
 
 
 @pytest.mark.parametrize("output", ["images", ["images", "latents"], "latents", None])

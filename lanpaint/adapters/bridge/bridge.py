@@ -27,7 +27,7 @@ from lanpaint.adapters.bridge.noise import apart_from
 from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory, as_number
 from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
 from lanpaint.adapters.guidance import RegionalScale
-from lanpaint.adapters.modular.blocks import is_modular, loops, told_once, with_host
+from lanpaint.adapters.modular.blocks import guiders, is_modular, loops, told_once, with_host
 from lanpaint.adapters.schedulers import DiffusersSolver
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
@@ -69,7 +69,8 @@ class Bridge:
         self._run: Run | None = None
         self._first: tuple[Tensor, Tensor, NoiseSource] | None = None
         self._tick: Callable[[int], Any] | None = None
-        self._regional: RegionalScale | None = None
+        self._regional: list[RegionalScale] = []
+        self._known_scale: float | None = None
         self._steps: Steps | None = None
         self._generator: Any = None
         self._in_call = False
@@ -99,8 +100,29 @@ class Bridge:
         Raises:
             ValueError: For a weight that is no number; in the call, from a pipeline whose guidance it does not reach.
         """
-        self._regional = RegionalScale(scale, known_scale)
-        return self._regional
+        regional = RegionalScale(scale, known_scale)
+        self._regional = [regional]
+        return regional
+
+    def guide_known(self, known_scale: float) -> None:
+        """Have the guiders of a modular pipeline give what is known another weight, in every call within the block.
+
+        Raises:
+            ValueError: For a weight that is no number, and a pipeline without a guider that has a weight.
+        """
+        self._known_scale = known_scale
+        if not self._regional_guiders():
+            raise ValueError(f"{type(self._pipe).__name__} has no guider with a weight; leave known_guidance_scale out")
+
+    def _regional_guiders(self) -> dict[str, Any]:
+        """Copies of the guiders of a modular pipeline, whose weight is another one on what is known."""
+        own: dict[str, Any] = {}
+        if self._known_scale is not None:
+            own = {name: copy.copy(guider) for name, guider in guiders(self._pipe).items()}
+            for guider in own.values():
+                guider.guidance_scale = RegionalScale(guider.guidance_scale, self._known_scale)
+            self._regional = [guider.guidance_scale for guider in own.values()]
+        return own
 
     # The call
 
@@ -124,12 +146,18 @@ class Bridge:
         else:
             args, kwargs = self._arguments(original, args, kwargs)
         self._in_call = True
+        replaced = self._regional_guiders() if self._known_scale is not None else {}
+        own = {name: getattr(self._pipe, name) for name in replaced}
         try:
+            for part, guider in replaced.items():
+                object.__setattr__(self._pipe, part, guider)
             with told_once():
                 output = original(self._pipe, *args, **kwargs)
             self.check_end()
             return output
         finally:
+            for part, guider in own.items():
+                object.__setattr__(self._pipe, part, guider)
             self._in_call, self._first, self.loop, self.state = False, None, None, None
             self.close()
 
@@ -282,8 +310,9 @@ class Bridge:
         self._hold_known(run)
 
     def _hold_known(self, run: Run) -> None:
-        if self._regional is not None and run.known is not None:
-            self._regional.hold(run.known)
+        for regional in self._regional:
+            if run.known is not None:
+                regional.hold(run.known)
 
     def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Scale the network's input as the scheduler would at the level of the evaluation."""
@@ -302,7 +331,8 @@ class Bridge:
         if self._tick is not None:
             self._tick(1)
         run.step_options = given.options
-        if self._regional is not None and not self._regional.was_used():
+        used = [regional.was_used() for regional in self._regional]
+        if used and not any(used):
             raise ValueError(
                 f"{name} does not guide this evaluation where another weight can be given to the known part: it needs "
                 "classifier-free guidance that is on in all steps (a scale that is large enough, a negative prompt for "
