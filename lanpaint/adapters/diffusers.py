@@ -75,15 +75,6 @@ class PixelModel(NetworkScore):
     def _mean(self, x: Tensor, time: Tensor) -> Tensor:
         return self.unet(x, self._ticks * time).sample[:, : self.channels]
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raise ValueError when the network cannot take this size in pixels. The error names the nearest size."""
-        if height % self.multiple or width % self.multiple:
-            nearest = [max(self.multiple, round(n / self.multiple) * self.multiple) for n in (width, height)]
-            raise ValueError(
-                f"the image is {width}×{height}; this model takes multiples of {self.multiple}, "
-                f"nearest {nearest[0]}×{nearest[1]}: resize or crop image and mask"
-            )
-
 
 def load_pixel_model(
     source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
