@@ -15,10 +15,13 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
+from lanpaint.adapters.bridge.call import turn
+from lanpaint.adapters.known_cells import KnownCells, decoder_noise
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.adapters.makes import FRAMES, check_makes_pictures, frames_argument, missing_arguments
 from lanpaint.adapters.modular.blocks import guiders, inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
+from lanpaint.adapters.tail import EncodedPrompts, autoencoders
 from lanpaint.colour import match_colour as with_matched_colour
 from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
@@ -176,7 +179,9 @@ class Inpainter:
         """
         options = {**self.options, **{name: arguments.pop(name) for name in list(arguments) if self._is_option(name)}}
         call = self._call_arguments(steps, arguments)
+        cells: KnownCells | None = None
         known_part: Callable[[Tensor], Observation] | None = None
+        prompts = EncodedPrompts()
         if image is not None:
             check_makes_pictures(self.pipe)
             pictures, change, origins = self._read(
@@ -184,7 +189,8 @@ class Inpainter:
             )
             change, known = change * checked_strength(strength), change == 0
             weight = seam_weight(known, feather)
-            window = self._window(pictures, known, crop, call)
+            with turn(self.pipe):
+                window, call = self._fitted(pictures, known, crop, call, prompts)
             shown, shown_change = pictures, change
             if (
                 self.layout.vae is None
@@ -193,8 +199,8 @@ class Inpainter:
             if not window.is_all_of(pictures):
                 shown, _ = window.cut(pictures, known)
                 shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], shown_change)
-            self._set_size(window, pictures, call)
-            known_part = functools.partial(_observe, self.layout, shown, shown_change)
+            cells = KnownCells(self.layout, shown, shown_change, decoder_noise(self.pipe, call))
+            known_part = cells.observe
             if preview is not None:
                 known_part, shown_by = self._previewed(
                     preview, known_part, shown, lambda made: _paste(window.placed(made, pictures), pictures, weight)
@@ -219,13 +225,17 @@ class Inpainter:
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
-            with _checked_decoder(self.pipe):
+            with _checked_autoencoders(self.pipe, cells), _replaced(self.pipe, prompts.functions(self.pipe)):
                 output = self._called(call)
         asked = call.get("output")  # what a modular pipeline is to return, where that is not all
-        if image is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
+        if cells is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
             return output
+        if self.layout.vae is not None:
+            cells.check_latents()
 
         def finished(made: Any) -> Any:
+            if self.layout.vae is None:
+                cells.check_pictures(made)
             made = window.placed(made, pictures)
             if match_colour and self.layout.vae is not None:
                 made = with_matched_colour(made, _batch(pictures, len(made)), _batch(known, len(made)))
@@ -233,13 +243,31 @@ class Inpainter:
 
         return _replace_pictures(output, finished)
 
-    def _window(self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any]) -> Window:
-        """What is painted: the whole pictures, or a window around the unknown pixels. ValueError if that cannot be."""
+    def _fitted(
+        self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any], prompts: EncodedPrompts
+    ) -> tuple[Window, dict[str, Any]]:
+        """What is painted, and the arguments of the call for it. The layout is learned for its size."""
+        for ask in (False, True):
+            sized = dict(call)
+            window = self._window(pictures, known, crop, sized, prompts if ask else None)
+            self._set_size(window, pictures, sized)
+            self.layout.learn(sized, prompts)
+            if self.layout.made_size in (None, window.size):
+                break
+        return window, sized
+
+    def _window(
+        self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any], ask: EncodedPrompts | None
+    ) -> Window:
+        """What is painted: the whole pictures, or a window around the unknown pixels. ValueError if that cannot be.
+
+        With encoded prompts the pipeline itself is asked what size it makes of a size.
+        """
         layout = self.layout
         multiple = _asked_multiple(self.pipe, layout.multiple, call)
 
         def nearest(height: int, width: int) -> tuple[int, int]:
-            height, width = layout.nearest(height, width)
+            height, width = layout.nearest(height, width, None if ask is None else call, ask)
             if multiple == layout.multiple:
                 return height, width
             return max(multiple, round(height / multiple) * multiple), max(multiple, round(width / multiple) * multiple)
@@ -425,39 +453,45 @@ def checked_strength(strength: float) -> float:
     return float(strength)
 
 
-def _observe(layout: LatentLayout, pictures: Tensor, change: Tensor, latents: Tensor) -> Observation:
-    """The known latents. Raises ValueError when pictures and prompts do not fit each other."""
-    if len(latents) % len(pictures):
-        raise ValueError(
-            f"{len(pictures)} images were given and {len(latents)} {'is' if len(latents) == 1 else 'are'} painted; "
-            f"give a prompt for each image, such as prompt=[…] of {len(pictures)}, or one image"
-        )
-    return layout.observation(pictures, change, latents)
-
-
 @contextlib.contextmanager
-def _checked_decoder(pipe: Any) -> Iterator[None]:
-    """Within the context, encoded and decoded pictures that are not finite are an error.
-
-    A pipeline makes black pixels of such pictures.
-    """
-    autoencoders: list[Any] = [getattr(pipe, name, None) for name in ("vae", "vqvae", "movq")]
-    checked: list[tuple[Any, str]] = []
-    for autoencoder in autoencoders:
-        for verb in ("encode", "decode"):
-            if callable(getattr(autoencoder, verb, None)) and verb not in vars(autoencoder):
-                vars(autoencoder)[verb] = _checked(getattr(autoencoder, verb), verb, type(pipe).__name__)
-                checked.append((autoencoder, verb))
+def _replaced(part: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Within the context, an object has these functions in the place of its own."""
+    own = vars(part)
+    before = {name: own[name] for name in functions if name in own}
+    own.update(functions)
     try:
         yield
     finally:
-        for autoencoder, verb in checked:
-            del vars(autoencoder)[verb]
+        for name in functions:
+            del own[name]
+        own.update(before)
+        functions.clear()  # they lead back to the object
 
 
-def _checked(function: Callable[..., Any], verb: str, name: str) -> Callable[..., Any]:
+@contextlib.contextmanager
+def _checked_autoencoders(pipe: Any, cells: KnownCells | None) -> Iterator[None]:
+    """Within the context, encoded and decoded pictures that are not finite are an error.
+
+    A pipeline makes black pixels of such pictures. What the decoder of pictures is given is noted in ``cells``.
+    """
+    with contextlib.ExitStack() as stack:
+        for name, part in autoencoders(pipe).items():
+            note = cells.decoded if cells is not None and name == cells.autoencoder else None
+            functions = {
+                verb: _checked(getattr(part, verb), verb, type(pipe).__name__, note if verb == "decode" else None)
+                for verb in ("encode", "decode")
+            }
+            stack.enter_context(_replaced(part, functions))
+        yield
+
+
+def _checked(
+    function: Callable[..., Any], verb: str, name: str, note: Callable[[Tensor], None] | None
+) -> Callable[..., Any]:
     @functools.wraps(function)
     def checked(*args: Any, **kwargs: Any) -> Any:
+        if note is not None:
+            note(args[0] if args else next(iter(kwargs.values())))
         output = function(*args, **kwargs)
         numbers = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
         if hasattr(output, "latent_dist"):

@@ -1,8 +1,9 @@
 """Pictures and masks in the latents of a diffusers pipeline.
 
-A latent pipeline samples z = (E(picture) − mean) · scale / std, where E is the encoder of its VAE. Some pipelines then
-fold 2×2 latent cells into one token. All of this is read from the pipeline: the numbers from its VAE, the folding from
-its ``_pack_latents``. A pixel pipeline samples the picture itself.
+A latent pipeline samples what its VAE makes of a picture, with numbers of its own for scale and mean, and in an order
+of its own: 2×2 cells as one token, say. Both are learned from the pipeline's tail, the way from its latents to its
+decoder (:mod:`lanpaint.adapters.tail_map`). Where a tail cannot be run on its own, they are read from the configuration
+of the VAE and from ``_pack_latents``. A pixel pipeline samples the picture itself.
 
 Shapes here are (n, channels, [frames,] height, width). Only videos have ``frames``.
 """
@@ -10,7 +11,6 @@ Shapes here are (n, channels, [frames,] height, width). Only videos have ``frame
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,15 +18,19 @@ import torch
 from torch import Tensor
 
 from lanpaint.adapters.makes import makes_video, picture_processor
+from lanpaint.adapters.tail import EncodedPrompts, NoTailError, Tail, autoencoders, unnoticed
+from lanpaint.adapters.tail_map import TailMap, learn_map
 from lanpaint.masks import by_shade
 from lanpaint.observation import Observation
 
 CellRule = Callable[[Tensor, tuple[int, ...]], Tensor]
 
-# Video pipelines whose latents have the axis of frames before the axis of channels.
-_FRAMES_FIRST = ("CogVideoX", "ConsisID")
-# Pipelines that change every size to one fixed number of pixels.
-_ONE_AREA = ("HiDreamImage",)
+# Numbers of channels that pictures have: grey, RGB, RGB and alpha.
+_PICTURES = (1, 3, 4)
+# Arguments that say how large a picture or a video is.
+_SIZES = ("height", "width", "num_frames")
+# How far probes reach in pictures, which pipelines clip to [−1, 1].
+_PIXEL_REACH = 0.75
 
 
 def wholly_known(known: Tensor, cells: tuple[int, ...]) -> Tensor:
@@ -57,27 +61,45 @@ def wholly_known(known: Tensor, cells: tuple[int, ...]) -> Tensor:
 
 
 class LatentLayout:
-    """How a pipeline lays out pictures in its latents. Override a method for a family with a different layout.
+    """How a pipeline lays out pictures in its latents.
+
+    The layout is learned from the pipeline itself: see :meth:`learn`. A subclass that overrides ``normalise`` or
+    ``fold`` decides it instead.
 
     Args:
         pipe: The pipeline.
         cell_rule: Function (known pixels, latent sizes) → known latent cells, with the signature of
             :func:`wholly_known`.
+
+    Attributes:
+        learned: The map of the pipeline's tail for the size of the latest call; None where it cannot be learned.
+        reason: Why it cannot be learned; empty where it is.
+        encoded: The pictures of the latest observation as the VAE encodes them, and how much their cells may change.
     """
 
     def __init__(self, pipe: Any, cell_rule: CellRule = wholly_known) -> None:
         self.pipe, self.cell_rule = pipe, cell_rule
-        vaes = (getattr(pipe, name, None) for name in ("vae", "vqvae"))
-        self.vae = next((vae for vae in vaes if vae is not None), None)
+        self.learned: TailMap | None = None
+        self.reason = "the pipeline was not called yet"
+        self.encoded: tuple[Tensor, Tensor] | None = None
+        self._learned_for: tuple[Any, ...] | None = None
+        self._nearest: dict[tuple[int, int], tuple[int, int]] = {}
+        self.name = next(iter(autoencoders(pipe)), None)
         self.processor = picture_processor(pipe)
         self.is_video = makes_video(pipe)
 
     @property
+    def vae(self) -> Any:
+        """The module of the pipeline that encodes and decodes pictures; None for a pixel pipeline."""
+        return None if self.name is None else getattr(self.pipe, self.name, None)
+
+    @property
     def channels(self) -> int:
         """Channels of the pictures."""
-        if self.vae is not None:
-            return getattr(self.vae.config, "in_channels", None) or 3
-        return self.pipe.unet.config.in_channels
+        if self.vae is None:
+            return int(self.pipe.unet.config.in_channels)
+        channels = getattr(self.vae.config, "in_channels", None)
+        return channels if channels in _PICTURES else 3  # some count the pixels of a patch as channels
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -126,31 +148,59 @@ class LatentLayout:
         """The sizes that the pipeline takes, in words."""
         if self.size is not None:
             return f"{self.size[1]}×{self.size[0]}"
-        area = f"{self._area} pixels in all, in " if self._area else ""
-        return f"{area}multiples of {self.multiple}"
+        return f"multiples of {self.multiple}"
 
-    def nearest(self, height: int, width: int) -> tuple[int, int]:
-        """The nearest (height, width) in pixels that the pipeline takes: unchanged if the pipeline takes this size."""
+    def nearest(
+        self, height: int, width: int, call: dict[str, Any] | None = None, prompts: EncodedPrompts | None = None
+    ) -> tuple[int, int]:
+        """The nearest (height, width) in pixels that the pipeline takes: unchanged if the pipeline takes this size.
+
+        Args:
+            height: Height in pixels.
+            width: Width in pixels.
+            call: The arguments of the call. With them the pipeline itself is asked what size it makes of a size: some
+                pipelines change every size to one area.
+            prompts: Prompts that were encoded before, for the same call.
+        """
         if self.size is not None:
             return self.size
-        sides = height, width
-        if self._area:  # repeat the pipeline's rule until it changes nothing
-            for _ in range(100):
-                scale = math.sqrt(self._area / (sides[0] * sides[1]))
-                high, wide = (int(side * scale // self.multiple * self.multiple) for side in sides)
-                if (high, wide) == sides or not (high and wide):
-                    break
-                sides = high, wide
         multiple = self.multiple
-        height, width = (max(multiple, round(side / multiple) * multiple) for side in sides)
-        return height, width
+        height, width = (max(multiple, round(side / multiple) * multiple) for side in (height, width))
+        if call is None:
+            return height, width
+        asked = height, width
+        if asked not in self._nearest:
+            self._nearest[asked] = self._settled(asked, call, prompts or EncodedPrompts())
+        return self._nearest[asked]
 
     @property
-    def _area(self) -> int | None:
-        """Number of pixels of every picture, for a pipeline where this number is fixed; else None."""
-        if not type(self.pipe).__name__.startswith(_ONE_AREA):
+    def made_size(self) -> tuple[int, int] | None:
+        """(height, width) in pixels that the pipeline makes, as it was learned; None where it was not."""
+        if self.vae is None or self.learned is None:
             return None
-        return int(self.pipe.default_sample_size * self.pipe.vae_scale_factor) ** 2
+        height, width = self.learned.decoded[-2:]
+        return height * self.factor, width * self.factor
+
+    def _settled(self, asked: tuple[int, int], call: dict[str, Any], prompts: EncodedPrompts) -> tuple[int, int]:
+        """The (height, width) that becomes of a size when the pipeline's rule is repeated until it changes nothing."""
+        sides = asked
+        for _ in range(20):
+            made = self._made({**call, "height": sides[0], "width": sides[1]}, prompts)
+            if made is None or made == sides:
+                return sides
+            sides = made
+        return asked  # a cell has another number of pixels than is known here, and nothing can be said
+
+    def _made(self, call: dict[str, Any], prompts: EncodedPrompts) -> tuple[int, int] | None:
+        """The (height, width) in pixels that the pipeline makes in a call; None where it does not show."""
+        if self.vae is None:
+            return None
+        try:
+            with unnoticed(self.pipe):
+                shape = Tail(self.pipe, call, self.name, prompts)(torch.zeros_like).decoded.shape
+        except NoTailError:
+            return None
+        return shape[-2] * self.factor, shape[-1] * self.factor
 
     @property
     def group(self) -> int:
@@ -196,31 +246,72 @@ class LatentLayout:
         frames = self.processor.preprocess(frames, height=height, width=width)
         return frames.unflatten(0, (len(pictures), -1)).transpose(1, 2) if self.is_video else frames
 
+    def learn(self, call: dict[str, Any], prompts: EncodedPrompts | None = None) -> None:
+        """Learn the layout from the pipeline's tail, once for a size. The network is not called.
+
+        Args:
+            call: The arguments of the call that is going to be made.
+            prompts: Where encoded prompts are kept, for that call.
+        """
+        own = type(self)
+        if own.normalise is not LatentLayout.normalise or own.fold is not LatentLayout.fold:
+            self.reason = f"{own.__name__} has a layout of its own"
+            return
+        sizes = tuple(call.get(name) for name in _SIZES)
+        wanted = (sizes, *((name, id(part), getattr(part, "dtype", None)) for name, part in self._decoders()))
+        if wanted == self._learned_for:
+            return
+        self.learned, self._learned_for, self.reason = None, wanted, ""
+        prompts = prompts or EncodedPrompts()
+        for name, _ in self._decoders():
+            reach = {} if name is not None else {"reach": _PIXEL_REACH}
+            try:
+                with unnoticed(self.pipe):
+                    self.learned = learn_map(Tail(self.pipe, call, name, prompts), **reach)
+            except NoTailError as error:
+                self.reason = self.reason or str(error)
+            else:
+                self.name, self.reason = name, ""
+                return
+
+    def _decoders(self) -> list[tuple[str | None, Any]]:
+        """The pipeline's autoencoders by name; (None, None) without any."""
+        return [*autoencoders(self.pipe).items()] or [(None, None)]
+
     @torch.no_grad()
     def encode(self, pictures: Tensor) -> Tensor:
-        """Clean latents of pictures in [0, 1], before folding: (n, channels, [frames,] height, width)."""
-        pixels = self.preprocess(pictures)
+        """What the VAE makes of pictures in [0, 1]: (n, channels, [frames,] height, width), as it decodes it again.
+
+        Without a VAE: the pictures as the pipeline samples them, or as they are where the layout is learned.
+        """
         vae = self.vae
         if vae is None:
-            return pixels
+            return pictures if self.learned is not None else self.preprocess(pictures)
+        pixels = self.preprocess(pictures)
         dtype = vae.dtype
         upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)  # this VAE overflows in float16
         if upcast:
             vae.to(torch.float32)
         try:
             device = getattr(self.pipe, "_execution_device", vae.device)
-            single = not self.is_video and _takes_frames(vae)
-            pixels = pixels.to(device, vae.dtype)
-            latents = _mode(vae.encode(pixels.unsqueeze(2) if single else pixels)).float()
+            pixels = as_batch(pixels.to(device, vae.dtype), self._dimensions())
+            latents = _mode(vae.encode(pixels)).float()
         finally:
             if upcast:
                 vae.to(dtype)
-        latents = self.normalise(latents)
-        return latents.squeeze(2) if single else latents
+        return _as_pictures(latents, pictures)
+
+    def _dimensions(self) -> int:
+        """Dimensions of what the VAE takes: 4 for stills, 5 for videos."""
+        if self.learned is not None:
+            return len(self.learned.decoded) + 1
+        return 5 if any(parameter.ndim == 5 for parameter in self.vae.encoder.parameters()) else 4
 
     def normalise(self, latents: Tensor) -> Tensor:
         """(z − mean) · scale / std, with the VAE's values for the three, each one number or one number per channel."""
         vae: Any = self.vae
+        if vae is None:
+            return latents
         settings = {**dict(vae.config), **dict(vae.named_buffers())}  # LTX keeps these numbers in buffers
 
         def statistic(*names: str, otherwise: float) -> Tensor:
@@ -239,8 +330,7 @@ class LatentLayout:
         """
         pack = getattr(self.pipe, "_pack_latents", None)
         if pack is None:
-            frames_first = self.is_video and type(self.pipe).__name__.startswith(_FRAMES_FIRST)
-            return latents.transpose(1, 2) if frames_first else latents
+            return latents
         arguments = {
             "latents": latents,
             "batch_size": latents.shape[0],
@@ -259,6 +349,32 @@ class LatentLayout:
             )
         return pack(**{name: arguments[name] for name in names})
 
+    def arrange(self, encoded: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoded pictures, and how much their cells may change, as the pipeline samples them.
+
+        Args:
+            encoded: (n, channels, [frames,] height, width), from :meth:`encode`.
+            cells: How much each cell may change, from 0 (known) to 1, (n, 1, [frames,] height, width).
+
+        Returns:
+            Values, and how much each entry may change, both (n, …) in the layout of the pipeline's latents.
+
+        Raises:
+            ValueError: When the pipeline decodes cells of another size.
+        """
+        cells = cells.to(encoded.dtype).expand(encoded.shape)
+        if self.learned is None:
+            return self.fold(self.normalise(encoded)), self.fold(cells)
+        dimensions = len(self.learned.decoded) + 1
+        values, change = as_batch(encoded, dimensions), as_batch(cells, dimensions)
+        wanted = (len(encoded) * self.learned.rows, *self.learned.decoded)
+        if tuple(values.shape) != wanted:
+            raise ValueError(
+                f"{type(self.pipe).__name__} decodes {_sizes(wanted)} and its pictures encode to "
+                f"{_sizes(values.shape)}: check height, width and frames, or give a layout= for its family"
+            )
+        return self.learned.invert(values, change)
+
     def observation(self, pictures: Tensor, change: Tensor, latents: Tensor) -> Observation:
         """The observation of the latents: which latent entries are known, and their clean values.
 
@@ -272,22 +388,50 @@ class LatentLayout:
             An observation of batch n, in the layout of ``latents``, float32.
 
         Raises:
+            TypeError: For a mask of booleans.
             ValueError: When the encoded pictures do not have the shape of ``latents``.
         """
+        if not change.is_floating_point():
+            raise TypeError(f"change must be floating point, from 0 (known) to 1 (painted), got {change.dtype}")
+        self.prepare(latents)
         encoded = self.encode(pictures)
         cells = by_shade(lambda known: self.cell_rule(known, tuple(encoded.shape[2:])), change).to(encoded.device)
-        values, cells = self.fold(encoded), self.fold(cells.expand(encoded.shape))
+        self.encoded = encoded, cells
+        values, entries = self.arrange(encoded, cells)
         if values.shape[1:] != latents.shape[1:]:
             raise ValueError(
                 f"{type(self.pipe).__name__} samples latents of shape {tuple(latents.shape)} and its pictures encode "
                 f"to {tuple(values.shape)}: check height, width and frames, or give a layout= for its family"
             )
-        return Observation.soft(values.to(latents.device), cells.to(latents.device, torch.float32))
+        return Observation.soft(values.to(latents.device), entries.to(latents.device, torch.float32))
+
+    def prepare(self, latents: Tensor) -> None:
+        """Learn what can only be learned when the pipeline's first latents are there; nothing, usually."""
 
 
-def _takes_frames(vae: Any) -> bool:
-    """Whether a VAE is made for video: its encoder has convolutions over time."""
-    return any(parameter.ndim == 5 for parameter in vae.encoder.parameters())
+def as_batch(tensor: Tensor, dimensions: int) -> Tensor:
+    """Pictures or cells (n, c, [frames,] h, w) as a VAE takes them: stills as films, films as stills where it must be.
+
+    Args:
+        tensor: The tensor.
+        dimensions: Dimensions of what the VAE takes: 4 for stills, 5 for films.
+    """
+    if tensor.ndim < dimensions:
+        return tensor.unsqueeze(2)
+    return tensor.transpose(1, 2).flatten(0, 1) if tensor.ndim > dimensions else tensor
+
+
+def _as_pictures(latents: Tensor, pictures: Tensor) -> Tensor:
+    """What a VAE has made of pictures, with as many dimensions as these."""
+    if latents.ndim > pictures.ndim:
+        return latents.squeeze(2)
+    if latents.ndim < pictures.ndim:
+        return latents.unflatten(0, (len(pictures), -1)).transpose(1, 2)
+    return latents
+
+
+def _sizes(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape))
 
 
 def _mode(encoded: Any) -> Tensor:

@@ -32,11 +32,20 @@ def _given(made):
     return pictures.transpose(0, 1) if len(made.size) == 3 else pictures
 
 
+def _arguments(made):
+    control = {"image": made.extra["control_image"]} if made.extra else {}
+    return {"num_inference_steps": STEPS, "generator": torch.Generator().manual_seed(0), **made.call, **control}
+
+
 def _call(made, **more):
-    call = {"num_inference_steps": STEPS, "generator": torch.Generator().manual_seed(0), **made.call}
-    if made.extra:
-        call["image"] = made.extra["control_image"]
-    return made.pipe(**{**call, **more})[0]
+    return made.pipe(**{**_arguments(made), **more})[0]
+
+
+def _layout(made):
+    """The layout that an Inpainter uses."""
+    layout = LatentLayout(made.pipe)
+    layout.learn(_arguments(made))
+    return layout
 
 
 def _inpaint(made, image, mask, sampler=lp.LanPaint, **more):
@@ -115,10 +124,10 @@ def test_it_paints_as_planned_and_what_is_known_is_exact(name):
 def test_pictures_are_laid_out_so_that_the_pipeline_decodes_them_again(name):
     """All known: the pipeline's own decoding of the encoded picture is the VAE's of the VAE's, cell by cell."""
     made, keep = _family(name), Keep()
-    layout, pictures = LatentLayout(made.pipe), _pictures(made)
-    known = torch.ones(1, dtype=torch.bool).expand(pictures[:, :1].shape)
+    layout, pictures = _layout(made), _pictures(made)
+    change = torch.zeros(pictures[:, :1].shape)
     paint = functools.partial(lp.Replace, callbacks=[keep])
-    with lp.bridged(made.pipe, paint, functools.partial(layout.observation, pictures, known)):
+    with lp.bridged(made.pipe, paint, functools.partial(layout.observation, pictures, change)):
         got = _as_tensor(made, _call(made, output_type="np"))
     assert bool(keep.observation.known.all())
     assert torch.equal(keep.x, keep.observation.values)
@@ -144,7 +153,7 @@ def test_pictures_are_laid_out_so_that_the_pipeline_decodes_them_again(name):
 def test_a_cell_is_known_only_when_all_pixels_under_it_are(name):
     """One unknown pixel: one cell, with the whole group of frames that it stands for, is unknown, and no other."""
     made = _family(name)
-    layout, pictures = LatentLayout(made.pipe), _pictures(made)
+    layout, pictures = _layout(made), _pictures(made)
     known = torch.ones(pictures[:, :1].shape, dtype=torch.bool)
     known[0, 0, ..., 5, 3] = False
     if len(made.size) == 3:
@@ -161,10 +170,11 @@ def test_a_cell_is_known_only_when_all_pixels_under_it_are(name):
 
 @pytest.mark.parametrize("name", ["SDXL", "Flux", "SD3"])
 def test_the_layout_is_that_of_diffusers_own_image_to_image_pipeline(name):
-    made, layout = _family(name), LatentLayout(_family(name).pipe)
+    made, layout = _family(name), _layout(_family(name))
     pictures = _pictures(made)
     posterior = made.pipe.vae.encode(2 * pictures - 1).latent_dist
-    got = layout.fold(layout.encode(pictures))
+    encoded = layout.encode(pictures)
+    got, _ = layout.arrange(encoded, torch.zeros(encoded.shape))
     generator = torch.Generator().manual_seed(0)
     # Those draw from the encoder's distribution; with its width taken away they are ours.
     posterior.std = torch.zeros_like(posterior.std)
@@ -249,9 +259,9 @@ def test_a_layout_that_does_not_fit_is_told():
     made = tiny.flux()
     layout = LatentLayout(made.pipe)
     pictures = torch.rand(1, 3, 16, 16)
-    known = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    change = torch.zeros(1, 1, 16, 16)
     with (
         pytest.raises(ValueError, match=r"FluxPipeline samples latents of shape \(1, 24, 16\) and its pictures encode"),
-        lp.bridged(made.pipe, lp.LanPaint, functools.partial(layout.observation, pictures, known)),
+        lp.bridged(made.pipe, lp.LanPaint, functools.partial(layout.observation, pictures, change)),
     ):
         _call(made)

@@ -15,7 +15,6 @@ from diffusers.modular_pipelines.modular_pipeline_utils import InputParam, Outpu
 import lanpaint as lp
 from lanpaint.adapters.bridge.stand_in import StepArguments
 from lanpaint.adapters.modular.blocks import after, guiders, loops
-from lanpaint.adapters.modular.layout import learn
 from lanpaint.adapters.modular.step import LanPaintDenoiseStep, with_lanpaint
 from lanpaint.adapters.networks import network_score
 from lanpaint.adapters.reading import prediction_of, stage_level
@@ -196,33 +195,6 @@ def test_blocks_after_the_loop_are_those_that_run_after_it():
     (loop,) = loops(made.pipe._blocks.get_workflow("text2image"))
     rest = after(made.pipe._blocks.get_workflow("text2image"), loop)
     assert [type(block).__name__ for block in rest] == ["FluxUnpackLatentsStep", "FluxDecodeStep"]
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_probes_tell_scale_shift_and_order_of_a_tail(dtype):
-    latents = torch.zeros(2, 24, 8)
-    order = torch.randperm(24 * 8, generator=generator())
-    scale, shift = torch.rand(4, 6, 8, generator=generator()) + 0.5, torch.randn(4, 6, 8, generator=generator())
-    scale[0, 0, 0] = 0.0
-
-    def tail(given):
-        moved = given.to(dtype).flatten(1)[:, order].reshape(-1, 4, 6, 8)
-        return moved * scale.to(dtype) + shift.to(dtype)
-
-    learned_shift, learned_scale, place = learn(tail, latents, "Pipe")
-    moves = learned_scale != 0
-    assert not moves[0, 0, 0, 0]
-    assert moves.sum() == 24 * 8 - 1
-    assert torch.equal(place[0][moves[0]], order.reshape(4, 6, 8)[moves[0]])
-    tolerance = 1e-6 if dtype == torch.float32 else 0.02
-    torch.testing.assert_close(learned_scale[0], scale, rtol=0, atol=tolerance)
-    torch.testing.assert_close(learned_shift[0], shift, rtol=0, atol=tolerance)
-
-
-def test_a_tail_that_mixes_its_latents_is_refused():
-    mixing = torch.randn(12, 12, generator=generator())
-    with pytest.raises(ValueError, match="Pipe mixes its latents before it decodes them"):
-        learn(lambda given: given @ mixing, torch.zeros(1, 12), "Pipe")
 
 
 # The network as a score

@@ -101,10 +101,12 @@ def test_names_that_a_model_does_not_have_are_told():
 
 
 def test_hidream_takes_one_area_and_the_nearest_size_is_one_that_it_leaves_as_it_is():
-    layout = LatentLayout(tiny.hidream().pipe)
-    assert layout.sizes == "256 pixels in all, in multiples of 4"
-    assert layout.nearest(16, 16) == (16, 16)
+    made = tiny.hidream()
+    layout = LatentLayout(made.pipe)
+    assert layout.nearest(16, 16, made.call) == (16, 16)
     for height, width in [(30, 10), (512, 512), (9, 40), (17, 16)]:
-        nearest = layout.nearest(height, width)
-        assert nearest == layout.nearest(*nearest)
+        nearest = layout.nearest(height, width, made.call)
+        assert nearest == layout.nearest(*nearest, made.call)
         assert nearest[0] * nearest[1] <= 256
+        painted = made.pipe(**{**made.call, "height": nearest[0], "width": nearest[1]}, num_inference_steps=1)
+        assert painted.images[0].size == nearest[::-1]

@@ -178,8 +178,10 @@ def _decodes(made: Case) -> bool:
     if (expected - wrong).abs().max() < 1e-2:
         raise BrokenCaseError(f"the decoder of {made.name} cannot tell pictures apart")
     layout = lp.Inpainter(made.pipe).layout
-    change = torch.zeros(given[:, :1].shape)  # nothing may change
-    got, _ = _bridged(made, functools.partial(layout.observation, given, change), _Keep(), 1)
+    control = {} if made.control is None else {made.control_name: made.control}
+    layout.learn({made.steps: STEPS, **made.call, **control})
+    nothing = torch.zeros(given[:, :1].shape)  # may change
+    got, _ = _bridged(made, functools.partial(layout.observation, given, nothing), _Keep(), 1)
     return got.shape == expected.shape and bool((got - expected).abs().max() < 2e-3)
 
 
@@ -197,7 +199,8 @@ def _reconstruct(pipe: Any, pictures: torch.Tensor) -> torch.Tensor:
         latents = encoded.latent_dist.mode()
     else:
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent
-    decoded = vae.decode(latents, return_dict=False)[0]
+    plain = {"force_not_quantize": True} if vae is getattr(pipe, "movq", None) else {}  # as its pipelines do
+    decoded = vae.decode(latents, return_dict=False, **plain)[0]
     return ((decoded.squeeze(2) if single else decoded) / 2 + 0.5).clamp(0, 1)
 
 
