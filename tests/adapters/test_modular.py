@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import logging
 import re
 
@@ -131,6 +132,48 @@ def test_the_known_part_has_a_weight_of_guidance_of_its_own():
         painted("Flux.1", known_guidance_scale=0.0)
     with pytest.raises(ValueError, match="QwenImageModularPipeline rescales the guided output"):
         painted("Qwen-Image", known_guidance_scale=0.0)
+
+
+@pytest.mark.parametrize("options", [{"strength": 0.6}, {"soft": True}, {"feather": 2}, {"sampler": lp.RePaint}])
+def test_what_inpainter_can_do_it_can_do_with_a_modular_pipeline(options):
+    made, options = made_of("Stable Diffusion 3"), dict(options)
+    picture, mask = picture_of(made)
+    rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width")}
+    sampler = {"sampler": options.pop("sampler")} if "sampler" in options else {"inner_steps": 1}
+    painted = pictures_in(lp.Inpainter(made.pipe, **sampler)(picture, 0.6 * mask, **rest, **options))
+    assert torch.equal(painted[..., :6], picture[..., :6])
+    assert torch.isfinite(painted).all()
+    assert not torch.equal(painted[..., 8:], picture[..., 8:])
+
+
+def test_pictures_of_any_size_and_several_at_a_time():
+    made = made_of("Flux.1")
+    pictures = torch.rand(2, 3, 21, 30, generator=generator())
+    mask = torch.zeros(21, 30)
+    mask[:, 15:] = 1
+    rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width")}
+    rest |= {name: made.call[name].repeat_interleave(2, 0) for name in ("prompt_embeds", "pooled_prompt_embeds")}
+    images = lp.Inpainter(made.pipe, inner_steps=0)(pictures, mask, **rest, num_images_per_prompt=2).images
+    assert images.shape == (4, 3, 21, 30)
+    assert torch.equal(images[..., mask == 0], pictures.repeat_interleave(2, 0)[..., mask == 0])
+
+
+def test_a_call_leaves_nothing_for_the_garbage_collector():
+    made = made_of("Flux.1")
+    picture, mask = picture_of(made)
+
+    def paint():
+        rest = {name: value for name, value in call_of(made).items() if name not in ("height", "width")}
+        lp.Inpainter(made.pipe, inner_steps=1)(picture, mask, **rest)
+
+    paint()
+    gc.collect()
+    gc.disable()
+    try:
+        paint()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("output", ["images", ["images", "latents"], "latents", None])
