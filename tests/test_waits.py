@@ -2,12 +2,14 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 import torch
 
 import lanpaint as lp
 from lanpaint.operators import OperatorCount
+from lanpaint.samplers.release import release
 from tests.pretend import Elsewhere, PretendDevice, ReadyNoise
 
 SHAPE = (2, 3, 4, 5)
@@ -126,6 +128,27 @@ def test_metropolis_does_not_wait(known, kind):
     network.log_prob = lambda x, level: -0.15 * x.square().flatten(1).sum(1)
     sampler = lp.LangevinPaint(network, steps=3, dynamics=lp.MALA())
     _run(sampler, _observation(known), [_level(kind), _level(kind, 0.5)])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("shape", [SHAPE[-2:], SHAPE])
+def test_the_release_of_a_soft_observation_does_not_wait(preset, shape):
+    generator = torch.Generator().manual_seed(0)
+    change = (torch.rand(shape, generator=generator) * 4).round() / 4
+    observation = lp.Observation.soft(Elsewhere(_numbers(generator, torch.float32)), change)
+    levels = [*(_level("batch", sigma) for sigma in (0.8, 0.7, 0.6, 0.5)), lp.NoiseLevel(1.0, 0.0)]
+    sampler, noise = lp.LanPaint(Network(), preset=preset, levels=levels), ReadyNoise()
+    state, moved = sampler.begin(observation, noise, None), None
+    for visit in sampler.plan.visits(state.step):
+        with OperatorCount() as count:
+            state, _ = release(replace(state, level=visit.level), visit, sampler.plan, noise)
+            state = sampler.enter(state, visit, noise)
+            state = sampler.refine(state, visit, noise) if visit.inner_steps else state
+            state = state.at("outer", visit.step, 1)
+        assert not count.waits, count.waits
+        moved = state.observation.draws
+    assert moved is not None
+    assert state.x.numbers.isfinite().all()
 
 
 @pytest.mark.parametrize(("preset", "most"), [("paper", 18), ("fast", 25)])
