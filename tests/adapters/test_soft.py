@@ -82,15 +82,15 @@ def test_schedulers_begin_in_the_middle_with_the_state_of_the_level(name, base):
 
 def test_in_pixels_the_mean_change_grows_with_the_grey_and_the_ends_are_exact():
     """A trained network: held-out digits with a grey for each two rows, in all orders of the greys."""
-    truth, shades = (held_out_digits(72) + 1) / 2, torch.tensor([0.0, 0.2, 0.4, 1.0])
-    orders = 3 * list(itertools.permutations(shades.tolist()))
-    grey = torch.tensor(orders).repeat_interleave(2, 1)[:, :, None].expand(72, 8, 8)
+    truth, shades = (held_out_digits(48) + 1) / 2, torch.tensor([0.0, 0.2, 0.4, 1.0])
+    orders = 2 * list(itertools.permutations(shades.tolist()))
+    grey = torch.tensor(orders).repeat_interleave(2, 1)[:, :, None].expand(48, 8, 8)
     pipe = diffusers.DiffusionPipeline.from_pretrained(FOLDER)
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = named_scheduler("ddim", pipe.scheduler)
-    for options in ({}, {"solver": lp.DPMSolver(), "inner_steps": 2}, {"sampler": lp.Replace}, {"preset": "fast"}):
+    for options in ({}, {"sampler": lp.Replace}, {"preset": "fast"}):
         inpaint = lp.Inpainter(pipe, **options)
-        painted = inpaint(truth, grey, soft=True, steps=10, generator=lp.seeded(range(72)), output_type="np").images
+        painted = inpaint(truth, grey, soft=True, steps=10, generator=lp.seeded(range(48)), output_type="np").images
         change = (torch.from_numpy(painted).movedim(-1, 1) - truth).abs()[:, 0]
         moved = torch.stack([change[grey == shade].mean() for shade in shades])
         assert moved[0] == 0
