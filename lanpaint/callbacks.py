@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real, check_whole, shown
 from lanpaint.noise import cast_like, reciprocal
 from lanpaint.plan import Plan
 from lanpaint.sampler_state import SamplerState
@@ -88,11 +89,16 @@ def call_hooks(sampler: RunningSampler, hook: str, state: SamplerState) -> Stop 
     requests, error = [], None
     for callback in sampler.callbacks:
         try:
-            requests.append(getattr(callback, hook)(sampler, state))
+            request = getattr(callback, hook)(sampler, state)
         except Exception as raised:
             if hook != "on_run_end":
                 raise
             error = error or raised
+            continue
+        if request is not None and not isinstance(request, Stop):
+            name = type(callback).__name__
+            raise TypeError(f"{hook} of {name} must return None, Stop.LEVEL or Stop.RUN, got {shown(request)}")
+        requests.append(request)
     if error is not None:
         raise error
     return Stop.RUN if Stop.RUN in requests else Stop.LEVEL if Stop.LEVEL in requests else None
@@ -201,7 +207,8 @@ class TrajectoryRecorder(Callback):
     """
 
     def __init__(self, inner: bool = True, max_bytes: int = 256 * 2**20) -> None:
-        if max_bytes <= 0:
+        check_real("max_bytes", max_bytes)
+        if not max_bytes > 0:
             raise ValueError(f"max_bytes must be positive, got {max_bytes}")
         self.inner, self.max_bytes = inner, max_bytes
         self._forget()
@@ -292,10 +299,10 @@ class EarlyStop(Callback):
     """
 
     def __init__(self, threshold: float = 0.05, patience: int = 2) -> None:
+        check_real("threshold", threshold)
         if not threshold > 0:
             raise ValueError(f"threshold must be positive, got {threshold}")
-        if patience < 1:
-            raise ValueError(f"patience must be at least 1, got {patience}")
+        check_whole("patience", patience, least=1)
         self.threshold, self.patience = threshold, patience
         self.inner_steps: list[int] = []
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from lanpaint.checks import as_numbers
 from lanpaint.device import move_like
 from lanpaint.noise import Prediction
 
@@ -55,8 +56,8 @@ class Drift:
         log_density: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.function, self.log_density = function, log_density
-        self.damping = torch.as_tensor(damping, dtype=torch.float64)
-        self.time_step = torch.as_tensor(time_step, dtype=torch.float64)
+        self.damping = as_numbers("damping", damping)
+        self.time_step = as_numbers("time_step", time_step)
         self.known = known
         self.prediction: Prediction | None = None
         self._kept: dict[Hashable, Any] = {}

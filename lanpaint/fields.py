@@ -42,6 +42,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.device import move_like
 from lanpaint.drift import Coefficient, Drift, add_terms, coefficients
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
@@ -90,6 +91,8 @@ class BiG:
         lam: float = 8.0,
         expected_noise: float = 0.0,
     ) -> None:
+        check_real("lam (λ)", lam)
+        check_real("expected_noise (a)", expected_noise)
         if not (math.isfinite(lam) and lam >= -1):
             raise ValueError(f"lam (λ) must be a number of at least −1, got {lam}")
         if not (math.isfinite(expected_noise) and expected_noise >= 0):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.checks import as_path
 from lanpaint.origin import Origin
 from lanpaint.pictures import read_painted, read_with_origins
 
@@ -87,7 +88,7 @@ def read_picture(path: str | Path, what: str = "the image") -> Picture:
     Raises:
         ValueError: When the file is missing, is not a still image, or has more than 8 bits per channel.
     """
-    values, opaque, origins = read_with_origins(Path(path), what.removeprefix("the "))
+    values, opaque, origins = read_with_origins(as_path(what, path), what.removeprefix("the "))
     return Picture((values[0] * 255).round().to(torch.uint8), None if opaque is None else opaque[0, 0], origins[0])
 
 
@@ -97,7 +98,7 @@ def read_mask(path: str | Path, may_be_empty: bool = False) -> Tensor:
     Raises:
         ValueError: When the file is missing, is not a still image, or paints nothing and may not be empty.
     """
-    return ~read_painted(Path(path), may_be_empty=may_be_empty)[0, 0]
+    return ~read_painted(as_path("the mask", path), may_be_empty=may_be_empty)[0, 0]
 
 
 def write_picture(path: str | Path, image: Any) -> None:
@@ -181,7 +182,7 @@ def _umask() -> int:
 
 def check_output(path: str | Path, endings: Collection[str] = FORMATS.keys()) -> None:
     """Raise ValueError unless a file of one of these endings can be written there. Its folder may be missing."""
-    path = Path(path)
+    path = as_path("an output", path)
     if path.suffix.lower() not in endings:
         raise ValueError(f"cannot write {path}: its ending must be {' or '.join(endings)}")
     try:

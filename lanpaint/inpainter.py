@@ -22,6 +22,7 @@ from lanpaint.adapters.makes import FRAMES, check_makes_pictures, frames_argumen
 from lanpaint.adapters.modular.blocks import guiders, inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
 from lanpaint.adapters.tail import EncodedPrompts, autoencoders
+from lanpaint.checks import check_whole, shown
 from lanpaint.colour import match_colour as with_matched_colour
 from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
@@ -29,7 +30,8 @@ from lanpaint.observation import Observation
 from lanpaint.origin import Origin
 from lanpaint.pictures import read_change, read_pictures, read_with_origins, with_channels
 from lanpaint.preview import LinearDecoder, Preview
-from lanpaint.samplers import LanPaint
+from lanpaint.randomness import NormalNoise
+from lanpaint.samplers import LanPaint, Sampler
 from lanpaint.solvers import Solver
 from lanpaint.window import Window
 
@@ -43,6 +45,9 @@ _MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
 _RENORMALISED = ("QwenImage",)
 # Arguments of a sampler that the bridge gives, so that a caller may not give them.
 _FROM_BRIDGE = {"self", "score", "steps", "solver", "levels", "schedule", "spacing", "progress"}
+
+
+_MOST_PAD, _MOST_FEATHER = 100_000, 1000  # pixels; more is a slip
 
 
 class Inpainter:
@@ -85,12 +90,20 @@ class Inpainter:
         cell_rule: CellRule | None = None,
         **options: Any,
     ) -> None:
-        if not callable(pipe) or not hasattr(pipe, "scheduler"):
-            raise TypeError(f"pipe must be a pipeline of diffusers, got {type(pipe).__name__}")
+        scheduler = getattr(pipe, "scheduler", 0)  # a modular pipeline may get its own later
+        is_none = scheduler is not None and not callable(getattr(scheduler, "set_timesteps", None))
+        if isinstance(pipe, type) or not callable(pipe) or is_none:
+            raise TypeError(f"pipe must be a pipeline of diffusers, got {shown(pipe)}")
+        if isinstance(sampler, (str, Sampler)) or not callable(sampler):
+            raise TypeError(f"sampler must be a class of samplers, or a function that makes one, got {shown(sampler)}")
+        if layout is not None and not isinstance(layout, LatentLayout):
+            raise TypeError(f"layout must be an instance of LatentLayout, got {shown(layout)}")
+        if cell_rule is not None and not callable(cell_rule):
+            raise TypeError(f"cell_rule must be a function of the known pixels, got {shown(cell_rule)}")
         if layout is not None and cell_rule is not None:
             raise ValueError("give layout or cell_rule, not both; a layout has a cell rule already")
         if solver is not None and not isinstance(solver, Solver):
-            raise TypeError(f"solver must be an instance of Solver, got {solver!r:.60}")
+            raise TypeError(f"solver must be an instance of Solver, got {shown(solver)}")
         self.pipe, self.sampler, self.solver, self.options = pipe, sampler, solver, options
         modular = is_modular(pipe)
         self.layout = layout or (ModularLayout if modular else LatentLayout)(pipe, cell_rule or wholly_known)
@@ -177,6 +190,7 @@ class Inpainter:
             ValueError: For pictures and masks that do not fit each other, and as
                 :func:`~lanpaint.adapters.bridge.bridged`.
         """
+        _check_pad(pad)
         options = {**self.options, **{name: arguments.pop(name) for name in list(arguments) if self._is_option(name)}}
         call = self._call_arguments(steps, arguments)
         cells: KnownCells | None = None
@@ -315,11 +329,13 @@ class Inpainter:
                 f"neither {type(self.pipe).__name__} nor {_name(self.sampler)} takes {', '.join(sorted(unknown))}{mask}"
             )
         call = dict(arguments)
+        NormalNoise(call.get("generator"))  # raises for what is no generator
         if _CONTROL in call and _CONTROL not in self._names:
             call["image"] = call.pop(_CONTROL)
         if steps is not None:
             if "num_inference_steps" in call:
                 raise ValueError("give steps or num_inference_steps, not both; they are two names of one argument")
+            check_whole("steps", steps, least=1)
             call["num_inference_steps"] = steps
         if "use_resolution_binning" in self._names:  # binning would change the size and stretch the picture
             call.setdefault("use_resolution_binning", False)
@@ -406,6 +422,11 @@ class Inpainter:
                 f"the mask has {change.shape[2]} frames and the video {pictures.shape[2]}; "
                 "give one mask for all frames, or one per frame"
             )
+        if change.ndim != pictures.ndim:
+            raise ValueError(
+                f"the mask has shape {tuple(change.shape)} for a picture of {tuple(pictures.shape)}; "
+                "give (height, width)"
+            )
         if any(edits.values()):
             change = edited(change, **edits)
             change = change if soft else (change >= 0.5).float()
@@ -430,6 +451,7 @@ class Inpainter:
         for side, size in sizes.items():
             if side in self._names and call.setdefault(side, size) != size:
                 raise ValueError(f"{side}={call[side]}, but the image is painted at {side} {size}; leave {side} out")
+        check_whole("batch_size", call.get("batch_size", 1), least=1)
         if "batch_size" in self._names and len(pictures) > 1:
             call.setdefault("batch_size", len(pictures))
         guided = hasattr(self.pipe, "controlnet")
@@ -593,10 +615,16 @@ def _each(origin: Any, function: Callable[..., Any], *others: Any) -> Any:
     return function(origin, *others)
 
 
+def _check_pad(pad: Sequence[int]) -> None:
+    is_list = isinstance(pad, Sequence) and len(pad) == 4
+    if not is_list or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= _MOST_PAD for n in pad):
+        raise ValueError(
+            f"pad must be four whole numbers from 0 to {_MOST_PAD:,} (left, top, right, bottom), got {shown(pad)}"
+        )
+
+
 def _padded(pictures: Tensor, change: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Padded pictures and how much may change in them. The added pixels repeat the edge, for the VAE."""
-    if len(pad) != 4 or any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in pad):
-        raise ValueError(f"pad must be four whole numbers of at least 0 (left, top, right, bottom), got {pad!r}")
     left, top, right, bottom = pad
     flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
     flat = F.pad(flat, (left, right, top, bottom), mode="replicate")
@@ -613,10 +641,12 @@ def seam_weight(known: Tensor, feather: int) -> Tensor:
         feather: Width of the ramp in pixels.
 
     Raises:
-        ValueError: For a feather that is not a whole number of at least 0.
+        ValueError: For a feather that is not a whole number from 0 to 1000.
     """
-    if isinstance(feather, bool) or not isinstance(feather, int) or feather < 0:
-        raise ValueError(f"feather must be a whole number of pixels of at least 0, got {feather!r}")
+    if isinstance(feather, bool) or not isinstance(feather, int) or not 0 <= feather <= _MOST_FEATHER:
+        raise ValueError(
+            f"feather must be a whole number of pixels of at least 0 and at most {_MOST_FEATHER}, got {shown(feather)}"
+        )
     flat = (~known).reshape(-1, 1, *known.shape[-2:]).float()
     near = [F.max_pool2d(flat, 2 * reach + 1, stride=1, padding=reach) for reach in range(feather + 1)]
     return (1 - torch.stack(near).mean(0)).reshape(known.shape)

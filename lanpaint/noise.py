@@ -29,6 +29,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lanpaint.checks import as_numbers
 from lanpaint.device import move_like
 
 View = Literal["score", "denoised", "epsilon", "v", "flow"]
@@ -40,7 +41,7 @@ def _as_level_tensor(value: Tensor | float, name: str) -> Tensor:
         if not 0 <= value < math.inf:
             raise ValueError(f"{name} must be finite and non-negative, got [{float(value)}]")
         return torch.tensor(value, dtype=torch.float64)
-    tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else torch.float64)
+    tensor = value if isinstance(value, Tensor) else as_numbers(name, value)
     if not tensor.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor or a number, got dtype {tensor.dtype}")
     if tensor.dtype in (torch.float16, torch.bfloat16):

@@ -34,14 +34,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real, shown
 from lanpaint.device import move_like
 from lanpaint.noise import NoiseLevel, reciprocal
 from lanpaint.randomness import NoiseSource
+
+_MOST_ENTRIES = 2**40  # of a state; more is a slip
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,11 @@ class Observation:
         if not isinstance(values, Tensor) or not values.is_floating_point():
             what = values.dtype if isinstance(values, Tensor) else type(values).__name__
             raise TypeError(f"values must be a floating-point tensor, got {what}; images: map 0…255 to −1…1 first")
+        for name, tensor in (("values", values), ("known", known)):
+            if isinstance(tensor, Tensor) and (tensor.layout is not torch.strided or tensor.is_meta):
+                raise TypeError(
+                    f"{name} must be a dense tensor with numbers in it, got {tensor.layout}, {tensor.device}"
+                )
         if not isinstance(known, Tensor) or known.dtype != torch.bool:
             what = known.dtype if isinstance(known, Tensor) else type(known).__name__
             raise TypeError(
@@ -117,11 +126,12 @@ class Observation:
                 f"known must broadcast to the shape of values, got {tuple(known.shape)} for {tuple(values.shape)}"
             )
         for name, deviation in {"noise": noise, "jitter": jitter}.items():
+            check_real(name, deviation)
             if not (math.isfinite(deviation) and deviation >= 0):
                 raise ValueError(f"{name} must be a finite standard deviation of at least 0, got {deviation}")
         if noise and jitter:
             raise ValueError("give noise (of a measurement) or jitter (values that are drawn), not both")
-        if values.dtype in (torch.float16, torch.bfloat16):
+        if values.dtype.itemsize < 4:
             values = values.float()
         known = known.to(values.device, copy=True)
         values = torch.where(known, values, 0.0)
@@ -138,7 +148,14 @@ class Observation:
 
     @classmethod
     def none(cls, shape: Sequence[int], dtype: torch.dtype = torch.float32, device: str = "cpu") -> Observation:
-        """An observation of ``shape`` (B, …) in which no entry is known."""
+        """An observation of ``shape`` (B, …) in which no entry is known.
+
+        Raises:
+            ValueError: For a shape that is none.
+        """
+        whole = isinstance(shape, Sequence) and all(isinstance(n, Integral) and n > 0 for n in shape)
+        if not whole or not shape or math.prod(shape) > _MOST_ENTRIES:
+            raise ValueError(f"the shape must be positive whole numbers (B, …), got {shown(shape)}")
         values = torch.zeros(tuple(shape), dtype=dtype, device=device)
         return cls(values, torch.zeros((1,) * values.ndim, dtype=torch.bool, device=device))
 

@@ -104,7 +104,7 @@ def read_change(
         return torch.stack(parts) if nested else torch.cat(parts)
     if isinstance(mask, (str, Path)):
         mask = _open(mask, "mask")
-    if hasattr(mask, "getbands"):
+    if hasattr(mask, "getbands") and not isinstance(mask, type):
         shade = _shade_of_image(mask, soft)
     else:
         numbers = _as_tensor(mask, "mask")
@@ -179,7 +179,7 @@ def _read_one(picture: Any, what: str) -> _Read:
     if isinstance(picture, (str, Path)):
         picture = _open(picture, what)
     origin: Any = None
-    if hasattr(picture, "getbands"):
+    if hasattr(picture, "getbands") and not isinstance(picture, type):
         picture = in_rgb(_upright(picture, what))
         origin = Origin.of(picture)
         grey = picture.mode in ("1", "L", "LA", "La")
@@ -376,6 +376,10 @@ def _upright(image: Any, what: str, deep: bool = False) -> Any:
         raise ValueError(f"{what} has {frames} frames; give a still image")
     if not deep and _is_deep(image):
         raise ValueError(f"{what} {_DEEP}")
+    try:
+        image.load()
+    except (OSError, SyntaxError, ValueError) as error:  # a file that ends too soon, or is closed
+        raise ValueError(f"{what} cannot be read: {error}") from error
     return ImageOps.exif_transpose(image)
 
 
@@ -388,11 +392,17 @@ def _as_tensor(numbers: Any, what: str) -> Tensor:
     if isinstance(numbers, np.ndarray):
         if numbers.dtype == np.uint16:
             numbers = numbers.astype(np.int32)
+        if numbers.dtype.kind == "f" and numbers.dtype.itemsize > 8:
+            numbers = numbers.astype(np.float64)
         if numbers.dtype.kind not in "buif":
             raise TypeError(f"{what} must be an array of numbers, got one of {numbers.dtype}")
         numbers = torch.from_numpy(np.ascontiguousarray(numbers))
     if not isinstance(numbers, Tensor):
         raise TypeError(f"{what} must be a PIL image, a path, an array or a tensor, got {type(numbers).__name__}")
+    if numbers.layout is not torch.strided or numbers.is_meta or numbers.is_quantized:
+        raise TypeError(f"{what} must be a dense tensor with numbers in it, got {numbers.layout}, {numbers.device}")
+    if numbers.is_floating_point() and numbers.dtype.itemsize < 4:
+        numbers = numbers.float()
     if numbers.ndim < 2 or 0 in numbers.shape:
         raise ValueError(
             f"{what} has shape {tuple(numbers.shape)}; give (height, width), and channels where there are any"

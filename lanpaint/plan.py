@@ -17,19 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_whole, shown
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import release_step
 
 MOST_STEPS = 10_000
 """Most outer steps, or inner steps at a level, that a command line or a grid may ask for. More is a slip."""
-
-
-def check_whole(name: str, value: object, least: int, most: int | None = None) -> None:
-    """Raise ValueError unless ``value``, the setting called ``name``, is a whole number from ``least`` to ``most``."""
-    is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not is_whole or value < least or (most is not None and value > most):  # type: ignore[operator]
-        at_most = "" if most is None else f" and at most {most:,}"
-        raise ValueError(f"{name} must be a whole number of at least {least}{at_most}, got {value!r:.60}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +79,25 @@ class Plan:
         levels = _checked(self.levels)
         steps = len(levels) - 1
         inner_steps: tuple[int, ...] | None = None
-        if isinstance(self.inner_steps, (int, Integral)):
-            inner_steps = (self.inner_steps,) * steps
-        elif self.inner_steps is not None:
+        if isinstance(self.inner_steps, Sequence):
             inner_steps = tuple(self.inner_steps)
+        elif self.inner_steps is not None:
+            check_whole("inner_steps", self.inner_steps, least=0)
+            inner_steps = (self.inner_steps,) * steps
         for number in inner_steps or ():
             check_whole("inner_steps", number, least=0)
+        if self.order is not None and not isinstance(self.order, Sequence):
+            raise TypeError(f"order must be a sequence of outer steps, got {shown(self.order)}")
         order = tuple(range(steps)) if self.order is None else tuple(self.order)
         _check_order(order, steps)
         inner = self.inner_evaluations if self.inner_evaluations is not None else inner_steps or (0,) * steps
         outer = self.outer_evaluations if self.outer_evaluations is not None else (1,) * steps
         counts = {"inner_steps": inner_steps or inner, "inner_evaluations": inner, "outer_evaluations": outer}
         for name, numbers in counts.items():
+            if not isinstance(numbers, Sequence):
+                raise TypeError(f"{name} must be one whole number for each of {steps} levels, got {shown(numbers)}")
+            for number in numbers:
+                check_whole(name, number, least=0)
             if len(numbers) != steps:
                 raise ValueError(f"{name} must be a number, or one for each of {steps} levels; got {len(numbers)}")
         settled = {"levels": levels, "inner_steps": inner_steps, "order": order}
@@ -213,8 +213,8 @@ class _CheckedLevels(tuple[NoiseLevel, ...]):
 def _checked(levels: Sequence[NoiseLevel]) -> _CheckedLevels:
     if isinstance(levels, _CheckedLevels):
         return levels
-    if not all(isinstance(level, NoiseLevel) for level in levels):
-        raise TypeError(f"levels must be NoiseLevel(alpha, sigma), got {list(levels)[:3]!r:.60}")
+    if not isinstance(levels, Sequence) or not all(isinstance(level, NoiseLevel) for level in levels):
+        raise TypeError(f"levels must be a list of NoiseLevel(alpha, sigma), got {shown(levels)}")
     if len(levels) < 2 or not _always(levels[-1], lambda alpha, sigma: (alpha == 1) & (sigma == 0)):
         raise ValueError("levels must be at least two, noisiest first, the last one clean: NoiseLevel(1.0, 0.0)")
     if not all(_always(level, lambda alpha, sigma: (alpha > 0) | (sigma > 0)) for level in levels):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from lanpaint.checks import shown
 from lanpaint.device import move_like
 
 NoiseSource = Callable[[Tensor], Tensor]
@@ -37,7 +38,7 @@ class NormalNoise:
             if not generators or not all(isinstance(g, torch.Generator) for g in generators):
                 raise TypeError(
                     "generator must be a torch.Generator or one per sample, "
-                    f"got {generator!r:.60}; lanpaint.seeded(seeds) makes them"
+                    f"got {shown(generator)}; lanpaint.seeded(seeds) makes them"
                 )
             generator = generators
         self.generator = generator
@@ -68,9 +69,51 @@ class NormalNoise:
         return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
+class CheckedNoise:
+    """A source of noise of a user's own, whose answers are checked.
+
+    Args:
+        source: A function of a tensor that returns standard normal numbers of the tensor's shape.
+
+    Raises:
+        TypeError: When ``source`` is no such function.
+    """
+
+    def __init__(self, source: NoiseSource) -> None:
+        if isinstance(source, type) or not callable(source):
+            raise TypeError(f"noise must be a function of x, as NormalNoise(generator) is, got {shown(source)}")
+        self.source = source
+
+    def __call__(self, like: Tensor) -> Tensor:
+        """Standard normal numbers of the shape and dtype of ``like``.
+
+        Raises:
+            ValueError: When the source gives something else.
+        """
+        numbers = self.source(like)
+        if isinstance(numbers, Tensor) and numbers.shape == like.shape and numbers.device == like.device:
+            if numbers.dtype == like.dtype:
+                return numbers
+            if numbers.is_floating_point():
+                return numbers.to(like.dtype)
+        what = type(numbers).__name__
+        if isinstance(numbers, Tensor):
+            what = f"{tuple(numbers.shape)}, {numbers.dtype}, {numbers.device}"
+        raise ValueError(
+            f"noise must return floating-point numbers of its argument's shape and device, {tuple(like.shape)}, "
+            f"{like.device}; got {what}"
+        )
+
+
 def seeded(seeds: Sequence[int], device: str = "cpu") -> list[torch.Generator]:
     """One generator per seed, so that each sample of a batch has random numbers that depend on its seed alone."""
-    numbers = [operator.index(seed) for seed in seeds]
+    try:
+        numbers = [operator.index(seed) for seed in seeds]
+        torch.device(device)
+    except (TypeError, RuntimeError) as error:
+        raise TypeError(
+            f"seeds must be whole numbers, one for each sample, of a device of PyTorch, got {shown(seeds)}, {device!r}"
+        ) from error
     for number in numbers:
         if not 0 <= number < 2**32:
             raise ValueError(f"a seed must be from 0 to 2^32 − 1, since more bits would not count, got {number}")

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from lanpaint.checks import as_numbers, check_real, check_whole
 from lanpaint.noise import NoiseLevel
 
 
@@ -60,12 +61,13 @@ class Schedule(ABC):
 
 def _positive(**numbers: float) -> None:
     for name, value in numbers.items():
+        check_real(name, value)
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} must be a positive finite number, got {value}")
 
 
 def _clamped(time: Tensor | float, low: float, high: float) -> Tensor:
-    time = torch.as_tensor(time, dtype=torch.float64)
+    time = as_numbers("time", time)
     if time.device.type == "cpu" and bool(time.isnan().any()):
         raise ValueError(f"time must be a number between {low:g} and {high:g}, got NaN")
     return time.clamp(low, high)
@@ -86,7 +88,10 @@ class VP(Schedule):
     """
 
     def __init__(self, alphas_cumprod: Tensor | Sequence[float]) -> None:
-        alphas = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
+        alphas = as_numbers("alphas_cumprod", alphas_cumprod)
+        if alphas.is_meta:
+            raise ValueError("alphas_cumprod has no numbers: it is on the device meta")
+        alphas = alphas.cpu()
         if alphas.ndim != 1 or len(alphas) < 2:
             raise ValueError(f"alphas_cumprod must have shape (T,) with T ≥ 2, got {tuple(alphas.shape)}")
         if not bool(((alphas >= 0) & (alphas < 1)).all()) or not bool((alphas.diff() < 0).all()):
@@ -102,18 +107,24 @@ class VP(Schedule):
     @classmethod
     def linear(cls, beta_start: float = 1e-4, beta_end: float = 0.02, timesteps: int = 1000) -> VP:
         """β linear in time (Ho et al., 2020), as in the paper's Gaussian benchmarks and in most pixel models."""
+        _positive(beta_start=beta_start, beta_end=beta_end)
+        check_whole("timesteps", timesteps, least=0)
         return cls._from_betas(torch.linspace(beta_start, beta_end, timesteps, dtype=torch.float64))
 
     @classmethod
     def scaled_linear(cls, beta_start: float = 0.00085, beta_end: float = 0.012, timesteps: int = 1000) -> VP:
         """√β linear in time (Rombach et al., 2022), as in latent diffusion and Stable Diffusion."""
         _positive(beta_start=beta_start, beta_end=beta_end)
+        check_whole("timesteps", timesteps, least=0)
         betas = torch.linspace(beta_start**0.5, beta_end**0.5, timesteps, dtype=torch.float64) ** 2
         return cls._from_betas(betas)
 
     @classmethod
     def cosine(cls, timesteps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> VP:
         """ᾱ as a squared cosine of time (Nichol & Dhariwal, 2021, Eq. 17), with every β at most ``max_beta``."""
+        check_whole("timesteps", timesteps, least=0)
+        check_real("offset", offset)
+        check_real("max_beta", max_beta)
         times = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
         curve = torch.cos((times + offset) / (1 + offset) * math.pi / 2) ** 2
         return cls._from_betas((1 - curve[1:] / curve[:-1]).clamp(max=max_beta))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from lanpaint.checks import check_dtype, check_real, shown
 from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View, cast_like
 from lanpaint.schedules import Schedule
 
@@ -111,8 +112,16 @@ class Score(nn.Module):
         if type(self).score is Score.score:
             raise TypeError(f"{type(self).__name__} must override score(x, level) or predict(x, level)")
         score = self.score(x, level)
-        if not isinstance(score, Tensor) or score.shape != x.shape:
-            what = f"shape {tuple(score.shape)}" if isinstance(score, Tensor) else type(score).__name__
+        if (
+            not isinstance(score, Tensor)
+            or score.shape != x.shape
+            or score.is_complex()
+            or score.device != x.device
+            or score.layout is not x.layout
+        ):
+            what = type(score).__name__
+            if isinstance(score, Tensor):
+                what = f"shape {tuple(score.shape)}, {score.dtype} on {score.device}"
             raise ValueError(f"the score must be a tensor of x's shape {tuple(x.shape)}, got {what}")
         _check_gradient(x, score)
         return Prediction(x, level, score=score.to(x.dtype))
@@ -197,12 +206,14 @@ class NetworkScore(Score):
     def __init__(
         self, network: Callable[..., Any], predicts: View, schedule: Schedule, dtype: torch.dtype | None = None
     ) -> None:
-        if predicts not in VIEWS:
+        if not isinstance(predicts, str) or predicts not in VIEWS:
             raise ValueError(f"predicts must be one of {', '.join(VIEWS)}, got {predicts!r}")
         if not callable(network):
             raise TypeError(f"network must be called as network(x, time), got {type(network).__name__}")
         if not isinstance(schedule, Schedule):
-            raise TypeError(f"schedule must be a Schedule such as VP.linear(), got {schedule!r:.60}")
+            raise TypeError(f"schedule must be a Schedule such as VP.linear(), got {shown(schedule)}")
+        if dtype is not None:
+            check_dtype(dtype)
         self.network, self.predicts, self.schedule = network, predicts, schedule
         function = network
         while isinstance(function, functools.partial):
@@ -249,8 +260,9 @@ class NetworkScore(Score):
             clock = time.to(x.device, clock_dtype).expand(batch)
         output = self.network(state.to(dtype, copy=True), clock)  # a copy: the network may write to it
         output = output[0] if isinstance(output, tuple) and output else getattr(output, "sample", output)
-        if not isinstance(output, Tensor):
-            raise TypeError(f"the network returned {type(output).__name__}; expected a tensor shaped as x")
+        if not isinstance(output, Tensor) or output.is_complex():
+            what = output.dtype if isinstance(output, Tensor) else type(output).__name__
+            raise TypeError(f"the network returned {what}; expected a tensor shaped as x, of real numbers")
         output = output.to(x.dtype)
         if output.shape != x.shape:
             raise ValueError(
@@ -281,6 +293,7 @@ class GuidedScore(Score):
 
     def __init__(self, conditional: Score, unconditional: Score, scale: float) -> None:
         self.conditional, self.unconditional = as_score(conditional), as_score(unconditional)
+        check_real("scale (w)", scale)
         self.scale = float(scale)
         if not math.isfinite(self.scale):
             raise ValueError(f"scale (w) must be a finite number, got {scale}")

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from numbers import Integral
 
 import torch
 
+from lanpaint.checks import check_real, check_whole, shown
 from lanpaint.noise import NoiseLevel
 from lanpaint.schedules import Schedule
 
 Spacing = Callable[[Schedule, int], list[NoiseLevel]]
 
 
-def _check_steps(steps: int) -> None:
-    if isinstance(steps, bool) or not isinstance(steps, Integral) or steps < 1:
-        raise ValueError(f"steps must be a whole number of at least 1, got {steps!r}")
+def _check(schedule: Schedule, steps: int) -> None:
+    if not isinstance(schedule, Schedule):
+        raise TypeError(f"schedule must be a Schedule such as VP.linear(), got {shown(schedule)}")
+    check_whole("steps", steps, least=1)
 
 
 def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
@@ -28,7 +29,7 @@ def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
 
     The benchmark code of the paper's authors uses these levels. The paper does not say which levels it uses.
     """
-    _check_steps(steps)
+    _check(schedule, steps)
     return [schedule.level(time) for time in schedule.times(steps)] + [schedule.clean]
 
 
@@ -48,7 +49,7 @@ def _at_relative_sigmas(schedule: Schedule, sigmas: torch.Tensor) -> list[NoiseL
 
 def uniform_log_snr(schedule: Schedule, steps: int) -> list[NoiseLevel]:
     """S levels evenly spaced in log(α²/σ²) between the schedule's ends, then σ = 0 (Lu et al., 2022)."""
-    _check_steps(steps)
+    _check(schedule, steps)
     largest, smallest = (s.log() for s in _sigma_range(schedule))
     ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
     return _at_relative_sigmas(schedule, torch.exp(largest + ramp * (smallest - largest)))
@@ -65,13 +66,14 @@ class Karras:
     """
 
     def __init__(self, rho: float = 7.0) -> None:
+        check_real("rho", rho)
         if not (rho > 0 and math.isfinite(rho)):
             raise ValueError(f"rho must be a positive finite number, got {rho}")
         self.rho = rho
 
     def __call__(self, schedule: Schedule, steps: int) -> list[NoiseLevel]:
         """The S + 1 levels."""
-        _check_steps(steps)
+        _check(schedule, steps)
         largest, smallest = (s ** (1 / self.rho) for s in _sigma_range(schedule))
         ramp = torch.linspace(0, 1, steps, dtype=torch.float64)
         return _at_relative_sigmas(schedule, (largest + ramp * (smallest - largest)) ** self.rho)
@@ -88,6 +90,6 @@ def as_spacing(spacing: str | Spacing) -> Spacing:
     """
     if callable(spacing):
         return spacing
-    if spacing not in SPACINGS:
+    if not isinstance(spacing, str) or spacing not in SPACINGS:
         raise ValueError(f"unknown spacing {spacing!r}; expected one of {', '.join(SPACINGS)} or a function")
     return SPACINGS[spacing]

@@ -3,18 +3,27 @@
 import json
 import resource
 import signal
+import subprocess
 import sys
 import warnings
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+import lanpaint as lp
+from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.adapters.loading import load_whole
 from lanpaint.bench import Results, expand, read_grid
 from lanpaint.bench.report import write_report
 from lanpaint.cli import main
+from lanpaint.cli.pipelines import parse_settings
+from lanpaint.images import read_picture, write_picture
+from lanpaint.names import model_folder
+from lanpaint.pictures import read_pictures
 from tests.adapters import tiny
+from toy_models import Gaussian
 
 ROW = {
     "section": "", "settings": {"target": "gaussian", "steps": 2}, "figures": {"kl": 0.5}, "floors": {"kl": 0.1},
@@ -194,10 +203,174 @@ WRONG = {
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_pipeline_s_folder_that_is_wrong_in_a_part_names_the_part(tmp_path, name):
-    import torch
-
     spoil, message = WRONG[name]
     tiny.with_clip(tiny.sd()).pipe.save_pretrained(tmp_path / "sd")
     spoil(tmp_path / "sd")
     with pytest.raises(ValueError, match=f"cannot load '.*sd' as a diffusers pipeline: .*{message}"):
         load_whole(str(tmp_path / "sd"), torch.float32)
+
+
+# Python
+
+
+TARGET = Gaussian(mean=[0.0, 0.0], cov=[[1.0, 0.8], [0.8, 1.0]])
+OBSERVATION = lp.Observation(torch.zeros(3, 2), torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize(
+    "noise", [lambda x: x[0], lambda x: None, lambda x: 0.5, lambda x: x.numpy(), lambda x: x.to(torch.complex64)]
+)
+@pytest.mark.parametrize("method", [lp.LanPaint, lp.RePaint, lp.DDRM])
+def test_noise_that_is_no_noise_of_the_state_is_told(method, noise):
+    with pytest.raises(ValueError, match=r"noise must return .* of its argument's shape and device, \(3, 2\)"):
+        method(TARGET, steps=2)(OBSERVATION, noise=noise)
+
+
+@pytest.mark.parametrize("noise", [3, "noise", torch.zeros(3, 2), lp.NormalNoise])
+def test_noise_that_is_no_function_is_told_in_one_line(noise):
+    with pytest.raises(TypeError, match="noise must be a function") as caught:
+        lp.LanPaint(TARGET, steps=2)(OBSERVATION, noise=noise)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_noise_in_double_precision_leaves_the_state_in_single():
+    x = lp.LanPaint(TARGET, steps=2)(OBSERVATION, noise=lambda x: torch.ones(x.shape, dtype=torch.float64))
+    assert x.dtype == torch.float32
+
+
+@pytest.mark.parametrize("verb", ["begin", "enter", "refine", "advance", "finish"])
+@pytest.mark.parametrize("answer", [None, torch.zeros(3, 2)])
+def test_a_sampler_of_one_s_own_that_returns_no_state_is_told_by_its_function(verb, answer):
+    mine = type("Mine", (lp.LanPaint,), {verb: lambda self, *given: answer})
+    with pytest.raises(TypeError, match=rf"Mine\.{verb} must return a SamplerState, got"):
+        mine(TARGET, steps=2, inner_steps=1)(OBSERVATION)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda state: state.x, "must return a State, got Tensor"),
+        (lambda state: None, "must return a State, got NoneType"),
+        (lambda state: lp.State(state.x[:, :1]), "must keep the shape, dtype and device of x"),
+        (lambda state: lp.State(state.x.double()), "must keep the shape, dtype and device of x"),
+        (lambda state: lp.State("x"), "a state whose x is a tensor, got str"),
+    ],
+)
+def test_a_dynamics_of_one_s_own_that_returns_another_state_is_told(answer, message):
+    mine = type("Mine", (lp.Langevin,), {"step": lambda self, state, drift, noise: answer(state)})
+    with pytest.raises((TypeError, ValueError), match=message):
+        lp.LanPaint(TARGET, steps=2, dynamics=mine())(OBSERVATION)
+
+
+def test_a_solver_whose_init_returns_no_state_is_told():
+    mine = type("Mine", (lp.Euler,), {"init": lambda self, x, steps: None})
+    with pytest.raises(TypeError, match="a solver's init must return a SolverState, got NoneType"):
+        lp.LanPaint(TARGET, steps=2, solver=mine())(OBSERVATION)
+
+
+def test_a_callback_that_asks_for_something_else_than_to_stop_is_told():
+    mine = type("Mine", (lp.Callback,), {"on_inner_end": lambda self, sampler, state: "stop"})
+    with pytest.raises(TypeError, match=r"on_inner_end of Mine must return None, Stop\.LEVEL or Stop\.RUN, got 'stop'"):
+        lp.LanPaint(TARGET, steps=2, callbacks=[mine()])(OBSERVATION)
+
+
+@pytest.mark.parametrize("value", ["3", None, [1.0, 2.0], 1j, torch.zeros(2), object()])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda v: lp.LanPaint(TARGET, lam=v), "lam"),
+        (lambda v: lp.LanPaint(TARGET, step_size=[] if v is None else v), "step_size"),
+        (lambda v: lp.DDRM(TARGET, eta=v), "eta"),
+        (lambda v: lp.TwistedSMC(TARGET, threshold=v), "threshold"),
+        (lambda v: lp.CoPaint(TARGET, regularization=v), "regularization"),
+        (lp.FastLangevin, "friction"),
+        (lambda v: lp.Underdamped(mass=v), "mass"),
+        (lp.SecantLangevin, "growth"),
+        (lp.DDIM, "eta"),
+        (lp.VE, "sigma_min"),
+        (lp.Flow, "shift"),
+        (lp.Karras, "rho"),
+        (lp.EarlyStop, "threshold"),
+        (lambda v: lp.GuidedScore(TARGET, TARGET, v), "scale"),
+        (lambda v: lp.Observation(torch.zeros(3, 2), torch.tensor(True), noise=v), "noise"),
+    ],
+)
+def test_what_is_no_number_is_told_by_the_name_of_the_argument(make, name, value):
+    with pytest.raises(TypeError, match=rf"{name}.* must be a number, got ") as caught:
+        make(value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_levels_from_numbers_are_exact_to_double_precision():
+    assert float(lp.VE().level(0.1).sigma) == 0.002 * 40_000**0.1
+    assert float(lp.Flow().level(0.1).sigma) == 0.1
+
+
+@pytest.mark.parametrize("dtype", ["float16", torch.int32, 3])
+def test_a_dtype_that_is_none_is_told(dtype):
+    for make in (
+        lambda: lp.NetworkScore(lambda x, time: x, "epsilon", lp.VP.linear(), dtype=dtype),
+        lambda: load_pixel_model(model_folder("digits"), dtype=dtype),
+    ):
+        with pytest.raises(TypeError, match=r"dtype must be a floating-point torch\.dtype such as torch\.float16"):
+            make()
+
+
+@pytest.mark.parametrize("shape", [(), (0, 2), (-1, 2), (2.5, 2), "ab", (10**12, 10**6)])
+def test_a_shape_that_is_none_is_told(shape):
+    with pytest.raises((ValueError, TypeError), match="shape"):
+        lp.LanPaint(TARGET, steps=2)(shape)
+
+
+def test_pictures_that_cannot_be_read_or_written_are_told(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "in.png")
+    closed = Image.open(tmp_path / "in.png")
+    closed.close()
+    with pytest.raises(ValueError, match="image cannot be read"):
+        read_pictures(closed)
+    for given in (torch.zeros(8, 8).to_sparse(), torch.empty(8, 8, device="meta")):
+        with pytest.raises(TypeError, match="image must be a dense tensor"):
+            read_pictures(given)
+    for path in (3, None):
+        with pytest.raises(TypeError, match="must be a path, got"):
+            read_picture(path)
+    for pixels in (torch.zeros(1, 8, 8), torch.zeros(1, 1, 8, 8, dtype=torch.uint8), None):
+        with pytest.raises(ValueError, match="pixels must be a uint8 tensor"):
+            write_picture(tmp_path / "out.png", pixels)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prompt=3", "give it by --prompt"),
+        ("num_images_per_prompt=2", "give it by --count"),
+        ("output_type=latent", "the command line sets it"),
+        ("eta=NaN", "must be a finite number"),
+    ],
+)
+def test_an_argument_of_a_pipeline_that_has_a_flag_is_told(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_settings([text])
+
+
+@pytest.mark.parametrize("pipe", [None, 3, lp.LanPaint, torch.nn.Linear(2, 2)])
+def test_what_is_no_pipeline_is_told_in_one_line(pipe):
+    with pytest.raises(TypeError, match="pipe must be a pipeline of diffusers") as caught:
+        lp.Inpainter(pipe)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_command_is_interrupted_quietly_while_it_loads():
+    code = (
+        "import builtins, sys\n"
+        "load = builtins.__import__\n"
+        "def interrupted(name, *rest):\n"
+        "    if name == 'torch': raise KeyboardInterrupt\n"
+        "    return load(name, *rest)\n"
+        "builtins.__import__ = interrupted\n"
+        "import lanpaint_command\n"
+        "lanpaint_command.main()\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (130, "lanpaint: interrupted\n")

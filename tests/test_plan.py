@@ -66,7 +66,11 @@ def test_a_plan_takes_the_place_of_levels_and_inner_steps():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: lp.Plan([1.0, 2.0]), TypeError, r"levels must be NoiseLevel\(alpha, sigma\), got \[1.0, 2.0\]"),
+        (
+            lambda: lp.Plan([1.0, 2.0]),
+            TypeError,
+            r"levels must be a list of NoiseLevel\(alpha, sigma\), got",
+        ),
         (lambda: lp.Plan(LEVELS[:-1]), ValueError, "the last one clean"),
         (
             lambda: lp.Plan([LEVELS[1], LEVELS[0], LEVELS[-1]]),

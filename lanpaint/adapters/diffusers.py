@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.adapters.loading import read_index, told
+from lanpaint.checks import as_path, check_dtype, shown
 from lanpaint.noise import View
 from lanpaint.schedules import VP, Flow, Schedule
 from lanpaint.score import NetworkScore
@@ -92,7 +93,12 @@ def load_pixel_model(
     import diffusers
     from diffusers import DDPMScheduler, UNet2DModel
 
-    folder = Path(source)
+    folder = as_path("a model", source)
+    check_dtype(dtype)
+    try:
+        torch.zeros(1, device=device).item()  # of the device meta, no value can be read
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"device {shown(device)} is not available here; give cpu, or leave device out") from error
     if str(source) and folder.is_dir():
         _check_folder(folder)
     elif folder.is_absolute():

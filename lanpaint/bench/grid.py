@@ -15,6 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
+from lanpaint.checks import as_path, shown
 from lanpaint.images import replacing
 from lanpaint.methods import all_options, find_method
 from lanpaint.names import all_dynamics_options
@@ -48,6 +49,8 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     Raises:
         ValueError: For an unknown setting, a value that does not fit, or an option that none of the methods has.
     """
+    if not isinstance(grid, Mapping):
+        raise TypeError(f"a grid must map each setting to a value or a list of values, got {shown(grid)}")
     lists = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
     empty = [name for name, value in lists.items() if not value]
     if empty:
@@ -108,7 +111,7 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
     """
     import yaml
 
-    path = Path(path)
+    path = as_path("a grid", path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -149,7 +152,7 @@ class Results:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path("a file of results", path)
         self.rows: list[Result] = []
         if self.path.is_dir():
             raise ValueError(f"{self.path} is a folder; give a file of results")

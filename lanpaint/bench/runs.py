@@ -131,7 +131,7 @@ class Settings:
             spacing = None if has_levels else "logsnr" if self.preset == "fast" else "paper"
             full = replace(
                 full,
-                levels=self.levels or spacing,
+                levels=spacing if self.levels is None else self.levels,
                 inner_steps=5 if self.inner_steps is None and "inner_steps" in method.arguments else full.inner_steps,
                 solver=self.solver or ("euler" if "solver" in method.arguments else None),
             )

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lanpaint.checks import shown
 from lanpaint.images import read_mask
 from lanpaint.masks import MASKS
 from lanpaint.metrics import energy_distance, image_figures, mmd, perceptual_figures, sliced_wasserstein
@@ -216,6 +217,8 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
     Raises:
         ValueError: For an unknown name, images that cannot be read, or a mask whose size is not that of the images.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"a target must be a name, got {shown(name)}")
     name = {"gauss2": "gaussian", "star500": "star"}.get(name, name)
     if name in PROBLEMS:
         return AnalyticTarget(name, PROBLEMS[name]())

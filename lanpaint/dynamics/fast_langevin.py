@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.drift import Coefficient, Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.oscillator import (
@@ -63,9 +64,10 @@ class FastLangevin(Dynamics):
     """
 
     def __init__(self, friction: float = 15.0, order: int = 2) -> None:
+        check_real("friction (γ)", friction)
         if not (1e-6 <= friction <= 1e6 or friction == math.inf):
             raise ValueError(f"friction (γ) must be positive, from 1e-6 to 1e6 or infinite (inf), got {friction}")
-        if order not in (1, 2):
+        if not isinstance(order, int) or order not in (1, 2):
             raise ValueError(f"order must be 1 (Alg. 2) or 2 (Alg. 3), got {order!r}")
         self.friction, self.order = float(friction), order
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.drift import add_terms, add_to, blend
 from lanpaint.dynamics.fast_langevin import FastLangevin
 from lanpaint.dynamics.oscillator import (
@@ -164,11 +165,13 @@ class HFHR(FastLangevin):
         if psi is not None and alpha is not None:
             raise ValueError("give psi (Ψ) or alpha (α), not both: alpha determines psi")
         if alpha is not None:
-            if not 0 <= alpha < math.inf or math.isinf(friction):
+            check_real("alpha (α)", alpha)
+            if not 0 <= alpha < 1e100 or math.isinf(friction):
                 raise ValueError(f"alpha (α) must be a number of at least 0, with a finite friction, got {alpha}")
             # Γ = γ'²/(m Ψ) with m = 1/A gives γ' = γ √Ψ for the friction γ' of Eq. 128, and Ψ = 1 + α γ'.
             psi = ((alpha * friction + math.sqrt((alpha * friction) ** 2 + 4)) / 2) ** 2
         psi = 2.0 if psi is None else psi
+        check_real("psi (Ψ)", psi)
         if not 1 <= psi < math.inf:
             raise ValueError(f"psi (Ψ) must be a number of at least 1, got {psi}; Langevin() is its limit ∞")
         self.psi = psi

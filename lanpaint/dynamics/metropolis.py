@@ -60,9 +60,10 @@ class Metropolis(Dynamics):
     """
 
     def __init__(self, dynamics: GaussianProposal) -> None:
-        if not callable(getattr(dynamics, "proposal", None)):
+        if isinstance(dynamics, type) or not callable(getattr(dynamics, "proposal", None)):
+            name = dynamics.__name__ if isinstance(dynamics, type) else type(dynamics).__name__
             raise TypeError(
-                f"{type(dynamics).__name__} has no Gaussian proposal to correct; take Langevin() "
+                f"the dynamics {name} has no Gaussian proposal to correct; take Langevin() "
                 "or FastLangevin(friction=math.inf, order=1)"
             )
         dynamics.proposal(Drift(torch.neg, 1.0, 1.0), torch.zeros(1))  # so that an error comes now, not during a run

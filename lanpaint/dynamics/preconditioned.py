@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lanpaint.checks import as_numbers, shown
 from lanpaint.drift import Drift
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.randomness import NoiseSource
@@ -77,9 +78,11 @@ class Preconditioned(Dynamics):
     ) -> None:
         if sum(given is not None for given in (diagonal, matrix, operator)) != 1:
             raise ValueError("a preconditioner P comes in one way: give exactly one of diagonal, matrix and operator")
+        if not isinstance(dynamics, Dynamics):
+            raise TypeError(f"dynamics must be an instance of Dynamics such as Langevin(), got {shown(dynamics)}")
         self.dynamics, self.operator, self.order = dynamics, operator, dynamics.order
-        self.diagonal = None if diagonal is None else torch.as_tensor(diagonal, dtype=torch.float64).cpu()
-        self.matrix = None if matrix is None else torch.as_tensor(matrix, dtype=torch.float64)
+        self.diagonal = None if diagonal is None else as_numbers("diagonal", diagonal).cpu()
+        self.matrix = None if matrix is None else as_numbers("matrix", matrix)
         if self.diagonal is not None and not bool((torch.isfinite(self.diagonal) & (self.diagonal > 0)).all()):
             raise ValueError(f"every factor of a diagonal P must be positive, got {float(self.diagonal.min()):g}")
         if self.matrix is not None:

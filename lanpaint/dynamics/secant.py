@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.device import move_like
 from lanpaint.drift import Coefficient, Drift, add_terms
 from lanpaint.dynamics.base import Dynamics, State
@@ -109,6 +110,7 @@ class SecantLangevin(Dynamics):
 
     def __init__(self, growth: float = 1.3, longest: float = 40.0) -> None:
         for name, value in {"growth": growth, "longest": longest}.items():
+            check_real(name, value)
             if not value >= 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.growth, self.longest = float(growth), float(longest)

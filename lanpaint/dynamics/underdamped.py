@@ -33,6 +33,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.drift import Coefficient, Drift, add_terms, sum_of
 from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.oscillator import Oscillator
@@ -96,6 +97,7 @@ class Underdamped(Dynamics):
 
     def __init__(self, mass: float = 1.0, friction: float = 1.0, scheme: Scheme = "BAOAB") -> None:
         for name, value in {"mass (m)": mass, "friction (γ)": friction}.items():
+            check_real(name, value)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be a positive finite number, got {value}")
         if scheme not in get_args(Scheme):

@@ -105,6 +105,8 @@ def sliced_wasserstein(
 
 def _pairs(x: Tensor, y: Tensor, at_most: int | None) -> tuple[Tensor, Tensor]:
     """The first ``at_most`` pairs of samples, each set as (n, d) in float64 on the CPU."""
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"the samples x and y must be tensors, got {type(x).__name__} and {type(y).__name__}")
     if x.shape != y.shape or x.ndim < 2 or len(x) < 2:
         raise ValueError(f"give two sets of n ≥ 2 samples of one shape, got {tuple(x.shape)} and {tuple(y.shape)}")
     x, y = (samples[:at_most].detach().flatten(1).cpu().double() for samples in (x, y))

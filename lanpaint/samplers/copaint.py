@@ -24,6 +24,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.plan import Visit, check_whole
 from lanpaint.randomness import NoiseSource
@@ -83,6 +84,7 @@ class CoPaint(Sampler):
     ) -> None:
         check_whole("inner_steps", inner_steps, least=0)
         check_step_size(step_size)
+        check_real("regularization (w)", regularization)
         if not (math.isfinite(regularization) and regularization >= 0):
             raise ValueError(f"regularization (w) must be a number of at least 0, got {regularization}")
         super().__init__(score, **options)

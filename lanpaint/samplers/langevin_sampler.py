@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lanpaint.checks import check_whole, shown
 from lanpaint.drift import Drift
 from lanpaint.dynamics import Dynamics, State
 from lanpaint.noise import NoiseLevel
@@ -17,7 +18,7 @@ from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.replace import Replace
-from lanpaint.samplers.sampler import Memory, without_x
+from lanpaint.samplers.sampler import Memory, check_same_kind, without_x
 from lanpaint.score import Score
 
 
@@ -68,9 +69,11 @@ class LangevinSampler(Replace):
         **options: Any,
     ) -> None:
         if not isinstance(dynamics, Dynamics):
-            raise TypeError(f"dynamics must be an instance of Dynamics such as Langevin(), got {dynamics!r:.60}")
+            raise TypeError(f"dynamics must be an instance of Dynamics such as Langevin(), got {shown(dynamics)}")
         super().__init__(score, **options)
         self.dynamics = dynamics
+        if not callable(inner_steps) and not isinstance(inner_steps, Sequence):
+            check_whole("inner_steps", inner_steps, least=0)
         numbers = inner_steps(self.steps) if callable(inner_steps) else inner_steps
         plan = self.plan.with_inner_steps(numbers)
         assert isinstance(plan.inner_steps, tuple)
@@ -114,4 +117,5 @@ class LangevinSampler(Replace):
                 f"init and step of a dynamics must return a State, got {type(dynamics).__name__} "
                 f"from {type(self.dynamics).__name__}"
             )
+        check_same_kind(f"the dynamics {type(self.dynamics).__name__}", dynamics.x, state.x)
         return replace(state, x=dynamics.x, memory=replace(state.memory, dynamics=without_x(dynamics), drift=drift))

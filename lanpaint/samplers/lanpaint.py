@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.dynamics import Dynamics, FastLangevin, SecantLangevin
 from lanpaint.fields import BiG, FieldDrift
 from lanpaint.noise import NoiseLevel
@@ -71,11 +72,12 @@ class LanPaint(LangevinSampler):
         dynamics: Dynamics | None = None,
         **options: Any,
     ) -> None:
-        if preset not in PRESETS:
+        if not isinstance(preset, str) or preset not in PRESETS:
             raise ValueError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
         chosen = PRESETS[preset]
         step_size = chosen["step_size"] if step_size is None else step_size
         check_step_size(step_size)
+        check_real("lam (λ)", lam)
         if not lam > -1:
             raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing ties the known part to y_o")
         if dynamics is not None and friction is not None:

@@ -50,6 +50,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
 
     If a callback asks to stop the run, the samples are x̂₀, which takes one more evaluation.
     """
+    state = _state(sampler, "begin", state)
     plan, visits = sampler.plan, list(sampler.plan.visits(state.step))
     sampler.score.reset()
     try:
@@ -58,7 +59,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
             if stop is Stop.RUN:
                 break
             state, waiting = release(state, visit, plan, noise)
-            state = sampler.enter(state, visit, noise).at("start", visit.step, 0)
+            state = _state(sampler, "enter", sampler.enter(state, visit, noise)).at("start", visit.step, 0)
             waiting_at = None if waiting is None else state.x
             stop = call_hooks(sampler, "on_level_start", state)
             yield state
@@ -69,17 +70,19 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
                 if stop is not None:
                     break
                 state = state.without_prediction()
-                state = sampler.refine(state, visit, noise).at("inner", visit.step, inner + 1)
+                state = _state(sampler, "refine", sampler.refine(state, visit, noise))
+                state = state.at("inner", visit.step, inner + 1)
                 state = _stayed(state, waiting, waiting_at)
                 stop = call_hooks(sampler, "on_inner_end", state)
                 yield state
             if stop is Stop.RUN:
                 break
             state = state.without_prediction()
-            state = sampler.advance(state, visit, noise).at("outer", visit.step, state.inner)
+            advanced = _state(sampler, "advance", sampler.advance(state, visit, noise))
+            state = advanced.at("outer", visit.step, state.inner)
             state = _stayed(state, waiting, waiting_at)
             if visit is visits[-1]:
-                state = sampler.finish(state, noise)
+                state = _state(sampler, "finish", sampler.finish(state, noise))
             stop = call_hooks(sampler, "on_level_end", state)
             yield state
         else:
@@ -98,6 +101,13 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
         raise
     call_hooks(sampler, "on_run_end", state)
     return state.x
+
+
+def _state(sampler: Method, name: str, made: SamplerState) -> SamplerState:
+    """What a function of a sampler returned. Raises TypeError for anything but a state."""
+    if not isinstance(made, SamplerState):
+        raise TypeError(f"{type(sampler).__name__}.{name} must return a SamplerState, got {type(made).__name__}")
+    return made
 
 
 def _stayed(state: SamplerState, waiting: Tensor | None, at: Tensor | None) -> SamplerState:

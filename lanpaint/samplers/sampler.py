@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from lanpaint.callbacks import Callback, FiniteCheck, ProgressBar
+from lanpaint.checks import shown
 from lanpaint.dynamics import State
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.plan import Plan, Visit
-from lanpaint.randomness import Generators, NoiseSource, NormalNoise
+from lanpaint.randomness import CheckedNoise, Generators, NoiseSource, NormalNoise
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.loop import run
 from lanpaint.samplers.posterior_flow import PosteriorFlow
@@ -103,11 +104,11 @@ class Sampler(nn.Module):
     ) -> None:
         super().__init__()
         self.score: Score = as_score(score)
-        self.solver = solver or Euler()
+        self.solver = Euler() if solver is None else solver
         parts = (("solver", self.solver, Solver), ("schedule", schedule, Schedule), ("plan", plan, Plan))
         for name, part, kind in parts:
             if part is not None and not isinstance(part, kind):
-                raise TypeError(f"{name} must be an instance of {kind.__name__}, got {part!r:.60}")
+                raise TypeError(f"{name} must be an instance of {kind.__name__}, got {shown(part)}")
         solvers = self.solver.levels(steps)
         sources = {
             "levels": levels,
@@ -122,14 +123,16 @@ class Sampler(nn.Module):
             levels = as_spacing("paper" if spacing is None else spacing)(
                 schedule or self.score.schedule or VP.linear(), steps
             )
-        plan = plan or Plan(solvers or levels or [])
+        plan = plan or Plan(solvers if solvers is not None else levels if levels is not None else [])
         self._solver_steps = plan.steps if solvers is None else steps
         _check_levels_for(self.score, plan.levels)
         self.plan: Plan = replace(plan, outer_evaluations=self.solver.evaluations(plan.levels))
+        if not isinstance(callbacks, Sequence):
+            raise TypeError(f"callbacks must be a list of Callback instances, got {shown(callbacks)}")
         self.callbacks: list[Callback] = [FiniteCheck(), *callbacks, *([ProgressBar()] if progress else [])]
         for callback in self.callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be Callback instances, got {callback!r:.60}")
+                raise TypeError(f"callbacks must be Callback instances, got {shown(callback)}")
 
     @property
     def steps(self) -> int:
@@ -181,7 +184,10 @@ class Sampler(nn.Module):
 
     def remember(self, x: Tensor) -> Memory:
         """The memory at the start of a run, or after time travel."""
-        return Memory(without_x(self.solver.init(x, self._solver_steps)))
+        begun = self.solver.init(x, self._solver_steps)
+        if not isinstance(begun, SolverState):
+            raise TypeError(f"a solver's init must return a SolverState, got {type(begun).__name__}")
+        return Memory(without_x(begun))
 
     @staticmethod
     def advanced(state: SamplerState, solved: SolverState, visit: Visit) -> SamplerState:
@@ -192,6 +198,7 @@ class Sampler(nn.Module):
         """
         if not isinstance(solved, SolverState):
             raise TypeError(f"a solver's step must return a SolverState, got {type(solved).__name__}")
+        check_same_kind("a solver's step", solved.x, state.x)
         memory = replace(state.memory, solver=without_x(solved))
         return replace(state, x=solved.x, level=visit.next_level, prediction=solved.prediction, memory=memory)
 
@@ -200,6 +207,15 @@ class Sampler(nn.Module):
         level = level.to(values)
         if start is None:
             return (level.alpha**2 + level.sigma**2).sqrt() * noise(values)
+        if (
+            not isinstance(start, Tensor)
+            or start.is_complex()
+            or start.layout is not torch.strided
+            or start.is_meta
+            or start.is_quantized
+        ):
+            what = type(start).__name__ if not isinstance(start, Tensor) else f"{start.dtype}, {start.layout}"
+            raise TypeError(f"start must be a dense tensor of real numbers, got {what}")
         if start.shape != values.shape:
             raise ValueError(f"start must have the samples' shape {tuple(values.shape)}, got {tuple(start.shape)}")
         if not bool(torch.isfinite(start).all()):
@@ -232,8 +248,8 @@ class Sampler(nn.Module):
 
         Raises:
             DivergenceError: As soon as the state is not finite, or ten thousand times too large.
-            TypeError: For an ``observation`` that is neither an Observation nor a shape, or a ``generator`` that is no
-                generator.
+            TypeError: For an ``observation`` that is neither an Observation nor a shape, a ``generator`` that is no
+                generator, a ``start`` that is no tensor, and a ``noise`` that is no function.
             ValueError: When ``start``, the generators or the levels do not fit the observation, and when both
                 ``generator`` and ``noise`` are given.
         """
@@ -284,7 +300,7 @@ class Sampler(nn.Module):
     ) -> tuple[SamplerState, NoiseSource]:
         """The first state and the source of noise, from the arguments of a call."""
         if not isinstance(observation, Observation):
-            if isinstance(observation, Tensor) or not isinstance(observation, Sequence):
+            if isinstance(observation, (Tensor, str)) or not isinstance(observation, Sequence):
                 raise TypeError(
                     "observation must be an Observation(values, known), or the shape (B, …) of the samples, "
                     f"got {type(observation).__name__}"
@@ -292,7 +308,7 @@ class Sampler(nn.Module):
             observation = Observation.none(observation)
         if noise is not None and generator is not None:
             raise ValueError("give generator or noise, not both")
-        noise = noise or NormalNoise(generator)
+        noise = NormalNoise(generator) if noise is None else CheckedNoise(noise)
         if observation.noise and not self.takes_noise:
             raise ValueError(
                 f"{type(self).__name__} conditions on exact values and takes no noise of a measurement "
@@ -301,6 +317,22 @@ class Sampler(nn.Module):
         for level in self.plan.levels:
             _check_fit(level, observation)
         return self.begin(observation, noise, start), noise
+
+
+def check_same_kind(what: str, x: Tensor, before: Tensor) -> None:
+    """Raise unless ``what`` gave an x of the shape, dtype and device that the state had ``before``.
+
+    Raises:
+        TypeError: For an x that is no tensor.
+        ValueError: For an x of another shape, dtype or device.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{what} must give a state whose x is a tensor, got {type(x).__name__}")
+    if x.shape != before.shape or x.dtype != before.dtype or x.device != before.device:
+        raise ValueError(
+            f"{what} must keep the shape, dtype and device of x, {tuple(before.shape)}, {before.dtype}, "
+            f"{before.device}; got {tuple(x.shape)}, {x.dtype}, {x.device}"
+        )
 
 
 def renoise(x: Tensor, level: NoiseLevel, noisier: NoiseLevel, noise: Tensor) -> Tensor:

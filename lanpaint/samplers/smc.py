@@ -39,6 +39,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.callbacks import Callback, RunningSampler
+from lanpaint.checks import check_real
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.plan import Visit, check_whole
@@ -122,6 +123,8 @@ class TwistedSMC(Sampler):
         **options: Any,
     ) -> None:
         check_whole("particles (K)", particles, least=1)
+        check_real("threshold", threshold)
+        check_real("data_variance (a)", data_variance)
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
         if not 0 < data_variance < math.inf:

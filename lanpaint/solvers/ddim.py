@@ -15,6 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
@@ -37,6 +38,7 @@ class DDIM(Solver):
     """
 
     def __init__(self, eta: float = 0.0) -> None:
+        check_real("eta (η)", eta)
         if not 0 <= eta <= 1:
             raise ValueError(f"eta (η) must lie between 0 and 1, got {eta}")
         self.eta = float(eta)

@@ -57,7 +57,7 @@ class DPMSolver(Solver):
     """
 
     def __init__(self, order: int = 2) -> None:
-        if order not in (2, 3):
+        if not isinstance(order, int) or order not in (2, 3):
             raise ValueError(f"order must be 2 or 3, got {order!r}; order 1 is Euler()")
         self.order = order
 

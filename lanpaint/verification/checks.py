@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lanpaint.checks import shown
 from lanpaint.drift import Drift
 from lanpaint.dynamics import Dynamics, State
 from lanpaint.randomness import NormalNoise
@@ -75,7 +76,7 @@ def verify(dynamics: Dynamics) -> Report:
         TypeError: For any object that is not a Dynamics.
     """
     if not isinstance(dynamics, Dynamics):
-        raise TypeError(f"verify takes an instance of a Dynamics, got {dynamics!r:.60}")
+        raise TypeError(f"verify takes an instance of a Dynamics, got {shown(dynamics)}")
     report = Report(type(dynamics).__name__)
     for check in (_check_evaluations, _check_purity, _check_shapes, _check_law):
         try:

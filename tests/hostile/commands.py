@@ -108,6 +108,11 @@ class Command:
     patch: Patch = field(default=contextlib.nullcontext)
 
     @property
+    def is_patched(self) -> bool:
+        """Whether the command runs in a context of this process."""
+        return self.patch is not contextlib.nullcontext
+
+    @property
     def name(self) -> str:
         """The command line as text."""
         return f"[{self.group}] " + " ".join(
@@ -218,6 +223,7 @@ def judge(command: Command, status: Any, err: str, before: dict[str, str], folde
     after = snapshot(folder)
     allowed = command.writes if status == 0 else ()
     lost, new = changes(before, after, allowed)
+    lost = [name for name in lost if not _same_content(folder / name, folder.parent / "kept" / name)]
     if lost:
         counts.fault(LOST, command.name, f"status {status}; lost or changed: {lost}")
     elif new:
@@ -252,6 +258,10 @@ def judge(command: Command, status: Any, err: str, before: dict[str, str], folde
         counts.fault(MISLEADING, command.name, f"refused, and it is right: {text}")
     elif wrong := complaint(text.removeprefix("lanpaint: "), command.about):
         counts.fault(MISLEADING, command.name, wrong)
+
+
+def _same_content(path: Path, kept: Path) -> bool:
+    return path.is_file() and kept.is_file() and path.read_bytes() == kept.read_bytes()
 
 
 def restore(folder: Path, kept: Path, before: dict[str, str]) -> dict[str, str]:
@@ -587,7 +597,6 @@ def _combinations() -> list[Command]:
                 ("--known-guidance-scale", "3"),
                 ("--scheduler", "euler"),
                 ("--offload",),
-                ("--crop", "2"),
                 ("--set", "eta=1"),
                 ("--control-image", "d-plain.png"),
             )
@@ -1036,11 +1045,6 @@ class Raises(lp.Dynamics):
         raise RuntimeError("no luck")
 
 
-class Exits(lp.Dynamics):
-    def step(self, state, drift, noise):
-        raise SystemExit(3)
-
-
 class CountsWrong(lp.Langevin):
     def evaluations(self, inner_steps):
         return "many"
@@ -1094,11 +1098,6 @@ class FinishIsNone(lp.LanPaint):
 class BeginIsTensor(lp.LanPaint):
     def begin(self, observation, noise, start):
         return observation.values
-
-
-class FinishForgetsTheKnown(lp.LanPaint):
-    def finish(self, state, noise):
-        return state
 
 
 def no_method(score, **options):

@@ -504,7 +504,8 @@ def bridged(
     if generator is not None and noise is not None:
         raise ValueError("give generator or noise, not both")
     if not callable(getattr(getattr(pipe, "scheduler", None), "set_timesteps", None)):
-        raise TypeError(f"{type(pipe).__name__} has no scheduler to stand in for; give a pipeline of diffusers")
+        what = pipe.__name__ if isinstance(pipe, type) else type(pipe).__name__
+        raise TypeError(f"pipe must be a pipeline of diffusers with a scheduler to stand in for, got {what}")
     greenlet_module()
     source = noise or (None if generator is None else NormalNoise(generator))
     with turn(pipe):

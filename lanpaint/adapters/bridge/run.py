@@ -405,6 +405,11 @@ def fit(observation: Observation | None, latents: Tensor) -> Observation:
     """The observation for the batch of the pipeline, in its place: ``latents`` has the shape, dtype and device."""
     if observation is None:
         return Observation.none(latents.shape, latents.dtype, str(latents.device))
+    if not isinstance(observation, Observation):
+        raise TypeError(
+            "observation must be an Observation, or a function of the latents that gives one, "
+            f"got {type(observation).__name__}"
+        )
     if observation.shape[1:] != latents.shape[1:] or len(latents) % len(observation.values):
         raise ValueError(
             f"the observation has shape {tuple(observation.shape)} and the pipeline's latents {tuple(latents.shape)}; "
