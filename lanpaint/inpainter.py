@@ -96,12 +96,12 @@ class Inpainter:
             raise TypeError(f"pipe must be a pipeline of diffusers, got {shown(pipe)}")
         if isinstance(sampler, (str, Sampler)) or not callable(sampler):
             raise TypeError(f"sampler must be a class of samplers, or a function that makes one, got {shown(sampler)}")
+        if layout is not None and cell_rule is not None:
+            raise ValueError("give layout or cell_rule, not both; a layout has a cell rule already")
         if layout is not None and not isinstance(layout, LatentLayout):
             raise TypeError(f"layout must be an instance of LatentLayout, got {shown(layout)}")
         if cell_rule is not None and not callable(cell_rule):
             raise TypeError(f"cell_rule must be a function of the known pixels, got {shown(cell_rule)}")
-        if layout is not None and cell_rule is not None:
-            raise ValueError("give layout or cell_rule, not both; a layout has a cell rule already")
         if solver is not None and not isinstance(solver, Solver):
             raise TypeError(f"solver must be an instance of Solver, got {shown(solver)}")
         self.pipe, self.sampler, self.solver, self.options = pipe, sampler, solver, options

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,20 +70,27 @@ class NormalNoise:
         return torch.randn(shape, generator=generator, dtype=dtype, device=generator.device)
 
 
-class CheckedNoise:
-    """A source of noise of a user's own, whose answers are checked.
-
-    Args:
-        source: A function of a tensor that returns standard normal numbers of the tensor's shape.
+def checked_noise(source: NoiseSource) -> NoiseSource:
+    """A source of noise whose answers are checked: ``source`` itself if it is a :class:`NormalNoise`.
 
     Raises:
-        TypeError: When ``source`` is no such function.
+        TypeError: When ``source`` is no function.
     """
+    if isinstance(source, NormalNoise):
+        return source
+    if isinstance(source, type) or not callable(source):
+        raise TypeError(f"noise must be a function of x, as NormalNoise(generator) is, got {shown(source)}")
+    return _CheckedNoise(source)
 
+
+class _CheckedNoise:
     def __init__(self, source: NoiseSource) -> None:
-        if isinstance(source, type) or not callable(source):
-            raise TypeError(f"noise must be a function of x, as NormalNoise(generator) is, got {shown(source)}")
         self.source = source
+
+    @property
+    def generator(self) -> Any:
+        """The generator of the source, if it has one: a scheduler of diffusers draws from it."""
+        return getattr(self.source, "generator", None)
 
     def __call__(self, like: Tensor) -> Tensor:
         """Standard normal numbers of the shape and dtype of ``like``.

@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -86,6 +87,7 @@ def _told(error: Exception) -> str:
     return f"{type(error).__name__}: {text[:300]} (LANPAINT_DEBUG=1 shows where)"
 
 
-def _note(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as one line on stderr."""
-    print(f"note: {' '.join(str(message).split())}", file=sys.stderr)
+def _note(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+    """A warning of this library as one line on stderr. What other libraries warn of is not for a user."""
+    if Path(filename).is_relative_to(Path(__file__).parents[1]):
+        print(f"note: {' '.join(str(message).split())}", file=sys.stderr)

@@ -20,7 +20,7 @@ from lanpaint.dynamics import State
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.plan import Plan, Visit
-from lanpaint.randomness import CheckedNoise, Generators, NoiseSource, NormalNoise
+from lanpaint.randomness import Generators, NoiseSource, NormalNoise, checked_noise
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.loop import run
 from lanpaint.samplers.posterior_flow import PosteriorFlow
@@ -308,7 +308,7 @@ class Sampler(nn.Module):
             observation = Observation.none(observation)
         if noise is not None and generator is not None:
             raise ValueError("give generator or noise, not both")
-        noise = NormalNoise(generator) if noise is None else CheckedNoise(noise)
+        noise = NormalNoise(generator) if noise is None else checked_noise(noise)
         if observation.noise and not self.takes_noise:
             raise ValueError(
                 f"{type(self).__name__} conditions on exact values and takes no noise of a measurement "

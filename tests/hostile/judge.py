@@ -16,8 +16,8 @@ FAULTS = (TRACEBACK, SILENT, LOST, MISLEADING)
 
 # What no message to a user has: Python's and PyTorch's own words for what went wrong inside.
 _INSIDE = re.compile(
-    r"(?<!got )(?<!returned )NoneType(?! is no | has no )|(?<!got )<class '|<built-in|not subscriptable|has no attribute|"
-    r"Traceback|unsupported operand|"
+    r"(?<!got )(?<!returned )NoneType(?! is no | has no )|(?<!got )<class '|<built-in|not subscriptable|"
+    r"has no attribute|Traceback|unsupported operand|"
     r"expected scalar type|size of tensor|shape '\[|cannot reshape|index out of range|list index|not iterable|"
     r"must match the size|not supported between|unexpected EOF|Errno|object is not|can't multiply|unhashable type|"
     r"takes \d+ positional|required positional|keyword argument|must be real number|cannot unpack|not enough values|"
