@@ -591,10 +591,16 @@ def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
         return (change(output[0]), *output[1:])
     if isinstance(output, (list, np.ndarray, Tensor)):  # a modular pipeline that was asked for nothing else
         return change(output)
-    fields = output.values if isinstance(getattr(output, "values", None), dict) else output
-    for name in _PICTURES:
-        if fields.get(name) is not None:
-            fields[name] = change(fields[name])
+    is_state = isinstance(getattr(output, "values", None), dict)  # of a modular pipeline, with its inputs: image, say
+    fields, names = (output.values, _PICTURES) if is_state else (output, (*_PICTURES, "image"))
+    found = [name for name in names if fields.get(name) is not None]
+    if not found and not is_state:
+        raise ValueError(
+            f"the pipeline returns {', '.join(fields)}, and none of {', '.join(names)}, so that the known pixels have "
+            "no place to go; use another output_type, or return_dict=False"
+        )
+    for name in found:
+        fields[name] = change(fields[name])
     return output
 
 

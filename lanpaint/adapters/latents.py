@@ -95,18 +95,35 @@ class LatentLayout:
 
     @property
     def channels(self) -> int:
-        """Channels of the pictures."""
-        if self.vae is None:
-            return int(self.pipe.unet.config.in_channels)
-        channels = getattr(self.vae.config, "in_channels", None)
-        return channels if channels in _PICTURES else 3  # some count the pixels of a patch as channels
+        """Channels of the pictures. Raises ValueError for a pipeline that makes no pictures."""
+        if self.vae is not None:
+            channels = getattr(self.vae.config, "in_channels", None)
+            return channels if channels in _PICTURES else 3  # some count the pixels of a patch as channels
+        channels = self._of_network("in_channels")
+        if channels not in _PICTURES:
+            raise ValueError(
+                f"{type(self.pipe).__name__} has no autoencoder, and its network takes {channels or 'no'} channels, "
+                "not 1, 3 or 4: it makes no pictures, or makes them from others; use a text-to-image pipeline"
+            )
+        return int(channels)
+
+    def _of_network(self, name: str) -> Any:
+        """A setting of the pipeline's network; None where it has none."""
+        own = autoencoders(self.pipe)
+        modules = [
+            part for key, part in vars(self.pipe).items() if isinstance(part, torch.nn.Module) and key not in own
+        ]
+        settings = (getattr(getattr(part, "config", None), name, None) for part in modules)
+        return next((setting for setting in settings if setting is not None), None)
 
     @property
     def size(self) -> tuple[int, int] | None:
         """(height, width) in pixels if the pipeline takes only one size, else None."""
         if "height" in inspect.signature(self.pipe.__call__).parameters:
             return None
-        side = self.pipe.unet.config.sample_size
+        side = self._of_network("sample_size")
+        if side is None:
+            return None
         height, width = (side, side) if isinstance(side, int) else side
         return height * self.factor, width * self.factor
 

@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 
 import lanpaint as lp
 from lanpaint.adapters.latents import wholly_known
+from lanpaint.inpainter import _replace_pictures as replace_pictures
 from lanpaint.inpainter import seam_weight
 from lanpaint.window import Window
 from tests.adapters import tiny
@@ -515,3 +516,12 @@ def test_a_crop_that_cannot_be_is_told_in_one_line(sd, arguments, told):
     with pytest.raises(ValueError, match=told) as caught:
         lp.Inpainter(sd.pipe)(photo, mask, **{**_call_of(sd), **arguments})
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_pictures_of_an_output_are_found_by_name_and_an_output_without_any_is_told():
+    from diffusers.utils import BaseOutput
+
+    for name in ("images", "image", "frames", "videos"):
+        assert replace_pictures(BaseOutput(**{name: 1, "rest": 2}), lambda made: made + 10) == {name: 11, "rest": 2}
+    with pytest.raises(ValueError, match="the pipeline returns depth, and none of images, frames"):
+        replace_pictures(BaseOutput(depth=1), lambda made: made)

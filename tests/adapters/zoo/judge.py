@@ -182,7 +182,7 @@ def _decodes(made: Case) -> bool:
     layout.learn({made.steps: STEPS, **made.call, **control})
     nothing = torch.zeros(given[:, :1].shape)  # may change
     got, _ = _bridged(made, functools.partial(layout.observation, given, nothing), _Keep(), 1)
-    return got.shape == expected.shape and bool((got - expected).abs().max() < 2e-3)
+    return got.shape == expected.shape and bool((got - expected).abs().max() < 5e-3)  # some round to bytes
 
 
 def _reconstruct(pipe: Any, pictures: torch.Tensor) -> torch.Tensor:
