@@ -33,6 +33,7 @@ class KnownCells:
         self._encoded: tuple[Tensor, Tensor] | None = None
         self._eps, self._samples = 0.0, 0
         self._given: list[Tensor] = []
+        self._chunks = 0  # of a video, that have begun
 
     @property
     def autoencoder(self) -> str | None:
@@ -53,12 +54,31 @@ class KnownCells:
                 f"{len(self._pictures)} images were given and {len(latents)} {'is' if len(latents) == 1 else 'are'} "
                 f"painted; give a prompt for each image, such as prompt=[…] of {len(self._pictures)}, or one image"
             )
+        pictures, change = self._next_chunk()
         self._eps, self._samples = torch.finfo(latents.dtype).eps, len(latents)
         self._given = []
         layout, layout.encoded = self._layout, None
-        observation = layout.observation(self._pictures, self._change, latents)
+        observation = layout.observation(pictures, change, latents)
         self._encoded, layout.encoded = layout.encoded, None
         return observation
+
+    def _next_chunk(self) -> tuple[Tensor, Tensor]:
+        """The frames that the pipeline samples now, and how much they may change: all, but where it samples by chunks.
+
+        The last chunk is filled with its last frame. The pipeline cuts that off again.
+        """
+        window = None if self._pictures.ndim != 5 else self._layout.window(self._pictures.shape[2])
+        if window is None:
+            return self._pictures, self._change
+        if self._given:
+            self.check_latents()
+        start, self._chunks = self._chunks * window, self._chunks + 1
+        chunk = [t[:, :, start : start + window] for t in (self._pictures, self._change)]
+        if not chunk[0].shape[2]:
+            raise self._failure(f"samples more than {self._pictures.shape[2]} frames")
+        lacking = window - chunk[0].shape[2]
+        pictures, change = (torch.cat([t, *[t[:, :, -1:]] * lacking], dim=2) for t in chunk)
+        return pictures, change
 
     def decoded(self, given: Tensor) -> None:
         """Note what the pipeline's decoder is given, (rows, channels, [frames,] height, width)."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.adapters.makes import makes_video, picture_processor
+from lanpaint.adapters.makes import FRAMES, makes_video, picture_processor
 from lanpaint.adapters.tail import EncodedPrompts, NoTailError, Tail, autoencoders, unnoticed
 from lanpaint.adapters.tail_map import TailMap, learn_map
 from lanpaint.masks import by_shade
@@ -28,7 +28,7 @@ CellRule = Callable[[Tensor, tuple[int, ...]], Tensor]
 # Numbers of channels that pictures have: grey, RGB, RGB and alpha.
 _PICTURES = (1, 3, 4)
 # Arguments that say how large a picture or a video is.
-_SIZES = ("height", "width", "num_frames")
+_SIZES = ("height", "width", *FRAMES)
 # How far probes reach in pictures, which pipelines clip to [−1, 1].
 _PIXEL_REACH = 0.75
 
@@ -222,8 +222,16 @@ class LatentLayout:
     @property
     def group(self) -> int:
         """Frames per latent frame; 1 for stills. The first frame has a latent frame to itself."""
-        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
-        return next((int(getattr(self.pipe, name)) for name in names if hasattr(self.pipe, name)), 1)
+        names = (name for name in dir(self.pipe) if name.startswith("vae") and "temporal" in name)
+        factors = (value for name in names if isinstance(value := getattr(self.pipe, name, None), int))
+        return next(factors, 1)
+
+    def window(self, frames: int) -> int | None:
+        """Frames that the pipeline samples at a time, of so many; None for all of them, or where it was not learned."""
+        if self.learned is None or len(self.learned.decoded) != 4:
+            return None
+        sampled, group = self.learned.decoded[1], self.group
+        return (sampled - 1) * group + 1 if sampled < (frames - 1) // group + 1 else None
 
     def frames_above(self, frames: int) -> int:
         """The least number of frames that is at least ``frames`` and fills whole latent frames."""
@@ -415,12 +423,28 @@ class LatentLayout:
         cells = by_shade(lambda known: self.cell_rule(known, tuple(encoded.shape[2:])), change).to(encoded.device)
         self.encoded = encoded, cells
         values, entries = self.arrange(encoded, cells)
+        if values.shape[1:] != latents.shape[1:] and self.learned is None:
+            plain = self.normalise(encoded)
+            if plain.shape[1:] == latents.shape[1:]:  # the pipeline folds them later
+                values, entries = plain, cells.expand(plain.shape)
         if values.shape[1:] != latents.shape[1:]:
-            raise ValueError(
-                f"{type(self.pipe).__name__} samples latents of shape {tuple(latents.shape)} and its pictures encode "
-                f"to {tuple(values.shape)}: check height, width and frames, or give a layout= for its family"
-            )
+            raise self._misfit(latents, values)
         return Observation.soft(values.to(latents.device), entries.to(latents.device, torch.float32))
+
+    def _misfit(self, latents: Tensor, values: Tensor) -> ValueError:
+        shapes = (
+            f"{type(self.pipe).__name__} samples latents of shape {tuple(latents.shape)} and its pictures encode to "
+            f"{tuple(values.shape)}"
+        )
+        if self.is_video and latents.ndim < values.ndim:
+            return ValueError(f"{shapes}: it makes the other frames from one, so that no video can be a part of them")
+        if self.is_video and latents[0].numel() > values[0].numel() and latents.shape[-1] > values.shape[-1]:
+            return ValueError(
+                f"{shapes}: it keeps something else in its latents, the picture that it begins with perhaps; use a "
+                "text-to-video pipeline of its family (its class has from_pipe(pipe)), and give such a picture as a "
+                "known frame of the video"
+            )
+        return ValueError(f"{shapes}: check height, width and frames, or give a layout= for its family")
 
     def prepare(self, latents: Tensor) -> None:
         """Learn what can only be learned when the pipeline's first latents are there; nothing, usually."""

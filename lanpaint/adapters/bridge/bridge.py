@@ -358,6 +358,11 @@ class Bridge:
         return given.result(run.folding.fold(run.resume(run.folding.unfold(given.output))))
 
     def _by_parts(self, latents: Tensor, stepped: Tensor) -> ValueError:
+        if latents.shape[1:] == stepped.shape[1:]:
+            return ValueError(
+                f"{type(self._pipe).__name__} steps its scheduler several times for one evaluation, with "
+                f"{len(stepped)} latents for {len(latents)}, and a sampler steps once; use a later one of its family"
+            )
         whole, part = ("×".join(map(str, tensor.shape[1:])) for tensor in (latents, stepped))
         return ValueError(
             f"{type(self._pipe).__name__} prepares latents of {whole} and steps {part}: by parts, or all but the "

@@ -305,7 +305,7 @@ def cosmos_text_to_world():
         None, None, cosmos_transformer(), cosmos_vae(), scheduler, safety_checker=SafetyChecker()
     )
     call = prompts() | size(32, 32, frames=9)
-    return video(pipe, call, (9, 32, 32))
+    return video(pipe, call, (9, 32, 32), refused="several times for one evaluation")
 
 
 @zoo("Cosmos2TextToImage")
@@ -325,7 +325,7 @@ def cosmos2_video_to_world():
     pipe = diffusers.Cosmos2VideoToWorldPipeline(
         None, None, cosmos_transformer(in_channels=5), wan_vae(), cosmos2_scheduler(), safety_checker=SafetyChecker()
     )
-    return video(pipe, prompts() | size(frames=5), (5, 16, 16), control=picture())
+    return video(pipe, prompts() | size(frames=5), (5, 16, 16), control=FIRST_FRAME)
 
 
 @zoo("Cosmos2_5_PredictBase")
@@ -1032,7 +1032,7 @@ def animatediff_video_to_video():
 def cosmos_video_to_world():
     made = cosmos_text_to_world()
     return like(
-        made, diffusers.CosmosVideoToWorldPipeline, control=picture(32, 32),
+        made, diffusers.CosmosVideoToWorldPipeline, control=picture(32, 32), refused="several times for one evaluation",
         transformer=cosmos_transformer(in_channels=5), safety_checker=SafetyChecker(),
     )  # fmt: skip
 
