@@ -185,6 +185,10 @@ WRONG = {
         lambda folder: _rewritten(folder / "model_index.json", _class_name="NoSuchPipeline"),
         "the class 'NoSuchPipeline', which diffusers .* does not have",
     ),
+    "a part of Python's own library": (
+        lambda folder: _rewritten(folder / "model_index.json", unet=["os", "system"]),
+        "its unet comes from os, which has no models",
+    ),
     "a part of no class": (lambda folder: _rewritten(folder / "model_index.json", unet=[]), "a library and a class"),
     "a config that is no object": (
         lambda folder: (folder / "unet" / "config.json").write_text("null"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ def _loadable(index: dict[str, Any]) -> dict[str, Any]:
 
     found: dict[str, Any] = {}
     for name, library, kind in _named_parts(index):
+        if library in sys.stdlib_module_names:
+            raise ValueError(f"its {name} comes from {library}, which has no models; download the model again")
         if library in _LIBRARIES:
             made = _find(library, kind, f"its {name}")
             if isinstance(made, type) and issubclass(made, (torch.nn.Module, SchedulerMixin)):
