@@ -203,8 +203,10 @@ class LatentLayout:
         sides = asked
         for _ in range(20):
             made = self._made({**call, "height": sides[0], "width": sides[1]}, prompts)
-            if made is None or made == sides:
+            if made == sides:
                 return sides
+            if made is None or 0 in made:
+                break
             sides = made
         return asked  # a cell has another number of pixels than is known here, and nothing can be said
 

@@ -302,3 +302,21 @@ def test_a_pipeline_whose_tail_fails_falls_back_on_its_configuration():
     assert layout.learned is None
     assert layout.reason.startswith("it fails with")
     assert layout.encode(_pictures(made)).shape == (1, 4, 8, 8)
+
+
+def test_a_size_is_kept_where_the_pixels_of_a_cell_are_misread(monkeypatch):
+    made = _family("Stable Diffusion")
+    monkeypatch.setattr(LatentLayout, "factor", property(lambda layout: 1))
+    assert LatentLayout(made.pipe).nearest(16, 16, made.call) == (16, 16)
+
+
+def test_a_picture_of_another_area_is_painted_at_the_size_that_the_pipeline_makes_of_it():
+    made = _family("HiDream")  # it changes every size to 256 pixels in all
+    photo, mask = torch.rand(3, 48, 20, generator=torch.Generator().manual_seed(0)), torch.zeros(48, 20)
+    mask[:, 10:] = 1
+    call = {name: value for name, value in made.call.items() if name not in ("height", "width")}
+    inpaint = lp.Inpainter(made.pipe, inner_steps=1)
+    painted = inpaint(photo, mask, steps=2, output_type="pt", **call).images[0]
+    assert inpaint.layout.made_size == (24, 8)
+    assert painted.shape == photo.shape
+    assert torch.equal(painted[..., :10], photo[..., :10])
