@@ -22,6 +22,7 @@ from lanpaint.dynamics import (
     FastLangevin,
     Langevin,
     Metropolis,
+    PartialRefresh,
     Preconditioned,
     SecantLangevin,
     State,
@@ -55,7 +56,7 @@ from lanpaint.samplers import (
 from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
-from lanpaint.spacings import Karras, uniform_log_snr, uniform_time
+from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
 from lanpaint.verification import verify
 
 try:
@@ -89,6 +90,7 @@ __all__ = [
     "FastLangevin",
     "FiniteCheck",
     "Flow",
+    "Focused",
     "GuidedScore",
     "Heun",
     "Inpainter",
@@ -105,6 +107,7 @@ __all__ = [
     "NoiseLevel",
     "NormalNoise",
     "Observation",
+    "PartialRefresh",
     "Particles",
     "Plan",
     "Preconditioned",

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, SecantLangevin, Underdamped
+from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, PartialRefresh, SecantLangevin, Underdamped
 from lanpaint.options import Option, arguments_of
 from lanpaint.own import find_own, is_own, make_own, unknown
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver
@@ -22,6 +22,7 @@ DYNAMICS: dict[str, Callable[..., Dynamics]] = {
     "obabo": partial(Underdamped, scheme="OBABO"),
     "ubu": partial(Underdamped, scheme="UBU"),
     "secant": SecantLangevin,
+    "refresh": PartialRefresh,
 }
 """Name → dynamics. MALA and preconditioned dynamics have no names: they need a density or a matrix, given in Python."""
 

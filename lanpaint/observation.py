@@ -215,6 +215,14 @@ class Observation:
         """Whether a level has at least the noise of the measurement, σ ≥ α s; boolean, shape of the level."""
         return level.sigma >= level.alpha * self.noise * (1 - 1e-9)
 
+    @cached_property
+    def spread(self) -> float:
+        """Standard deviation of all known values of the batch; 0 for fewer than two. Waits for the device once."""
+        if self._whole is not None:
+            return self._whole.spread
+        known = self.values[self.known.expand_as(self.values)].double()
+        return float(known.std()) if known.numel() > 1 else 0.0
+
     def variance(self, level: NoiseLevel) -> Tensor:
         """Variance σ² of p_t(y | y_o), shape of the level.
 

@@ -186,23 +186,26 @@ class Plan:
         return replace(self, order=order)
 
 
-def even(steps: int, inner_steps: int) -> list[int]:
-    """Inner steps at each of ``steps`` levels, all equal to ``inner_steps``."""
-    return [inner_steps] * steps
+def even(levels: Sequence[NoiseLevel], inner_steps: int, scale: float = 1.0) -> list[int]:
+    """Inner steps at each of the S levels before the last, all equal to ``inner_steps``."""
+    return [inner_steps] * (len(levels) - 1)
 
 
-def ramped(steps: int, inner_steps: int) -> list[int]:
-    """Inner steps at each of ``steps`` levels, from 0 at the first level linearly up to 2 ``inner_steps`` at the last.
+def late(levels: Sequence[NoiseLevel], inner_steps: int, scale: float = 1.0) -> list[int]:
+    """Inner steps at each of the S levels before the last, S times ``inner_steps`` in all, most of them at low noise.
 
-    The sum is ``steps`` times ``inner_steps``, as for :func:`even`.
+    With r = σ/(α s) for data of standard deviation s = ``scale``, level number n = 1, …, S gets a share in proportion
+    to n² r/(r + 0.03). Inner steps at much noise are forgotten at later levels, and at little noise a step of the
+    length of σ moves next to nothing. A level that varies within the samples counts by its mean σ and α.
 
     Example:
-        >>> ramped(5, 4)
-        [0, 2, 4, 6, 8]
+        >>> late([NoiseLevel(1.0, sigma) for sigma in (8.0, 2.0, 0.5, 0.1, 0.0)], 4)
+        [1, 2, 5, 8]
     """
-    if steps == 1:
-        return even(steps, inner_steps)
-    until = [round(steps * inner_steps * (s * (s + 1)) / ((steps - 1) * steps)) for s in range(steps)]
+    ratios = [float(level.sigma.mean() / level.alpha.mean()) / scale for level in levels[:-1]]
+    shares = [(number + 1) ** 2 / (1 + 0.03 / ratio) if ratio else 0.0 for number, ratio in enumerate(ratios)]
+    passed = list(itertools.accumulate(shares))
+    until = [round(len(shares) * inner_steps * share / passed[-1]) for share in passed]
     return [after - before for before, after in itertools.pairwise([0, *until])]
 
 

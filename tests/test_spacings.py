@@ -6,7 +6,7 @@ import torch
 
 from lanpaint.noise import NoiseLevel
 from lanpaint.schedules import VE, VP, Flow
-from lanpaint.spacings import SPACINGS, Karras, as_spacing, uniform_log_snr, uniform_time
+from lanpaint.spacings import SPACINGS, Focused, Karras, as_spacing, uniform_log_snr, uniform_time
 
 SCHEDULES = {
     "VP linear": VP.linear(),
@@ -112,6 +112,20 @@ def test_default_karras_exponent_is_the_published_one():
     np.testing.assert_array_equal(_ratios(SPACINGS["karras"](VE(), 5)), _ratios(Karras(7.0)(VE(), 5)))
 
 
+@everywhere
+@pytest.mark.parametrize("scale", [1.0, 30.0])
+def test_focused_spacing_is_even_in_its_own_variable(schedule, scale):
+    logs = np.log(_ratios(Focused(scale)(schedule, 20))[:-1] / scale)
+    place = logs + 10 * np.arctan((logs + 1.5) / 1.5)
+    np.testing.assert_allclose(np.diff(place), (place[-1] - place[0]) / 19, rtol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("inf"), float("nan")])
+def test_focused_scale_must_be_positive(scale):
+    with pytest.raises(ValueError, match=f"scale must be a positive finite number, got {scale}"):
+        Focused(scale)
+
+
 @all_spacings
 @pytest.mark.parametrize("steps", [0, -1, 2.5, 2.0, True, None, "3"])
 def test_steps_that_are_no_whole_number_from_one_on_are_refused(spacing, steps):
@@ -126,7 +140,7 @@ def test_karras_exponent_must_be_positive(rho):
 
 
 def test_unknown_name_is_refused_with_the_names_there_are():
-    with pytest.raises(ValueError, match=r"unknown spacing 'quadratic'.* paper, logsnr, karras"):
+    with pytest.raises(ValueError, match=r"unknown spacing 'quadratic'.* paper, logsnr, karras, focused"):
         as_spacing("quadratic")
 
 

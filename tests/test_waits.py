@@ -25,6 +25,7 @@ DYNAMICS = {
     "OBABO": lambda: lp.Underdamped(scheme="OBABO"),
     "UBU": lambda: lp.Underdamped(scheme="UBU"),
     "secant": lp.SecantLangevin,
+    "refresh": lp.PartialRefresh,
     "preconditioned FLD": lambda: lp.Preconditioned(lp.FastLangevin(), 0.5),
     "preconditioned per pixel": lambda: lp.Preconditioned(lp.Langevin(), torch.linspace(0.5, 1.0, SHAPE[-1])),
     "one's own": lambda: Mine(),

@@ -44,7 +44,7 @@ class Settings:
         method: One of :data:`lanpaint.bench.METHODS`, or ``module:name`` for your own method.
         steps: Number of outer steps.
         inner_steps: Number of inner steps at each level.
-        levels: Spacing of the levels: paper, logsnr or karras.
+        levels: Spacing of the levels: paper, logsnr, karras or focused.
         dynamics: Name of the dynamics, or ``module:name``.
         solver: Name of the solver, or ``module:name``.
         preset: paper or fast.
@@ -128,7 +128,7 @@ class Settings:
         )
         if self.method in METHODS:  # a method of the user's keeps its defaults
             has_levels = self.solver is not None and make_solver(self.solver).levels(self.steps) is not None
-            spacing = None if has_levels else "logsnr" if self.preset == "fast" else "paper"
+            spacing = None if has_levels else "focused" if self.preset == "fast" else "paper"
             full = replace(
                 full,
                 levels=spacing if self.levels is None else self.levels,

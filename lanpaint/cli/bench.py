@@ -56,7 +56,7 @@ def bench(
         str | None, _several("Inner steps N at each level", "5; your own method: its default")
     ] = None,
     levels: Annotated[
-        str | None, _several("Spacing of the noise levels: paper, logsnr or karras", "paper; fast: logsnr")
+        str | None, _several("Spacing of the noise levels: paper, logsnr, karras or focused", "paper; fast: focused")
     ] = None,
     dynamics: Annotated[
         str | None, _several(f"Dynamics of the inner steps: {', '.join(DYNAMICS)}, {OWN}, or all", "the method's")

@@ -134,7 +134,7 @@ def inpaint(
     steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
     inner_steps: Annotated[str | None, _sampling(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
     levels: Annotated[
-        str | None, _sampling("Spacing of the noise levels: paper, logsnr or karras [paper; fast: logsnr].")
+        str | None, _sampling("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused].")
     ] = None,
     dynamics: Annotated[
         str | None,

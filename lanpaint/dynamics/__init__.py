@@ -8,6 +8,7 @@ from lanpaint.dynamics.fast_langevin import FastLangevin, FastLangevinState
 from lanpaint.dynamics.hfhr import HFHR
 from lanpaint.dynamics.langevin import Langevin
 from lanpaint.dynamics.metropolis import MALA, Metropolis, MetropolisState
+from lanpaint.dynamics.partial_refresh import PartialRefresh, PartialRefreshState
 from lanpaint.dynamics.preconditioned import Preconditioned, PreconditionedState
 from lanpaint.dynamics.secant import SecantLangevin, SecantState
 from lanpaint.dynamics.underdamped import Underdamped, UnderdampedState
@@ -21,6 +22,8 @@ __all__ = [
     "Langevin",
     "Metropolis",
     "MetropolisState",
+    "PartialRefresh",
+    "PartialRefreshState",
     "Preconditioned",
     "PreconditionedState",
     "SecantLangevin",

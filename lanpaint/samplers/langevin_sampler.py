@@ -50,7 +50,8 @@ class LangevinSampler(Replace):
     Args:
         score: The model, as in :class:`Sampler`.
         dynamics: The dynamics of the inner steps.
-        inner_steps: N ≥ 0 for all levels; or S numbers, one for each level; or a function S → S numbers.
+        inner_steps: N ≥ 0 for all levels; or S numbers, one for each level; or a function of the S + 1
+            levels of the plan that returns S numbers.
         **options: Options of :class:`Sampler`.
 
     Raises:
@@ -65,7 +66,7 @@ class LangevinSampler(Replace):
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         *,
         dynamics: Dynamics,
-        inner_steps: int | Sequence[int] | Callable[[int], Sequence[int]],
+        inner_steps: int | Sequence[int] | Callable[[Sequence[NoiseLevel]], Sequence[int]],
         **options: Any,
     ) -> None:
         if not isinstance(dynamics, Dynamics):
@@ -74,7 +75,7 @@ class LangevinSampler(Replace):
         self.dynamics = dynamics
         if not callable(inner_steps) and not isinstance(inner_steps, Sequence):
             check_whole("inner_steps", inner_steps, least=0)
-        numbers = inner_steps(self.steps) if callable(inner_steps) else inner_steps
+        numbers = inner_steps(self.plan.levels) if callable(inner_steps) else inner_steps
         plan = self.plan.with_inner_steps(numbers)
         assert isinstance(plan.inner_steps, tuple)
         self.plan = replace(plan, inner_evaluations=[dynamics.evaluations(number) for number in plan.inner_steps])

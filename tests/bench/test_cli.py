@@ -36,7 +36,7 @@ def test_one_run_prints_its_figures(lanpaint):
     assert f"kl {row['figures']['kl']:.4g} nats" in text  # the same seed, the same figure
     assert f"mmd_p               {row['figures']['mmd_p']:.4g}" in text
     fast = json.loads(lanpaint(*arguments, "--preset", "fast", "--json").out)
-    assert (fast["settings"]["preset"], fast["settings"]["levels"], fast["nfe"]) == ("fast", "logsnr", 12)
+    assert (fast["settings"]["preset"], fast["settings"]["levels"], fast["nfe"]) == ("fast", "focused", 12)
     assert fast["figures"]["kl"] < row["figures"]["kl"]
     fld, zero = (json.loads(lanpaint(*arguments, *o, "--json").out) for o in (("--method", "fld"), ("--lam", 0)))
     assert fld["figures"] == zero["figures"]
@@ -54,7 +54,7 @@ def test_dynamics_are_compared_in_a_table_and_a_picture(lanpaint, tmp_path):
     done = lanpaint("bench", "gaussian", "--dynamics", "all", *settings, "-o", tmp_path / "kl.png")
     head, _, *rows = _cells(done.out)
     assert head == ["inner_steps", "dynamics", "NFE", "kl", "floor", "seconds"]
-    names = ["langevin", "fld", "ou", "hfhr", "baoab", "obabo", "ubu", "secant"]
+    names = ["langevin", "fld", "ou", "hfhr", "baoab", "obabo", "ubu", "secant", "refresh"]
     assert [row[1] for row in rows if row[0] == "1"] == names
     assert {(int(row[0]), int(row[2])) for row in rows} == {(1, 6), (3, 12)}
     assert all(float(row[3]) > 0 for row in rows)

@@ -31,7 +31,7 @@ def test_defaults_are_filled_in_so_that_equal_runs_are_equal():
     )
     assert one == other
     assert (one.inner_steps, one.samples) == (5, 20_000)
-    assert expand({"target": "gaussian", "preset": "fast"})[0].levels == "logsnr"
+    assert expand({"target": "gaussian", "preset": "fast"})[0].levels == "focused"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lanpaint import (
     Langevin,
     NoiseLevel,
     NormalNoise,
+    PartialRefresh,
     Preconditioned,
     SecantLangevin,
     Underdamped,
@@ -51,7 +52,12 @@ every_dynamics = pytest.mark.parametrize(("dynamics", "order", "variance"), FAMI
 STEPS = [0.04 / 2**k for k in range(5)]
 
 
-DECLARED = {**{name: dynamics for name, (dynamics, _, _) in FAMILY.items()}, "secant": SecantLangevin(), "MALA": MALA()}
+DECLARED = {
+    **{name: dynamics for name, (dynamics, _, _) in FAMILY.items()},
+    "secant": SecantLangevin(),
+    "refresh": PartialRefresh(),
+    "MALA": MALA(),
+}
 
 
 @pytest.mark.parametrize("dynamics", DECLARED.values(), ids=DECLARED)
