@@ -61,13 +61,14 @@ def fast_time_step(field: BiG, level: NoiseLevel, step_size: float, scale: float
     """dτ = d²/2 of the fast preset on the unknown and the known part, shape ``(2, *level)``, in units of x².
 
     With r = σ/(α s) for data of standard deviation s = ``scale``, and w = 1/(1 + (r/0.7)²), the unknown part has
-    d = √η σ (0.8 + 0.85 w), and the known part d = √η σ √(2/(1+λ)). So a step is shorter where modes of the data still
-    merge, and its bias is smaller there.
+    d = √η σ (0.8 + 0.85 w), and the known part d = √(2η/A), which is √η σ √(2/(1+λ)). So a step is shorter where modes
+    of the data still merge, and its bias is smaller there.
     """
     weight = 1 / (1 + (level.sigma * reciprocal(level.alpha) / (0.7 * scale)) ** 2)
     pace = torch.where(level.alpha > 0, 0.8 + 0.85 * weight, 0.8)
     unknown, known = field.time_scale(level)
-    return step_size * torch.stack([unknown * pace**2 / 2, known / max(1 + field.lam, 1.0)])
+    known = torch.where(known > 0, 1 / field.damping(level)[1], 0.0)
+    return step_size * torch.stack(torch.broadcast_tensors(unknown * pace**2 / 2, known))
 
 
 class LanPaint(LangevinSampler):
