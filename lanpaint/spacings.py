@@ -99,7 +99,7 @@ class Focused:
 
     def __call__(self, schedule: Schedule, steps: int) -> list[NoiseLevel]:
         """The S + 1 levels."""
-        _check_steps(steps)
+        check_whole("steps", steps, least=1)
         ends = torch.stack([(sigma / self.scale).log() for sigma in _sigma_range(schedule)])
         largest, smallest = self._place(ends)
         wanted = largest + torch.linspace(0, 1, steps, dtype=torch.float64) * (smallest - largest)

@@ -130,6 +130,7 @@ class LanPaint(LangevinSampler):
         check_real("lam (λ)", lam)
         if not lam > -1:
             raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing ties the known part to y_o")
+        check_real("data_scale (s)", data_scale)
         if not 0 < data_scale < math.inf:
             raise ValueError(f"data_scale (s) must be a positive finite number, got {data_scale}")
         if dynamics is not None and friction is not None:
