@@ -43,6 +43,9 @@ bench: $(BIN)/lanpaint  ## cost of a step; the authors' benchmark into bench.jso
 mutants: $(VENV)/.dev  ## plants mistakes in the code and counts those that the tests see (two hours)
 	$(BIN)/python -m tests.mutants
 
+zoo: $(VENV)/.dev  ## every pipeline class of diffusers that can be built small, held at its verdict (two minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.adapters.zoo --check
+
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 

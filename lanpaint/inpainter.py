@@ -18,9 +18,10 @@ from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.bridge.call import turn
 from lanpaint.adapters.known_cells import KnownCells, decoder_noise
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
-from lanpaint.adapters.makes import FRAMES, check_makes_pictures, frames_argument, missing_arguments
+from lanpaint.adapters.makes import FRAMES, PICTURES, check_makes_pictures, frames_argument, missing_arguments
 from lanpaint.adapters.modular.blocks import guiders, inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
+from lanpaint.adapters.suitable import check_begins_with_noise
 from lanpaint.adapters.tail import EncodedPrompts, autoencoders
 from lanpaint.checks import check_whole, shown
 from lanpaint.colour import match_colour as with_matched_colour
@@ -37,8 +38,6 @@ from lanpaint.window import Window
 
 # The picture of a ControlNet, which some pipelines call ``image``.
 _CONTROL = "control_image"
-# What pipelines call the pictures that they return.
-_PICTURES = ("images", "frames", "videos")
 # Options with which a pipeline rescales the guided output by a norm over all entries.
 _MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
 # Pipelines that always rescale the guided output, by the norm of each token.
@@ -109,11 +108,8 @@ class Inpainter:
         self.layout = layout or (ModularLayout if modular else LatentLayout)(pipe, cell_rule or wholly_known)
         self._names = set(inputs(pipe) if modular else inspect.signature(pipe.__call__).parameters)
         self.bridge: Bridge | None = None
-        if "mask_image" in self._names:
-            raise ValueError(
-                f"{type(pipe).__name__} inpaints by itself; give a pipeline without a mask, which this class makes "
-                "inpaint: diffusers.AutoPipelineForText2Image.from_pipe(pipe)"
-            )
+        if not modular:
+            check_begins_with_noise(pipe)
         unknown = set(options) - _option_names(sampler)
         if unknown:
             raise TypeError(f"{_name(sampler)} has no option {', '.join(sorted(unknown))}")
@@ -242,7 +238,7 @@ class Inpainter:
             with _checked_autoencoders(self.pipe, cells), _replaced(self.pipe, prompts.functions(self.pipe)):
                 output = self._called(call)
         asked = call.get("output")  # what a modular pipeline is to return, where that is not all
-        if cells is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in _PICTURES):
+        if cells is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in PICTURES):
             return output
         if self.layout.vae is not None:
             cells.check_latents()
@@ -592,7 +588,7 @@ def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(output, (list, np.ndarray, Tensor)):  # a modular pipeline that was asked for nothing else
         return change(output)
     is_state = isinstance(getattr(output, "values", None), dict)  # of a modular pipeline, with its inputs: image, say
-    fields, names = (output.values, _PICTURES) if is_state else (output, (*_PICTURES, "image"))
+    fields, names = (output.values, PICTURES[:3]) if is_state else (output, PICTURES)
     found = [name for name in names if fields.get(name) is not None]
     if not found and not is_state:
         raise ValueError(

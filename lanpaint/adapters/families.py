@@ -5,7 +5,9 @@ Other pipelines of diffusers may run as well: no code checks whether a pipeline 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib import resources
 
 from lanpaint.adapters.networks import FAMILIES as NETWORKS
 
@@ -79,3 +81,23 @@ def table() -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def tested() -> dict[str, str]:
+    """The verdict on each further pipeline class that was built small and tried: its name → a word.
+
+    ``"right"``, ``"refused"`` (in one line that says what to do), ``"silent wrong"`` or ``"misleading"``. The file is
+    written by ``python -m tests.adapters.zoo``, and a test holds the classes at it.
+    """
+    text = resources.files("lanpaint.adapters").joinpath("tested.json").read_text(encoding="utf-8")
+    verdicts: dict[str, str] = json.loads(text)
+    return verdicts
+
+
+def tested_in_words() -> str:
+    """The verdicts in three paragraphs."""
+    verdicts = tested()
+    told = {"right": "paint rightly", "refused": "are refused, in a line that says which class to give"}
+    groups = {words: [name for name, word in verdicts.items() if word == verdict] for verdict, words in told.items()}
+    groups["do not paint rightly yet"] = [name for name, word in verdicts.items() if word not in told]
+    return "\n\n".join(f"{len(names)} {words}: {'; '.join(names)}" for words, names in groups.items() if names)

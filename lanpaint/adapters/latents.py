@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.adapters.makes import FRAMES, makes_video, picture_processor
+from lanpaint.adapters.reading import data_scale
 from lanpaint.adapters.tail import EncodedPrompts, NoTailError, Tail, autoencoders, unnoticed
 from lanpaint.adapters.tail_map import TailMap, learn_map
 from lanpaint.masks import by_shade
@@ -100,6 +101,8 @@ class LatentLayout:
             channels = getattr(self.vae.config, "in_channels", None)
             return channels if channels in _PICTURES else 3  # some count the pixels of a patch as channels
         channels = self._of_network("in_channels")
+        if channels not in _PICTURES and "image" in inspect.signature(self.pipe.__call__).parameters:
+            return 3  # its network is given another picture as well
         if channels not in _PICTURES:
             raise ValueError(
                 f"{type(self.pipe).__name__} has no autoencoder, and its network takes {channels or 'no'} channels, "
@@ -118,11 +121,12 @@ class LatentLayout:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels if the pipeline takes only one size, else None."""
-        if "height" in inspect.signature(self.pipe.__call__).parameters:
-            return None
+        """(height, width) in pixels if the pipeline takes only one size, else None.
+
+        A pipeline that is told no size has that of its network, or that of a picture that it is given.
+        """
         side = self._of_network("sample_size")
-        if side is None:
+        if side is None or {"height", "image"} & set(inspect.signature(self.pipe.__call__).parameters):
             return None
         height, width = (side, side) if isinstance(side, int) else side
         return height * self.factor, width * self.factor
@@ -347,7 +351,8 @@ class LatentLayout:
             return value.reshape(-1, *(1,) * (latents.ndim - 2))
 
         mean = statistic("latents_mean", "shift_factor", otherwise=0.0)
-        return (latents - mean) * statistic("scaling_factor", otherwise=1.0) / statistic("latents_std", otherwise=1.0)
+        scale = statistic("scaling_factor", otherwise=1.0) * data_scale(self.pipe.scheduler)
+        return (latents - mean) * scale / statistic("latents_std", otherwise=1.0)
 
     def fold(self, latents: Tensor) -> Tensor:
         """Latents in the layout in which the pipeline samples them.

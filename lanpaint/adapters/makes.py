@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from typing import Any
 
 FRAMES = ("num_frames", "frames", "video_length")
 """Arguments that say how many frames a video has."""
+
+PICTURES = ("images", "frames", "videos", "image", "video")
+"""What pipelines call the pictures that they return."""
 
 _PROCESSORS = ("image_processor", "video_processor")
 # Parts of the names of arguments that pipelines of sound have.
@@ -46,12 +50,18 @@ def picture_processor(pipe: Any) -> Any:
 
 
 def check_makes_pictures(pipe: Any) -> None:
-    """Raise ValueError for a pipeline that makes sound, or pictures of another kind than those given."""
+    """Raise ValueError for a pipeline that makes something else than pictures, or pictures of an uncommon kind."""
     name = type(pipe).__name__
     if makes_sound(pipe):
         raise ValueError(
             f"{name} makes sound, and image and mask are of pictures; what is known of its latents is given to "
             "lanpaint.bridged(pipe, sampler, observation)"
+        )
+    fields = returned_fields(pipe)
+    if fields and fields[0] not in PICTURES:
+        raise ValueError(
+            f"{name} makes {', '.join(fields)}, and Inpainter paints pictures; give a pipeline that makes pictures or "
+            "videos, or paint the latents of this one by lanpaint.bridged"
         )
     own = [part for part in vars(pipe).values() if _makes_pictures(part)]
     if own and picture_processor(pipe) is None:
@@ -59,6 +69,16 @@ def check_makes_pictures(pipe: Any) -> None:
             f"{name} makes its pictures with a {type(own[0]).__name__}, whose values are not those of ordinary "
             "pictures, so that a picture cannot be a part of them; use another pipeline of its family"
         )
+
+
+def returned_fields(pipe: Any) -> tuple[str, ...]:
+    """Names of the fields of the output of a pipeline; empty where its code does not tell."""
+    call = inspect.unwrap(type(pipe).__call__)
+    for name in getattr(getattr(call, "__code__", None), "co_names", ()):
+        kind = call.__globals__.get(name)
+        if isinstance(kind, type) and issubclass(kind, dict) and dataclasses.is_dataclass(kind):
+            return tuple(field.name for field in dataclasses.fields(kind))
+    return ()
 
 
 def _makes_pictures(part: Any) -> bool:

@@ -166,6 +166,11 @@ def input_scale(scheduler: Any, level: NoiseLevel) -> float:
     return 1 / math.hypot(scheduler.config.sigma_data if preconditioned else 1.0, sigma)
 
 
+def data_scale(scheduler: Any) -> float:
+    """What clean data are multiplied by in the scheduler's coordinates: σ_data where levels are angles, else 1."""
+    return float(scheduler.config.sigma_data) if _is_angular(scheduler) else 1.0
+
+
 def time_for(scheduler: Any, index: int, sample: Tensor) -> Tensor:
     """The time of an evaluation as the scheduler's ``step`` takes it: of shape (), or one per sample."""
     time: Tensor = scheduler.timesteps[index]

@@ -11,12 +11,12 @@ def models() -> None:
     pipeline's argument for the weight of the prompt (give one other than guidance_scale with --set). Negative: takes a
     --negative-prompt. Known part's: takes a --known-guidance-scale.
     """
-    from lanpaint.adapters.families import table
+    from lanpaint.adapters.families import table, tested_in_words
     from lanpaint.adapters.scheduler_names import FLOW_SCHEDULERS, KARRAS, SCHEDULERS
 
     print(table())
     print(f"\nschedulers of diffusion models: {', '.join(SCHEDULERS)}; of flow models: {', '.join(FLOW_SCHEDULERS)};")
     print(f"with {KARRAS} at the end of a name for Karras' spacing of the levels")
-    print(
-        "\nthe pipelines above are tested; other pipelines of diffusers that sample by their scheduler may run as well"
-    )
+    print("\nother pipeline classes of diffusers, built small with random weights, of which")
+    print(tested_in_words())
+    print("\nwhat is not named may run as well: no list decides")

@@ -23,7 +23,8 @@ from lanpaint.adapters.bridge.call import (
     turn,
 )
 from lanpaint.adapters.bridge.conversation import greenlet_module
-from lanpaint.adapters.bridge.noise import apart_from
+from lanpaint.adapters.bridge.folding import Folding
+from lanpaint.adapters.bridge.noise import apart_from, generator_states, restore
 from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory, as_number
 from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
 from lanpaint.adapters.guidance import RegionalScale
@@ -33,6 +34,10 @@ from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.samplers import Sampler
 from lanpaint.solvers import Solver
+
+
+class _OtherStartError(Exception):
+    """The latents that a pipeline steps first are not those that it has prepared."""
 
 
 class Bridge:
@@ -73,7 +78,7 @@ class Bridge:
         self._known_scale: float | None = None
         self._steps: Steps | None = None
         self._generator: Any = None
-        self._in_call = False
+        self._in_call = self._by_sight = False
         self.loop: Any = None
         self.state: Any = None
         self.stand_in = make_stand_in(self.scheduler, self)
@@ -84,11 +89,11 @@ class Bridge:
 
     @property
     def planned(self) -> int:  # noqa: D102
-        return 0 if self._run is None else self._run.declared
+        return 0 if self._run is None else self._run.declared + self._by_sight
 
     @property
     def evaluations(self) -> int:  # noqa: D102
-        return 0 if self._run is None else self._run.evaluations
+        return 0 if self._run is None else self._run.evaluations + self._by_sight
 
     @property
     def outer_steps(self) -> int:  # noqa: D102
@@ -145,14 +150,20 @@ class Bridge:
             self._steps, self._generator = None, kwargs.get("generator")
         else:
             args, kwargs = self._arguments(original, args, kwargs)
-        self._in_call = True
+        self._in_call, self._by_sight = True, False
         replaced = self._regional_guiders() if self._known_scale is not None else {}
         own = {name: getattr(self._pipe, name) for name in replaced}
         try:
             for part, guider in replaced.items():
                 object.__setattr__(self._pipe, part, guider)
             with told_once():
-                output = original(self._pipe, *args, **kwargs)
+                states = generator_states(self._generator)
+                try:
+                    output = original(self._pipe, *args, **kwargs)
+                except _OtherStartError:  # the first latents are not those that were prepared: read them when stepped
+                    self._by_sight = True
+                    restore(states)
+                    output = original(self._pipe, *args, **kwargs)
             self.check_end()
             return output
         finally:
@@ -213,7 +224,7 @@ class Bridge:
         if is_modular(self._pipe):
             sighting = not any(loops(self._pipe._blocks))
         else:
-            sighting = not hasattr(self._pipe, "prepare_latents")  # the first latents are seen in the first step
+            sighting = self._by_sight or not hasattr(self._pipe, "prepare_latents")  # first seen in the first step
         by_step = is_modular(self._pipe) and not sighting
         return Run(scheduler, self._factory, self._solver, sighting and not self._nothing_known, by_step)
 
@@ -234,7 +245,7 @@ class Bridge:
 
     def prepare_latents(self, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Let the pipeline draw its first latents, and put the sampler's first evaluation in their place."""
-        if self._run is not None and self._run.is_waiting:  # latents of something else, in mid-run
+        if self._by_sight or (self._run is not None and self._run.is_waiting):  # or of something else, in mid-run
             return original(*args, **kwargs)
         generator = inspect.signature(original).bind(*args, **kwargs).arguments.get("generator")
         noise = self._noise or apart_from(generator, self._pipe)
@@ -338,22 +349,29 @@ class Bridge:
                 "classifier-free guidance that is on in all steps (a scale that is large enough, a negative prompt for "
                 "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
             )
-        if run.latents is not None and run.latents.numel() != given.sample.numel():
+        if run.latents is not None and run.folding.fold(run.latents).numel() != given.sample.numel():
             raise self._by_parts(run.latents, given.sample)
+        if run.has_begun and run.sample is None and not run.expects(given.sample):
+            if run.latents is not None and given.sample.shape != run.folding.fold(run.latents).shape:
+                raise self._by_parts(run.latents, given.sample)
+            if run.evaluations > 1 or self._by_sight:
+                raise ValueError(
+                    f"{name}, or a callback given to it, changed its latents between two evaluations, and only the "
+                    "sampler may: leave that callback out, or take a pipeline of its model that leaves its latents to "
+                    "its scheduler"
+                )
+            if not self._nothing_known:
+                raise _OtherStartError
+            run.restart()
         if not run.has_begun:
             noise = self._noise or apart_from(given.options.get("generator") or self._generator, self._pipe)
-            latents = run.sight(given.sample, given.output, self._known, noise)
+            run.folding = Folding.of_halves(given.sample, given.output)
+            sample, output = run.folding.unfold(given.sample), run.folding.unfold(given.output)
+            latents = run.sight(sample, output, self._known, noise)
             self._hold_known(run)
-            return given.result(latents)
+            return given.result(run.folding.fold(latents))
         if run.sample is not None:
             return given.result(run.folding.fold(run.sample))
-        if not run.expects(given.sample):
-            if run.latents is not None and given.sample.shape != run.latents.shape:
-                raise self._by_parts(run.latents, given.sample)
-            raise ValueError(
-                f"{name}, or a callback given to it, changed its latents between two evaluations; "
-                "only the sampler may, so leave that callback out"
-            )
         run.dtype = given.sample.dtype  # some cast what they have prepared
         return given.result(run.folding.fold(run.resume(run.folding.unfold(given.output))))
 
@@ -366,8 +384,8 @@ class Bridge:
         whole, part = ("×".join(map(str, tensor.shape[1:])) for tensor in (latents, stepped))
         return ValueError(
             f"{type(self._pipe).__name__} prepares latents of {whole} and steps {part}: by parts, or all but the "
-            "picture that it begins with; a sampler needs all of them at once: use a text-to-video pipeline of its "
-            "family (its class has from_pipe(pipe)), and give such a picture as a known frame of the video"
+            "picture that it begins with; a sampler needs all of them at once: use a text-to-image or text-to-video "
+            "pipeline of its family (its class has from_pipe(pipe)); such a picture can be a known frame of a video"
         )
 
     def _tell_time(self, run: Run, time: float) -> None:
@@ -413,11 +431,13 @@ class Bridge:
                 "steps them together (its class has from_pipe(pipe))"
             )
 
-    def progress_bar(self, original: Callable[..., Any], iterable: Any = None, total: Any = None) -> Any:
+    def progress_bar(
+        self, original: Callable[..., Any], iterable: Any = None, total: Any = None, **options: Any
+    ) -> Any:
         """The pipeline's own bar, which counts evaluations."""
         if iterable is not None or self._run is None:
-            return original(iterable=iterable, total=total)
-        bar = original(total=self.planned)
+            return original(iterable=iterable, total=total, **options)
+        bar = original(total=self.planned, **options)
         self._tick, bar.update = bar.update, lambda *_: None  # the pipeline's own ticks leave out some
         return bar
 
@@ -425,10 +445,15 @@ class Bridge:
 
     def check_end(self) -> None:
         """Raise RuntimeError when the pipeline has come to its end and the sampler has not."""
-        run = self._run
+        run, name = self._run, type(self._pipe).__name__
+        if run is not None and run.is_waiting and not run.evaluations:
+            raise RuntimeError(
+                f"{name} never calls its scheduler's step: it samples in a way of its own, where no sampler can run; "
+                "take a pipeline of its model that steps its latents by its scheduler"
+            )
         if run is not None and run.is_waiting:
             raise RuntimeError(
-                f"{type(self._pipe).__name__} ended after {run.evaluations} of {run.declared} evaluations, and the "
+                f"{name} ended after {run.evaluations} of {run.declared} evaluations, and the "
                 "sampler is not at its end; it must go through all times of its scheduler"
             )
 

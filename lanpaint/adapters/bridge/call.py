@@ -41,6 +41,10 @@ class Steps(int):
 
     __rmul__ = __mul__
 
+    def __add__(self, other: Any) -> Any:
+        """The evaluations and some more: the length of what a pipeline keeps of each of them."""
+        return (int(self) if self.evaluations is None else self.evaluations) + other
+
 
 def check_all_times(pipe: Any, given: dict[str, Any]) -> None:
     """Raise ValueError where an argument makes the pipeline leave out some of its times."""

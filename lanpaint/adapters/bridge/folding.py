@@ -39,6 +39,13 @@ class Folding:
                 return folding
         return None
 
+    @staticmethod
+    def of_halves(stepped: Tensor, output: Tensor) -> Folding:
+        """The folding of a pipeline that steps its batch twice over, for its guidance, with twice the same output."""
+        half = len(stepped) // 2
+        twice = half and all(torch.equal(one[:half], one[half:]) for one in (stepped, output[:, : stepped.shape[1]]))
+        return _Twice() if twice else Folding()
+
     def fold(self, latents: Tensor) -> Tensor:
         """Latents, or a model output for them, as they are stepped."""
         if not self._axes:
@@ -52,3 +59,13 @@ class Folding:
             return stepped
         ordered = stepped.unflatten(0, (self._batch, -1)) if self._batch else stepped
         return ordered.permute([self._axes.index(axis) for axis in range(ordered.ndim)])
+
+
+class _Twice(Folding):
+    """The batch, and the batch again."""
+
+    def fold(self, latents: Tensor) -> Tensor:
+        return torch.cat([latents, latents])
+
+    def unfold(self, stepped: Tensor) -> Tensor:
+        return stepped[: len(stepped) // 2]

@@ -34,3 +34,16 @@ def _offspring(generator: torch.Generator) -> torch.Generator:
     twin.set_state(generator.get_state())
     seed = torch.randint(2**62, (), generator=twin, device=device)
     return torch.Generator(device).manual_seed(int(seed))
+
+
+def generator_states(generators: Any) -> list[tuple[torch.Generator, torch.Tensor]]:
+    """The states of a pipeline's generators and of the global one, for :func:`restore`."""
+    several = generators if isinstance(generators, (list, tuple)) else [generators]
+    used = [one for one in several if isinstance(one, torch.Generator)]
+    return [(one, one.get_state()) for one in (*used, torch.default_generator)]
+
+
+def restore(states: list[tuple[torch.Generator, torch.Tensor]]) -> None:
+    """Set generators back to their states."""
+    for generator, state in states:
+        generator.set_state(state)

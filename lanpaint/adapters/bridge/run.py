@@ -282,6 +282,14 @@ class Run:
             return self.resume(output)
         return self._hand_over(asked)
 
+    def restart(self) -> None:
+        """Undo the start, for the sampler to begin with other latents."""
+        assert self._conversation is not None
+        self._conversation.close()
+        self._conversation = self.latents = None
+        self._asked, self._present = 0, self._declared[0]
+        self._outer.clear()
+
     def resume(self, output: Tensor) -> Tensor:
         """Give the sampler what the network says of the latents; returns the next ones for the pipeline."""
         assert self._conversation is not None
@@ -345,6 +353,9 @@ class Run:
         latents = self.latents
         assert latents is not None
         if sample is latents:
+            return True
+        folded = self.folding.fold(latents)
+        if folded.shape == sample.shape and torch.equal(folded.to(sample), sample):
             return True
         folding = Folding.of(latents, sample)
         self.folding = folding or self.folding

@@ -40,7 +40,8 @@ def make_stand_in(scheduler: Any, receiver: Receiver) -> Any:
     for name in _REDIRECTED:
         if hasattr(kind, name):
             vars(stand_in)[name] = _redirected(getattr(scheduler, name), getattr(receiver, name))
-    vars(stand_in)["__deepcopy__"] = receiver.copied
+    copied = receiver.copied
+    vars(stand_in)["__deepcopy__"] = lambda memo: copied(memo)  # a method would take the receiver along into copies
     return stand_in
 
 

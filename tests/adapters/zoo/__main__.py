@@ -1,6 +1,9 @@
-"""Judge the classes, all or those named, and print one line each: ``python -m tests.adapters.zoo [NAME …]``.
+"""Judge the pipeline classes and print one line each: ``python -m tests.adapters.zoo [--check] [NAME …]``.
 
-Without names the verdicts are written to the file that the tests hold them at. ``--keep`` writes those of the names.
+Without names all are judged. The matrix is written into the docs, and the verdicts into the file at which the tests
+hold the classes and from which ``lanpaint models`` is made. With ``--check`` nothing is written, and the exit status is
+1 where a verdict is another. ``--keep`` writes those of the names, ``--trace`` prints the traceback of a case
+that does not run.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import diffusers
 
 from tests.adapters.zoo import REGISTRY, case
 from tests.adapters.zoo.judge import judge
-from tests.adapters.zoo.matrix import counts, keep, kept, line
+from tests.adapters.zoo.matrix import counts, keep, kept, line, write_page
 
 
 def main(arguments: list[str]) -> int:
@@ -25,8 +28,8 @@ def main(arguments: list[str]) -> int:
     diffusers.utils.logging.set_verbosity_error()
     options = {argument for argument in arguments if argument.startswith("--")}
     names = [argument for argument in arguments if argument not in options]
-    verdicts, broken = {}, 0
-    for name in names or REGISTRY:
+    verdicts, lines, broken, before = {}, {}, 0, kept()
+    for name in names or sorted(REGISTRY):
         began = time.process_time()
         try:
             verdict = judge(case(name))
@@ -37,13 +40,17 @@ def main(arguments: list[str]) -> int:
                 traceback.print_exc()
             continue
         verdicts[name] = verdict.word
-        print(line(name, verdict), f"{time.process_time() - began:.1f} s", verdict.message, flush=True)
+        lines[name] = line(name, verdict)
+        changed = "" if before.get(name) == verdict.word else f"(was {before.get(name)}) "
+        print(f"{lines[name]} {changed}{time.process_time() - began:.1f} s {verdict.message}", flush=True)
     print(counts(verdicts), f"; {broken} broken" if broken else "")
-    if not names:
-        keep(verdicts)
-    elif "--keep" in options:
-        keep({**kept(), **verdicts})
-    return 1 if broken else 0
+    if "--check" in options:
+        return int(broken > 0 or any(before.get(name) != word for name, word in verdicts.items()))
+    if (not names and not broken) or "--keep" in options:
+        now = {**before, **verdicts} if names else verdicts
+        keep(now)
+        write_page(lines, now)
+    return int(broken > 0)
 
 
 if __name__ == "__main__":

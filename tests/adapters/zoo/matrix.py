@@ -8,17 +8,16 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import lanpaint.adapters.families
 from tests.adapters.zoo.judge import COLUMNS, MISLEADING, REFUSED, RIGHT, SILENT, Verdict
 
 PAGE = Path(__file__).parents[3] / "docs" / "use-with-your-model.md"
-KEPT = Path(__file__).parent / "verdicts.json"
+KEPT = Path(lanpaint.adapters.families.__file__).with_name("tested.json")
 MARKS = re.compile(r"(<!-- zoo -->\n).*?(<!-- end of zoo -->)", re.DOTALL)
 WORDS = (RIGHT, REFUSED, SILENT, MISLEADING)
 
 
-def kept() -> dict[str, str]:
-    """The verdicts at which the classes are held, by name."""
-    return json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
+kept = lanpaint.adapters.families.tested
 
 
 def keep(verdicts: dict[str, str]) -> None:
@@ -30,6 +29,18 @@ def counts(verdicts: dict[str, str]) -> str:
     """How many classes have which verdict."""
     of = Counter(verdicts.values())
     return f"{len(verdicts)} classes: " + ", ".join(f"{of[word]} {word}" for word in WORDS)
+
+
+def write_page(lines: dict[str, str], verdicts: dict[str, str]) -> None:
+    """Write lines of the matrix into the page between its marks; those of other names that have a verdict stay."""
+    text = PAGE.read_text(encoding="utf-8")
+    written = MARKS.search(text)
+    assert written is not None
+    before = {row.split(" | ")[0].removeprefix("| "): row for row in written[0].splitlines() if row.startswith("| ")}
+    rows = [row for name, row in sorted({**before, **lines}.items()) if name in verdicts]
+    head = "| | " + " | ".join(COLUMNS) + " | verdict |"
+    table = "\n".join([f"{counts(verdicts)}.", "", head, "|---" * (len(COLUMNS) + 2) + "|", *rows])
+    PAGE.write_text(MARKS.sub(lambda marks: f"{marks[1]}\n{table}\n\n{marks[2]}", text), encoding="utf-8")
 
 
 def line(name: str, verdict: Verdict) -> str:

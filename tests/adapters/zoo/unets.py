@@ -210,6 +210,12 @@ def _paella_pictures(pipe):
 def cascade_prior():
     parts = {"prior": cascade_unet(), "scheduler": diffusers.DDPMWuerstchenScheduler(), "resolution_multiple": 2}
     pipe = build(diffusers.StableCascadePriorPipeline, feature_extractor=None, image_encoder=None, **parts)
+    pipe.encode_prompt = lambda **_: (
+        embeds(1, 5, 8),
+        embeds(1, 1, 8),
+        embeds(1, 5, 8, seed=2),
+        embeds(1, 1, 8, seed=2),
+    )
     return Case(pipe, _cascade_prompts() | size(), makes="embedding", refused=NO_PICTURES, output_type="pt")
 
 
@@ -229,10 +235,13 @@ def wuerstchen_prior():
     from diffusers.pipelines.deprecated.wuerstchen.modeling_wuerstchen_prior import WuerstchenPrior
 
     prior = WuerstchenPrior(c_in=4, c=8, c_cond=8, c_r=8, depth=1, nhead=2, dropout=0.0).eval()
+    torch.nn.init.normal_(prior.out[-1].weight, std=0.01)
     parts = {"prior": prior, "scheduler": diffusers.DDPMWuerstchenScheduler(), "resolution_multiple": 2}
     pipe = build(diffusers.WuerstchenPriorPipeline, **parts)
-    pipe.encode_prompt = lambda *_, **__: (embeds(1, 5, 8), embeds(1, 5, 8, seed=2))
-    return Case(pipe, {"prompt": "a"} | size(), makes="embedding", refused=NO_PICTURES, output_type="pt")
+    pipe.encode_prompt = lambda *_, **__: (embeds(1, 5, 8), None)
+    return Case(
+        pipe, {"prompt": "a", "guidance_scale": 1.0} | size(), makes="embedding", refused=NO_PICTURES, output_type="pt"
+    )
 
 
 @zoo("WuerstchenDecoder")
@@ -312,5 +321,8 @@ def amused():
     ).eval()  # fmt: skip
     scheduler = diffusers.AmusedScheduler(mask_token_id=16)
     pipe = build(diffusers.AmusedPipeline, vqvae=movq(), transformer=transformer, scheduler=scheduler)
-    call = {"prompt_embeds": embeds(1, 8), "encoder_hidden_states": embeds(1, 5, 8)}
-    return Case(pipe, call | size(), refused="no noise levels")
+    call = {}
+    for prefix, seed in (("", 1), ("negative_", 2)):
+        call[f"{prefix}prompt_embeds"] = embeds(1, 8, seed=seed)
+        call[f"{prefix}encoder_hidden_states"] = embeds(1, 5, 8, seed=seed)
+    return Case(pipe, call | size(), refused="no noise levels that are known here")
