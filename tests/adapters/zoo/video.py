@@ -14,7 +14,7 @@ from tests.adapters.tiny import _wan_transformer as wan_transformer
 from tests.adapters.zoo.case import Case, build, zoo
 
 LEFT_OUT = object()
-BY_PARTS = "a sampler needs all of them at once: use a text-to-video pipeline"
+BY_PARTS = "a sampler needs all of them at once: use a text-to-"
 WANTS_A_PICTURE = "give it as control_image, or use a text-to-video pipeline"
 FLOW_UNIPC = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
 
