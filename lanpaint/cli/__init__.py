@@ -18,7 +18,7 @@ from lanpaint.cli.bench import bench, report
 from lanpaint.cli.demo import demo
 from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
-from lanpaint.cli.options import GroupedCommand
+from lanpaint.cli.options import GroupedCommand, quiet_libraries
 
 app = typer.Typer(
     help="Training-free conditional sampling with diffusion and flow models.",
@@ -51,6 +51,7 @@ for command in (demo, inpaint, models, bench, report):
 def main() -> None:
     """Run the command line. An error prints one line on stderr and gives exit status 1, Ctrl-C exit status 130."""
     warnings.showwarning = _note
+    quiet_libraries()
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show λ or × shows ? and loses no result
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

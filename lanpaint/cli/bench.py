@@ -17,7 +17,6 @@ from lanpaint.cli.options import (
     Quiet,
     find_device,
     given_texts,
-    quiet_libraries,
     with_method_flags,
 )
 from lanpaint.methods import METHODS, all_options
@@ -103,7 +102,6 @@ def bench(
     from lanpaint.callbacks import DivergenceError
     from lanpaint.images import check_output
 
-    quiet_libraries()
     grid: dict[str, list[Any]] = _parts(
         {"method": (method, METHODS), "dynamics": (dynamics, DYNAMICS), "solver": (solver, SOLVERS)}
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lanpaint.cli.options import Seed, quiet_libraries
+from lanpaint.cli.options import Seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,6 @@ def demo(
     from lanpaint.demo import MaskResult, digits_score, draw, emoji_pictures, emoji_score, held_out_digits, run
     from lanpaint.images import check_output
 
-    quiet_libraries()
     check_output(output, (".png", ".pdf", ".svg", ".jpg"))
     start = time.perf_counter()
     digits, colour = held_out_digits(count), emoji_score()

@@ -22,7 +22,6 @@ from lanpaint.cli.options import (
     find_dtype,
     given_texts,
     had_by,
-    quiet_libraries,
     with_method_flags,
 )
 from lanpaint.masks import check_edits
@@ -168,7 +167,6 @@ def inpaint(
     from lanpaint.images import check_transparency
     from lanpaint.inpainter import checked_strength
 
-    quiet_libraries()
     if resize:
         print("note: --resize does nothing any more: a picture of any size is painted and keeps it", file=sys.stderr)
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]

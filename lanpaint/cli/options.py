@@ -43,7 +43,8 @@ def quiet_libraries() -> None:
     """Silence the notices that diffusers and its dependencies print."""
     for library in ("DIFFUSERS", "TRANSFORMERS"):
         os.environ.setdefault(f"{library}_VERBOSITY", "error")
-    warnings.filterwarnings("ignore", category=FutureWarning, module="diffusers")
+    for library in ("diffusers", "huggingface_hub", "transformers"):
+        warnings.filterwarnings("ignore", module=library)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -70,8 +71,7 @@ class PixelPainter:
         Raises:
             ValueError: For a picture whose size or colours the model cannot take.
         """
-        frames = Picture(media.frames[0]).with_channels(self.network.channels).pixels[None]
-        origins = media.origins
+        frames, origins = media.frames, media.origins
         change = torch.zeros(1, *media.size) if media.change is None else media.change
         if any(self.pad):
             left, top, right, bottom = self.pad
@@ -79,8 +79,8 @@ class PixelPainter:
             change = F.pad(change, (left, right, top, bottom), value=1.0)
             origins = tuple(origin.padded(self.pad) for origin in origins)
         media = Media(frames, change * self.strength, origins=origins)
-        self._check_size(*self._window(media).size)
-        return media
+        self._check_size(*self._window(media).size)  # before the colours: a photo is told that it needs another model
+        return replace(media, frames=Picture(media.frames[0]).with_channels(self.network.channels).pixels[None])
 
     def _check_size(self, height: int, width: int) -> None:
         trained = self.network.sample_size
