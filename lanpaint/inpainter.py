@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,19 +15,20 @@ from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
 from lanpaint.adapters.bridge.call import turn
+from lanpaint.adapters.checked_autoencoders import checked_autoencoders, replaced
 from lanpaint.adapters.known_cells import KnownCells, decoder_noise
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
 from lanpaint.adapters.makes import FRAMES, PICTURES, check_makes_pictures, frames_argument, missing_arguments
 from lanpaint.adapters.modular.blocks import guiders, inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
 from lanpaint.adapters.suitable import check_begins_with_noise
-from lanpaint.adapters.tail import EncodedPrompts, autoencoders
+from lanpaint.adapters.tail import EncodedPrompts
 from lanpaint.checks import check_whole, shown
 from lanpaint.colour import match_colour as with_matched_colour
 from lanpaint.images import as_image
 from lanpaint.masks import by_shade, edited
 from lanpaint.observation import Observation
-from lanpaint.origin import Origin
+from lanpaint.pasting import batched, each_frame, given_back, pasted, seam_weight, with_pictures
 from lanpaint.pictures import read_change, read_pictures, read_with_origins, with_channels
 from lanpaint.preview import LinearDecoder, Preview
 from lanpaint.randomness import NormalNoise
@@ -44,9 +44,7 @@ _MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
 _RENORMALISED = ("QwenImage",)
 # Arguments of a sampler that the bridge gives, so that a caller may not give them.
 _FROM_BRIDGE = {"self", "score", "steps", "solver", "levels", "schedule", "spacing", "progress"}
-
-
-_MOST_PAD, _MOST_FEATHER = 100_000, 1000  # pixels; more is a slip
+_MOST_PAD = 100_000  # pixels; more is a slip
 
 
 class Inpainter:
@@ -191,12 +189,10 @@ class Inpainter:
         call = self._call_arguments(steps, arguments)
         cells: KnownCells | None = None
         known_part: Callable[[Tensor], Observation] | None = None
-        prompts = EncodedPrompts()
+        prompts, edits = EncodedPrompts(), {"grow": grow, "blur": blur, "invert": invert}
         if image is not None:
             check_makes_pictures(self.pipe)
-            pictures, change, origins = self._read(
-                image, mask, pad, soft, {"grow": grow, "blur": blur, "invert": invert}
-            )
+            pictures, change, origins = self._read(image, mask, pad, soft, edits)
             change, known = change * checked_strength(strength), change == 0
             weight = seam_weight(known, feather)
             with turn(self.pipe):
@@ -213,20 +209,10 @@ class Inpainter:
             known_part = cells.observe
             if preview is not None:
                 known_part, shown_by = self._previewed(
-                    preview, known_part, shown, lambda made: _paste(window.placed(made, pictures), pictures, weight)
+                    preview, known_part, shown, lambda made: pasted(window.placed(made, pictures), pictures, weight)
                 )
                 options["callbacks"] = [*options.get("callbacks", ()), shown_by]
-        elif (
-            mask is not None
-            or any(pad)
-            or crop is not None
-            or soft
-            or strength != 1
-            or grow
-            or blur
-            or invert
-            or preview
-        ):
+        elif mask is not None or any((*pad, *edits.values(), soft, strength != 1, crop is not None, preview)):
             raise ValueError(
                 "mask, pad, crop, soft, strength, grow, blur, invert and preview need an image; leave them out to "
                 "sample without an image"
@@ -235,7 +221,7 @@ class Inpainter:
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
-            with _checked_autoencoders(self.pipe, cells), _replaced(self.pipe, prompts.functions(self.pipe)):
+            with checked_autoencoders(self.pipe, cells), replaced(self.pipe, prompts.functions(self.pipe)):
                 output = self._called(call)
         asked = call.get("output")  # what a modular pipeline is to return, where that is not all
         if cells is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in PICTURES):
@@ -248,10 +234,10 @@ class Inpainter:
                 cells.check_pictures(made)
             made = window.placed(made, pictures)
             if match_colour and self.layout.vae is not None:
-                made = with_matched_colour(made, _batch(pictures, len(made)), _batch(known, len(made)))
-            return _given_back(_paste(made, pictures, weight), origins, weight)
+                made = with_matched_colour(made, batched(pictures, len(made)), batched(known, len(made)))
+            return given_back(pasted(made, pictures, weight), origins, weight)
 
-        return _replace_pictures(output, finished)
+        return with_pictures(output, finished)
 
     def _fitted(
         self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any], prompts: EncodedPrompts
@@ -429,7 +415,7 @@ class Inpainter:
         change = change.expand(pictures[:, :1].shape).clone()
         if any(pad):
             pictures, change = _padded(pictures, change, pad)
-            origins = [_each(origin, lambda one: one.padded(pad)) for origin in origins]
+            origins = [each_frame(origin, lambda one: one.padded(pad)) for origin in origins]
         if not bool(change.any()) and (mask is None or any(edits.values())):
             changed = ", ".join(f"{name}={value}" for name, value in edits.items() if value)
             raise ValueError(
@@ -469,60 +455,6 @@ def checked_strength(strength: float) -> float:
     if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 < strength <= 1:
         raise ValueError(f"strength must be a number above 0 and at most 1, got {strength!r}")
     return float(strength)
-
-
-@contextlib.contextmanager
-def _replaced(part: Any, functions: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Within the context, an object has these functions in the place of its own."""
-    own = vars(part)
-    before = {name: own[name] for name in functions if name in own}
-    own.update(functions)
-    try:
-        yield
-    finally:
-        for name in functions:
-            del own[name]
-        own.update(before)
-        functions.clear()  # they lead back to the object
-
-
-@contextlib.contextmanager
-def _checked_autoencoders(pipe: Any, cells: KnownCells | None) -> Iterator[None]:
-    """Within the context, encoded and decoded pictures that are not finite are an error.
-
-    A pipeline makes black pixels of such pictures. What the decoder of pictures is given is noted in ``cells``.
-    """
-    with contextlib.ExitStack() as stack:
-        for name, part in autoencoders(pipe).items():
-            note = cells.decoded if cells is not None and name == cells.autoencoder else None
-            functions = {
-                verb: _checked(getattr(part, verb), verb, type(pipe).__name__, note if verb == "decode" else None)
-                for verb in ("encode", "decode")
-            }
-            stack.enter_context(_replaced(part, functions))
-        yield
-
-
-def _checked(
-    function: Callable[..., Any], verb: str, name: str, note: Callable[[Tensor], None] | None
-) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        if note is not None:
-            note(args[0] if args else next(iter(kwargs.values())))
-        output = function(*args, **kwargs)
-        numbers = output[0] if isinstance(output, tuple) else getattr(output, "sample", output)
-        if hasattr(output, "latent_dist"):
-            numbers = getattr(output.latent_dist, "parameters", None)
-        if isinstance(numbers, Tensor) and not bool(torch.isfinite(numbers).all()):
-            dtype = str(numbers.dtype).removeprefix("torch.")
-            raise ValueError(
-                f"the {verb}r of {name} overflows in {dtype}: its pictures are not finite; check its weights, load "
-                "the pipeline in bfloat16 or float32 (--dtype bf16), or give it a VAE made for float16"
-            )
-        return output
-
-    return checked
 
 
 def _asked_multiple(pipe: Any, multiple: int, call: dict[str, Any]) -> int:
@@ -582,41 +514,6 @@ def _option_names(sampler: Any) -> set[str]:
     return {name for function in functions for name in inspect.signature(function).parameters} - _FROM_BRIDGE
 
 
-def _replace_pictures(output: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(output, tuple):
-        return (change(output[0]), *output[1:])
-    if isinstance(output, (list, np.ndarray, Tensor)):  # a modular pipeline that was asked for nothing else
-        return change(output)
-    is_state = isinstance(getattr(output, "values", None), dict)  # of a modular pipeline, with its inputs: image, say
-    fields, names = (output.values, PICTURES[:3]) if is_state else (output, PICTURES)
-    found = [name for name in names if fields.get(name) is not None]
-    if not found and not is_state:
-        raise ValueError(
-            f"the pipeline returns {', '.join(fields)}, and none of {', '.join(names)}, so that the known pixels have "
-            "no place to go; use another output_type, or return_dict=False"
-        )
-    for name in found:
-        fields[name] = change(fields[name])
-    return output
-
-
-def _given_back(made: Any, origins: Sequence[Any], weight: Tensor) -> Any:
-    """PIL images, or those of videos, with what the given pictures have beside their colours; numbers as they are."""
-    if isinstance(made, (Tensor, np.ndarray)):
-        return made
-    times = len(made) // len(origins)
-    return [
-        _each(origins[n // times], Origin.given_back, images, weight[n // times, 0]) for n, images in enumerate(made)
-    ]
-
-
-def _each(origin: Any, function: Callable[..., Any], *others: Any) -> Any:
-    """The function of an origin and others, or of the origin of each frame and those of the others."""
-    if isinstance(origin, list):
-        return [function(*frame) for frame in zip(origin, *others, strict=True)]
-    return function(origin, *others)
-
-
 def _check_pad(pad: Sequence[int]) -> None:
     is_list = isinstance(pad, Sequence) and len(pad) == 4
     if not is_list or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= _MOST_PAD for n in pad):
@@ -631,59 +528,3 @@ def _padded(pictures: Tensor, change: Tensor, pad: Sequence[int]) -> tuple[Tenso
     flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
     flat = F.pad(flat, (left, right, top, bottom), mode="replicate")
     return flat.reshape(*pictures.shape[:-2], *flat.shape[-2:]), F.pad(change, (left, right, top, bottom), value=1.0)
-
-
-def seam_weight(known: Tensor, feather: int) -> Tensor:
-    """The weight of the known picture per pixel, shape of ``known``, from 0 (unknown) to 1 (kept exactly).
-
-    Known pixels next to the unknown part have a ramp of weights over ``feather`` pixels.
-
-    Args:
-        known: Boolean, shape (…, H, W).
-        feather: Width of the ramp in pixels.
-
-    Raises:
-        ValueError: For a feather that is not a whole number from 0 to 1000.
-    """
-    if isinstance(feather, bool) or not isinstance(feather, int) or not 0 <= feather <= _MOST_FEATHER:
-        raise ValueError(
-            f"feather must be a whole number of pixels of at least 0 and at most {_MOST_FEATHER}, got {shown(feather)}"
-        )
-    flat = (~known).reshape(-1, 1, *known.shape[-2:]).float()
-    near = [F.max_pool2d(flat, 2 * reach + 1, stride=1, padding=reach) for reach in range(feather + 1)]
-    return (1 - torch.stack(near).mean(0)).reshape(known.shape)
-
-
-def _paste(made: Any, pictures: Tensor, weight: Tensor) -> Any:
-    """The pictures of the pipeline, of any output type, with the known pixels pasted into them."""
-    if isinstance(made, Tensor):  # (B, [F,] C, H, W)
-        known, weight = (_batch(t, len(made)).to(made) for t in (pictures, weight))
-        return torch.where(weight == 1, known, torch.lerp(made, known, weight))
-    if isinstance(made, np.ndarray):  # (B, [F,] H, W, C)
-        tensor = torch.from_numpy(made).movedim(-1, -3)
-        return _paste(tensor, pictures, weight).movedim(-3, -1).numpy()
-    return _paste_bytes(made, _batch(pictures, len(made)), _batch(weight, len(made)))
-
-
-def _paste_bytes(made: Sequence[Any], pictures: Tensor, weight: Tensor) -> list[Any]:
-    """PIL images, or lists of PIL images, with the known pixels pasted into them. Known bytes are kept exactly."""
-    from PIL import Image
-
-    pasted: list[Any] = []
-    for painted, picture, share in zip(made, pictures, weight, strict=True):
-        if isinstance(painted, (list, tuple)):
-            pasted.append(_paste_bytes(painted, picture, share))
-            continue
-        array = np.array(painted)
-        tensor = torch.from_numpy(array).float().reshape(*array.shape[:2], -1).movedim(-1, 0)
-        blend = torch.lerp(tensor, picture * 255, share).round().clamp(0, 255).to(torch.uint8)
-        pasted.append(Image.fromarray(blend.movedim(0, -1).reshape(array.shape).numpy(), painted.mode))
-    return pasted
-
-
-def _batch(tensor: Tensor, count: int) -> Tensor:
-    """A tensor (n, C, [frames,] …) in the layout of a pipeline's output, (count, [frames,] C, …)."""
-    if count % len(tensor):
-        raise ValueError(f"{len(tensor)} images were given and {count} painted; give one image, or one per prompt")
-    tensor = tensor.repeat_interleave(count // len(tensor), 0)
-    return tensor.transpose(1, 2) if tensor.ndim == 5 else tensor

@@ -110,7 +110,7 @@ class PixelPainter:
 
     def paint(self, media: Media, seed: int, feather: int, preview: Preview | None = None) -> list[Any]:
         """The painted picture, one PIL image with known pixels unchanged. ``media`` comes from :meth:`fit`."""
-        from lanpaint.inpainter import seam_weight
+        from lanpaint.pasting import seam_weight
         from lanpaint.randomness import seeded
 
         assert media.change is not None

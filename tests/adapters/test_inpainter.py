@@ -8,8 +8,8 @@ from PIL import Image, ImageCms
 
 import lanpaint as lp
 from lanpaint.adapters.latents import wholly_known
-from lanpaint.inpainter import _replace_pictures as replace_pictures
-from lanpaint.inpainter import seam_weight
+from lanpaint.pasting import seam_weight
+from lanpaint.pasting import with_pictures as replace_pictures
 from lanpaint.window import Window
 from tests.adapters import tiny
 

@@ -27,8 +27,8 @@ from lanpaint.adapters.bridge import Bridge
 from lanpaint.adapters.bridge.call import turn
 from lanpaint.adapters.modular.blocks import after, is_loop
 from lanpaint.adapters.modular.layout import ModularLayout
-from lanpaint.inpainter import _paste, seam_weight
 from lanpaint.observation import Observation
+from lanpaint.pasting import pasted, seam_weight
 from lanpaint.pictures import read_change, read_pictures, with_channels
 from lanpaint.samplers import LanPaint
 
@@ -181,7 +181,7 @@ class LanPaintPasteStep(ModularPipelineBlocks):
             layout = ModularLayout(components)
             pictures, change = _read(layout, given.known_image, given.paint_mask)
             made = getattr(given, self.output)
-            setattr(given, self.output, _paste(made, pictures, seam_weight(change == 0, given.feather)))
+            setattr(given, self.output, pasted(made, pictures, seam_weight(change == 0, given.feather)))
         self.set_block_state(state, given)
         return components, state
 
