@@ -282,7 +282,7 @@ def test_a_callback_that_asks_for_something_else_than_to_stop_is_told():
 @pytest.mark.parametrize(
     ("make", "name"),
     [
-        (lambda v: lp.LanPaint(TARGET, lam=v), "lam"),
+        (lambda v: lp.LanPaint(TARGET, lam="" if v is None else v), "lam"),
         (lambda v: lp.LanPaint(TARGET, step_size=[] if v is None else v), "step_size"),
         (lambda v: lp.DDRM(TARGET, eta=v), "eta"),
         (lambda v: lp.TwistedSMC(TARGET, threshold=v), "threshold"),

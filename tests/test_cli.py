@@ -153,7 +153,8 @@ def test_the_help_names_every_method_and_every_option_that_one_has(command, monk
         assert f" {method.name}," in text
         for option in method.options():
             assert f"--{option.replace('_', '-')} " in text
-    assert "[lanpaint, big: 8]" in text
+    assert "20 in the fast preset [lanpaint, big]" in text
+    assert "[tds: 0.5]" in text
     assert "η in [0, 1]: share of the unknown part's noise that is drawn anew [ddrm: 0.7]." in text
     assert text.index("Sampling:") < text.index("--method") < text.index("Options of methods:") < text.index("--lam N")
 
@@ -267,7 +268,7 @@ MISTAKES = {
     ),
     "a device that is not there": (["bench", "gaussian", "--device", "cuda:99"], "device 'cuda:99' is not available"),
     "no results": (["report", "nothing.jsonl"], "nothing.jsonl does not exist; lanpaint bench … --results"),
-    "results that are none": (["report", "text.png"], "text.png, line 1: Expecting value"),
+    "results that are none": (["report", "text.png"], "text.png, line 1: not a result of lanpaint bench"),
     "numbers that are none": (["bench", "gaussian", "--lam", "8,high"], "--lam takes numbers separated"),
     "too many digits": (["bench", "digits:box", "--samples", 1000], "at most 360, the number of images"),
     "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),

@@ -6,12 +6,11 @@ import pytest
 
 import lanpaint as lp
 from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
-from lanpaint.samplers.lanpaint import PRESETS
+from lanpaint.samplers.presets import PRESETS
 
 # (what, argument, value, where it is published)
 PUBLISHED = [
     (lp.LanPaint, "preset", "paper", "this library's default"),
-    (lp.LanPaint, "lam", 8.0, "LanPaint, Appendix A: λ = 8"),
     (lp.LanPaint, "inner_steps", 5, "LanPaint-5"),
     (lp.LanPaint, "expected_noise", 0.0, "LanPaint, Appendix A: α = 0"),
     (lp.FastLangevin, "friction", 15.0, "LanPaint, Appendix A: γ = 15"),
@@ -44,7 +43,8 @@ def test_defaults_that_no_signature_shows():
         return x
 
     paper = lp.LanPaint(score)
-    assert (paper.step_size, paper.dynamics.friction, paper.steps) == (0.15, 15.0, 20)  # Appendix A, 20 Euler steps
+    assert (paper.lam, paper.step_size, paper.dynamics.friction) == (8.0, 0.15, 15.0)  # Appendix A
+    assert paper.steps == 20  # Euler steps, Sec. 5.3
     assert isinstance(paper.solver, lp.Euler)
     assert PRESETS["paper"]["step_size"] == 0.15
     assert lp.LanPaint(score, preset="paper").plan.evaluations == 20 * 6

@@ -50,6 +50,7 @@ class PixelPainter:
         strength: float,
         quiet: bool,
         method: Method,
+        /,
         **options: Any,
     ) -> None:
         from lanpaint.adapters.diffusers import load_pixel_model

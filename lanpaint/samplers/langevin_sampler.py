@@ -114,9 +114,7 @@ class LangevinSampler(Replace):
 
     def _moved(self, state: SamplerState, dynamics: State, drift: Drift) -> SamplerState:
         if not isinstance(dynamics, State):
-            raise TypeError(
-                f"init and step of a dynamics must return a State, got {type(dynamics).__name__} "
-                f"from {type(self.dynamics).__name__}"
-            )
+            what = type(dynamics).__name__
+            raise TypeError(f"init and step of {type(self.dynamics).__name__} must return a State, got {what}")
         check_same_kind(f"the dynamics {type(self.dynamics).__name__}", dynamics.x, state.x)
         return replace(state, x=dynamics.x, memory=replace(state.memory, dynamics=without_x(dynamics), drift=drift))

@@ -7,68 +7,23 @@ takes N + 1 evaluations per outer step, and no gradients.
 
 from __future__ import annotations
 
-import math
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lanpaint.checks import check_real
 from lanpaint.dynamics import Dynamics, FastLangevin, PartialRefresh
 from lanpaint.fields import BiG, FieldDrift
-from lanpaint.noise import NoiseLevel, cast_like, reciprocal
+from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
-from lanpaint.plan import check_whole, even, late
+from lanpaint.plan import check_whole
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
-from lanpaint.samplers.langevin_sampler import LangevinSampler, check_step_size
+from lanpaint.samplers.langevin_sampler import LangevinSampler
+from lanpaint.samplers.presets import check_settings, fast_start, fast_time_step, find_preset
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
-from lanpaint.spacings import Focused, uniform_time
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "lam": 8.0,
-        "step_size": 0.15,
-        "dynamics": lambda lam: FastLangevin(15.0),
-        "spacing": lambda scale: uniform_time,
-        "allocate": even,
-    },
-    "fast": {
-        "lam": 20.0,
-        "step_size": 1.0,
-        "dynamics": lambda lam: PartialRefresh(kept_momentum(lam)),
-        "spacing": Focused,
-        "allocate": late,
-    },
-}
-"""Name → settings: ``paper`` from Appendix A, ``fast`` from the measurements of docs/frontier.md."""
-
-
-def kept_momentum(lam: float) -> float:
-    """C of the fast preset for a weight λ of BiG: 0.25 + 0.37/√(1 + λ), at λ = 20 0.33.
-
-    With the longest step of the preset, all Gaussians are stable below 0.42 for λ = 8, and below 0.30 for λ = ∞.
-    """
-    return 0.25 + 0.37 / math.sqrt(1 + max(lam, 0.0))
-
-
-def fast_time_step(field: BiG, level: NoiseLevel, step_size: float, scale: float = 1.0) -> Tensor:
-    """dτ = d²/2 of the fast preset on the unknown and the known part, shape ``(2, *level)``, in units of x².
-
-    With r = σ/(α s) for data of standard deviation s = ``scale``, and w = 1/(1 + (r/0.7)²), the unknown part has
-    d = √η σ (0.8 + 0.85 w), and the known part d = √(2η/A), which is √η σ √(2/(1+λ)). So a step is shorter where modes
-    of the data still merge, and its bias is smaller there.
-    """
-    weight = 1 / (1 + (level.sigma * reciprocal(level.alpha) / (0.7 * scale)) ** 2)
-    pace = torch.where(level.alpha > 0, 0.8 + 0.85 * weight, 0.8)
-    unknown, known = field.time_scale(level)
-    known = torch.where(known > 0, 1 / field.damping(level)[1], 0.0)
-    return step_size * torch.stack(torch.broadcast_tensors(unknown * pace**2 / 2, known))
 
 
 class LanPaint(LangevinSampler):
@@ -77,16 +32,15 @@ class LanPaint(LangevinSampler):
     Args:
         score: The model, as in :class:`Sampler`.
         preset: ``"paper"`` for the paper's settings (Appendix A). ``"fast"`` needs fewer evaluations for the same
-            accuracy, on data of standard deviation about 1: levels dense around σ/α = 0.4
-            (:class:`~lanpaint.Focused`), more inner steps at less noise, and a dynamics with long steps whose
-            distribution is exact on Gaussians (:class:`~lanpaint.PartialRefresh`). Other arguments override the preset.
+            accuracy: levels dense around σ/α = 0.4, more inner steps at less noise, and a dynamics with long steps
+            (:class:`~lanpaint.PartialRefresh`). Other arguments override the preset.
         inner_steps: N ≥ 0, inner steps at each level, in the fast preset the average over levels; or a sequence of S
             numbers, one for each level, the noisiest level first.
-        lam: λ > −1, the weight of BiG: how strongly the known part responds to the unknown part (Eq. 12). The paper
-            calls λ a guidance scale, but λ has nothing to do with classifier-free guidance.
+        lam: λ > −1, the weight of BiG: how strongly the known part responds to the unknown part (Eq. 12). 8 in the
+            paper, 20 in the fast preset. The paper calls λ a guidance scale, but λ has nothing to do with
+            classifier-free guidance.
         step_size: η > 0. The time step dτ is η (σ² + α² a) on the unknown part and η σ² on the known part (Alg. 4).
-            0.15 in the paper. In the fast preset 1; there dτ is that of ``fast_time_step``, which is
-            at most 1.36 η σ²: unstable from η = 1.47.
+            0.15 in the paper. In the fast preset 1; there dτ is at most 1.36 η σ²: unstable from η = 1.47.
         friction: γ in (0, ∞], with Γ = γ² A (Eq. 126). If given, the dynamics is ``FastLangevin(friction)`` instead of
             the preset's. 15 in the paper.
         expected_noise: a ≥ 0: variance of one clean entry given all other entries (Eq. 121, where it is called α), in
@@ -98,8 +52,7 @@ class LanPaint(LangevinSampler):
         **options: Options of :class:`Sampler`.
 
     Raises:
-        TypeError: For a ``step_size`` that is not a number, a ``dynamics`` that is no Dynamics, and as
-            :class:`Sampler`.
+        TypeError: For a ``step_size`` that is no number, a ``dynamics`` that is no Dynamics, and as :class:`Sampler`.
         ValueError: For an unknown preset, N < 0, λ ≤ −1, η ≤ 0, γ ≤ 0, a < 0 or s ≤ 0, for both a friction and a
             dynamics, and as :class:`Sampler`.
 
@@ -121,18 +74,10 @@ class LanPaint(LangevinSampler):
         data_scale: float = 1.0,
         **options: Any,
     ) -> None:
-        if not isinstance(preset, str) or preset not in PRESETS:
-            raise ValueError(f"unknown preset {preset!r}; expected one of {', '.join(PRESETS)}")
-        chosen = PRESETS[preset]
+        chosen = find_preset(preset)
         step_size = chosen["step_size"] if step_size is None else step_size
-        check_step_size(step_size)
         lam = chosen["lam"] if lam is None else lam
-        check_real("lam (λ)", lam)
-        if not lam > -1:
-            raise ValueError(f"lam (λ) must exceed −1, got {lam}; at −1 nothing ties the known part to y_o")
-        check_real("data_scale (s)", data_scale)
-        if not 0 < data_scale < math.inf:
-            raise ValueError(f"data_scale (s) must be a positive finite number, got {data_scale}")
+        check_settings(lam, step_size, data_scale)
         if dynamics is not None and friction is not None:
             raise ValueError("give friction or dynamics, not both; write dynamics=FastLangevin(friction=…)")
         if friction is not None:
@@ -160,22 +105,8 @@ class LanPaint(LangevinSampler):
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
         """The state at the first level: ``start``, or drawn from N(0, α² + σ²), in the fast preset N(0, α² s² + σ²)."""
-        if self.preset != "fast":
-            return super().begin(observation, noise, start)
-        spread = observation.spread
-        if spread > 4 * self.data_scale:
-            warnings.warn(
-                f"the known values have a standard deviation of {spread:.3g}, and the fast preset expects about "
-                f"{self.data_scale:g}; give the data's standard deviation as data_scale, or normalise the "
-                "data and the score",
-                stacklevel=3,
-            )
         state = super().begin(observation, noise, start)
-        if start is not None or self.data_scale == 1:
-            return state
-        level = self.plan.levels[0]
-        ratio = (((level.alpha * self.data_scale) ** 2 + level.sigma**2) / (level.alpha**2 + level.sigma**2)).sqrt()
-        return replace(state, x=cast_like(ratio, state.x) * state.x)
+        return fast_start(state, self.data_scale, start is None) if self.preset == "fast" else state
 
     def field(self, observation: Observation) -> BiG:
         """The BiG field (Eq. 12)."""

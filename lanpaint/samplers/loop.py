@@ -78,8 +78,9 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
             if stop is Stop.RUN:
                 break
             state = state.without_prediction()
-            advanced = _state(sampler, "advance", sampler.advance(state, visit, noise))
-            state = advanced.at("outer", visit.step, state.inner)
+            inner = state.inner
+            state = _state(sampler, "advance", sampler.advance(state, visit, noise))  # no second name keeps it alive
+            state = state.at("outer", visit.step, inner)
             state = _stayed(state, waiting, waiting_at)
             if visit is visits[-1]:
                 state = _state(sampler, "finish", sampler.finish(state, noise))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lanpaint as lp
-from lanpaint.samplers.lanpaint import fast_time_step, kept_momentum
+from lanpaint.samplers.presets import fast_time_step, kept_momentum
 from lanpaint.verification import affine_step, gaussian_drift, zero_noise
 from toy_models import Gaussian
 
