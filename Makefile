@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test hostile lint types bench mutants docs clean
+.PHONY: help demo test hostile lint types bench mutants zoo docs clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
