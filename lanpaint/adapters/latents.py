@@ -10,6 +10,7 @@ Shapes here are (n, channels, [frames,] height, width). Only videos have ``frame
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -87,6 +88,7 @@ class LatentLayout:
         self._nearest: dict[tuple[int, int], tuple[int, int]] = {}
         self.name = next(iter(autoencoders(pipe)), None)
         self.processor = picture_processor(pipe)
+        self._from_zero = False
         self.is_video = makes_video(pipe)
 
     @property
@@ -139,8 +141,13 @@ class LatentLayout:
         ratio: Any = getattr(self.vae, "spatial_compression_ratio", None)
         if ratio is None:
             stages = getattr(self.vae.config, "block_out_channels", None)
-            ratio = 2 ** (len(stages) - 1) if stages else getattr(self.pipe, "vae_scale_factor", 8)
-        return int(ratio)
+            ratio = 2 ** (len(stages) - 1) if stages else getattr(self.pipe, "vae_scale_factor", None)
+        return self._measured_factor if ratio is None else int(ratio)
+
+    @functools.cached_property
+    def _measured_factor(self) -> int:
+        """Pixels per latent cell of an autoencoder that does not say: it encodes a black picture of 64×64 pixels."""
+        return 64 // self.encode(torch.zeros(1, self.channels, 64, 64)).shape[-1]
 
     @property
     def native_side(self) -> int:
@@ -269,9 +276,12 @@ class LatentLayout:
         return pack is not None and "height" in inspect.signature(pack).parameters
 
     def preprocess(self, pictures: Tensor) -> Tensor:
-        """Pictures in [0, 1] as input of the VAE, by the pipeline's processor if it has one, else in [−1, 1]."""
+        """Pictures in [0, 1] as input of the VAE, by the pipeline's processor if it has one.
+
+        Else in [−1, 1], or in [0, 1] where the pipeline's tail takes what its decoder gives for pictures in [0, 1].
+        """
         if self.processor is None:
-            return 2 * pictures - 1
+            return pictures if self._from_zero else 2 * pictures - 1
         height, width = pictures.shape[-2:]
         frames = pictures.transpose(1, 2).flatten(0, 1) if self.is_video else pictures
         frames = self.processor.preprocess(frames, height=height, width=width)
@@ -298,7 +308,11 @@ class LatentLayout:
             reach = {} if name is not None else {"reach": _PIXEL_REACH}
             try:
                 with unnoticed(self.pipe):
-                    self.learned = learn_map(Tail(self.pipe, call, name, prompts), **reach)
+                    tail = Tail(self.pipe, call, name, prompts)
+                    self.learned = learn_map(tail, **reach)
+                    if name is not None and self.processor is None:
+                        shade = tail.shade(0.25)
+                        self._from_zero = shade is not None and abs(shade - 0.25) < 0.02
             except NoTailError as error:
                 self.reason = self.reason or str(error)
             else:
@@ -336,7 +350,8 @@ class LatentLayout:
         """Dimensions of what the VAE takes: 4 for stills, 5 for videos."""
         if self.learned is not None:
             return len(self.learned.decoded) + 1
-        return 5 if any(parameter.ndim == 5 for parameter in self.vae.encoder.parameters()) else 4
+        encoder = getattr(self.vae, "encoder", self.vae)
+        return 5 if any(parameter.ndim == 5 for parameter in encoder.parameters()) else 4
 
     def normalise(self, latents: Tensor) -> Tensor:
         """(z − mean) · scale / std, with the VAE's values for the three, each one number or one number per channel."""
@@ -401,9 +416,11 @@ class LatentLayout:
         values, change = as_batch(encoded, dimensions), as_batch(cells, dimensions)
         wanted = (len(encoded) * self.learned.rows, *self.learned.decoded)
         if tuple(values.shape) != wanted:
+            high, wide = (size * self.factor for size in wanted[-2:])
             raise ValueError(
-                f"{type(self.pipe).__name__} decodes {_sizes(wanted)} and its pictures encode to "
-                f"{_sizes(values.shape)}: check height, width and frames, or give a layout= for its family"
+                f"{type(self.pipe).__name__} decodes {_sizes(wanted)} cells and the picture encodes to "
+                f"{_sizes(values.shape)}: another argument of the call, such as embeddings, fixes the size at about "
+                f"{wide}×{high} pixels; paint a picture of that size, or give that argument for the picture's size"
             )
         return self.learned.invert(values, change)
 

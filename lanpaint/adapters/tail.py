@@ -108,7 +108,7 @@ class Tail:
     def __init__(self, pipe: Any, call: dict[str, Any], autoencoder: str | None, prompts: EncodedPrompts) -> None:
         self._pipe, self._autoencoder, self._prompts = pipe, autoencoder, prompts
         self._kind: Any = type(pipe)
-        names = inspect.signature(self._kind.__call__).parameters
+        self._names = names = inspect.signature(self._kind.__call__).parameters
         self._call = {name: value for name, value in call.items() if name in names and name not in _LEFT_OUT}
         self._call |= {name: 0.0 for name in DECODER_NOISE if name in names}
         for name in [name for name in names if "generator" in name]:  # the caller's are not advanced
@@ -124,27 +124,44 @@ class Tail:
         Raises:
             NoTailError: When no latents are drawn, the decoder is not reached, or the pipeline fails.
         """
-        twin = copy.copy(self._pipe)
         substitute = _Substitute(probe)
         catcher = _Catcher(substitute)
-        failure = "its decoder is not reached"
-        output = None
-        try:
-            function = self._prepare(twin, substitute, catcher)
-            with torch.no_grad(), self._kept_dtype():
-                output = function(twin, **self._call)
-        except _Reached:
-            pass
-        except Exception as error:  # for any reason, after the decoder too
-            failure = f"it fails with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        finally:
-            vars(twin).clear()  # its functions lead back to it
+        output, failure = self._run(substitute, catcher, self._call)
         if substitute.shape is None or substitute.dtype is None:
             raise NoTailError("it draws no latents" if failure.startswith("its") else failure)
         decoded = catcher.whole() if self._autoencoder is not None else _first(output)
         if decoded is None:
             raise NoTailError(failure)
         return Caught(substitute.shape, substitute.dtype, decoded)
+
+    def shade(self, value: float) -> float | None:
+        """What the pipeline makes of ``value``, if its decoder gives that everywhere: a shade in [0, 1].
+
+        A decoder of values in [−1, 1] gives (1 + value)/2, one of values in [0, 1] the value itself. None if no picture
+        comes out.
+        """
+        substitute = _Substitute(torch.zeros_like)
+        call = self._call | ({"output_type": "np"} if "output_type" in self._names else {})
+        output, _ = self._run(substitute, _Painter(substitute, value), call)
+        made = _first(output)
+        return None if made is None else float(made.double().mean())
+
+    def _run(self, substitute: _Substitute, catcher: _Catcher, call: dict[str, Any]) -> tuple[Any, str]:
+        """What the pipeline returns, None if it does not come to its end, and why its decoder was not reached."""
+        twin = copy.copy(self._pipe)
+        failure = "its decoder is not reached"
+        output = None
+        try:
+            function = self._prepare(twin, substitute, catcher)
+            with torch.no_grad(), self._kept_dtype():
+                output = function(twin, **call)
+        except _Reached:
+            pass
+        except Exception as error:  # for any reason, after the decoder too
+            failure = f"it fails with {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        finally:
+            vars(twin).clear()  # its functions lead back to it
+        return output, failure
 
     def _prepare(self, twin: Any, substitute: _Substitute, catcher: _Catcher) -> Callable[..., Any]:
         """Put everything in the twin's place; returns the function to call."""
@@ -246,6 +263,20 @@ class _Catcher:
     def whole(self) -> Tensor | None:
         """All pieces together; None without any, or of different sizes."""
         return joined(self._pieces)
+
+
+class _Painter(_Catcher):
+    """In the place of ``decode``: gives pictures of one value."""
+
+    def __init__(self, substitute: _Substitute, value: float) -> None:
+        super().__init__(substitute)
+        self._value = value
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from diffusers.models.autoencoders.vae import DecoderOutput
+
+        given = args[0] if args else next(iter(kwargs.values()))
+        return DecoderOutput(sample=given.new_full((len(given), 3, *given.shape[2:]), self._value))
 
 
 def joined(pieces: list[Tensor]) -> Tensor | None:

@@ -62,6 +62,7 @@ def fibo():
     pipe = build(
         diffusers.BriaFiboPipeline, vae=vae, transformer=transformer, scheduler=flow(use_dynamic_shifting=True)
     )
+    pipe.vae_scale_factor = 2  # the pipeline has that of the published VAE, 16
     layers = [embeds(1, 5, 8, seed=seed) for seed in (3, 4)]
     _encoded(
         pipe, embeds(1, 5, 16), embeds(1, 5, 16, seed=2), torch.zeros(5, 3), torch.ones(1, 5), torch.ones(1, 5),
