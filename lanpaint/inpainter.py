@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -197,19 +198,18 @@ class Inpainter:
             weight = seam_weight(known, feather)
             with turn(self.pipe):
                 window, call = self._fitted(pictures, known, crop, call, prompts)
+                layout = copy.copy(self.layout)  # of this size: another thread may learn another one meanwhile
             shown, shown_change = pictures, change
-            if (
-                self.layout.vae is None
-            ):  # a model of pixels gives known ones back exactly, so it paints the seam as well
+            if layout.vae is None:  # a model of pixels gives known ones back exactly, so it paints the seam as well
                 shown_change = torch.where((weight < 1) & known, change.max(), change)
             if not window.is_all_of(pictures):
                 shown, _ = window.cut(pictures, known)
                 shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], shown_change)
-            cells = KnownCells(self.layout, shown, shown_change, decoder_noise(self.pipe, call))
+            cells = KnownCells(layout, shown, shown_change, decoder_noise(self.pipe, call))
             known_part = cells.observe
             if preview is not None:
                 known_part, shown_by = self._previewed(
-                    preview, known_part, shown, lambda made: pasted(window.placed(made, pictures), pictures, weight)
+                    preview, cells, shown, lambda made: pasted(window.placed(made, pictures), pictures, weight)
                 )
                 options["callbacks"] = [*options.get("callbacks", ()), shown_by]
         elif mask is not None or any((*pad, *edits.values(), soft, strength != 1, crop is not None, preview)):
@@ -283,7 +283,7 @@ class Inpainter:
     def _previewed(
         self,
         preview: Preview,
-        known_part: Callable[[Tensor], Observation],
+        cells: KnownCells,
         shown: Tensor,
         placed: Callable[[Tensor], Tensor],
     ) -> tuple[Callable[[Tensor], Observation], Preview]:
@@ -295,8 +295,8 @@ class Inpainter:
         decoders: list[LinearDecoder] = []
 
         def observe(latents: Tensor) -> Observation:
-            decoders[:] = [LinearDecoder(self.layout, shown, latents)]
-            return known_part(latents)
+            decoders[:] = [LinearDecoder(cells.layout, shown, latents)]
+            return cells.observe(latents)
 
         return observe, preview.through(lambda denoised: placed(decoders[0](denoised)))
 

@@ -252,16 +252,22 @@ class Observation:
         Below it y is free, and known to have been diffused to y_o at the level (α, σ) = (1, s).
         """
         whole = self.whole
-        if not whole.noise or whole.is_empty or bool(whole.is_above(level).all()):
+        if not whole.noise or whole.is_empty:
             return whole
-        free = copy.copy(whole)
-        free.known, free.values, free.is_empty = torch.zeros_like(whole.known), torch.zeros_like(whole.values), True
-        free._whole, free.draws = whole, whole._measured
-        return free
+        above = whole.is_above(level)
+        if bool(above.all()):
+            return whole
+        held = copy.copy(whole)
+        held.known = whole.known & move_like(above, whole.known)
+        held.values = torch.where(held.known, whole.values, 0.0)
+        held.is_empty = not bool(above.any())
+        held._whole = whole
+        held.draws = Draws(whole._known_on_cpu & ~above.cpu(), whole.values, NoiseLevel(1.0, whole.noise))
+        return held
 
     @cached_property
-    def _measured(self) -> Draws:
-        return Draws(self.known.cpu(), self.values, NoiseLevel(1.0, self.noise))
+    def _known_on_cpu(self) -> Tensor:
+        return self.known.cpu()
 
     def draw(self, noise: NoiseSource) -> Observation:
         """An observation whose values are drawn as y_o + jitter · ξ. Without jitter, this observation itself."""

@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.callbacks import Callback, RunningSampler
-from lanpaint.plan import check_whole
+from lanpaint.checks import check_whole
 from lanpaint.sampler_state import SamplerState
 
 # Weight of the ridge in the fit, for latents of variance 1: a picture may have fewer cells than channels.

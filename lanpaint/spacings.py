@@ -93,13 +93,14 @@ class Focused:
     """
 
     def __init__(self, scale: float = 1.0) -> None:
+        check_real("scale", scale)
         if not (scale > 0 and math.isfinite(scale)):
             raise ValueError(f"scale must be a positive finite number, got {scale}")
         self.scale = float(scale)
 
     def __call__(self, schedule: Schedule, steps: int) -> list[NoiseLevel]:
         """The S + 1 levels."""
-        check_whole("steps", steps, least=1)
+        _check(schedule, steps)
         ends = torch.stack([(sigma / self.scale).log() for sigma in _sigma_range(schedule)])
         largest, smallest = self._place(ends)
         wanted = largest + torch.linspace(0, 1, steps, dtype=torch.float64) * (smallest - largest)

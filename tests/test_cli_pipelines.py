@@ -259,6 +259,10 @@ MISTAKES = {
         ["photo.png", "mask.png", "--model", "sd", "--set", "colour=red"],
         "StableDiffusionPipeline takes no --colour",
     ),
+    "a setting that has a flag": (
+        ["photo.png", "mask.png", "--model", "sd", "--set", "strength=0.5"],
+        "--set strength: give it by --strength",
+    ),
     "a pad of three": (["photo.png", "mask.png", "--model", "sd", "--pad", "1,2,3"], "--pad takes four whole numbers"),
     "offloading without a GPU": (
         ["photo.png", "mask.png", "--model", "sd", "--device", "cpu", "--offload"],

@@ -25,10 +25,13 @@ class KnownCells:
         pictures: (n, C, [frames,] height, width) in [0, 1].
         change: How much each pixel may change, from 0 (known) to 1, (n, 1, [frames,] height, width).
         decoder_noise: Deviation of the noise that the pipeline is told to add before it decodes.
+
+    Attributes:
+        layout: The layout.
     """
 
     def __init__(self, layout: LatentLayout, pictures: Tensor, change: Tensor, decoder_noise: float = 0.0) -> None:
-        self._layout, self._pictures, self._change, self._noise = layout, pictures, change, decoder_noise
+        self.layout, self._pictures, self._change, self._noise = layout, pictures, change, decoder_noise
         self._name = type(layout.pipe).__name__
         self._encoded: tuple[Tensor, Tensor] | None = None
         self._eps, self._samples = 0.0, 0
@@ -38,7 +41,7 @@ class KnownCells:
     @property
     def autoencoder(self) -> str | None:
         """Name of the module of the pipeline that decodes them."""
-        return self._layout.name
+        return self.layout.name
 
     def observe(self, latents: Tensor) -> Observation:
         """The observation of the pipeline's latents.
@@ -57,7 +60,7 @@ class KnownCells:
         pictures, change = self._next_chunk()
         self._eps, self._samples = torch.finfo(latents.dtype).eps, len(latents)
         self._given = []
-        layout, layout.encoded = self._layout, None
+        layout, layout.encoded = self.layout, None
         observation = layout.observation(pictures, change, latents)
         self._encoded, layout.encoded = layout.encoded, None
         return observation
@@ -67,7 +70,7 @@ class KnownCells:
 
         The last chunk is filled with its last frame. The pipeline cuts that off again.
         """
-        window = None if self._pictures.ndim != 5 else self._layout.window(self._pictures.shape[2])
+        window = None if self._pictures.ndim != 5 else self.layout.window(self._pictures.shape[2])
         if window is None:
             return self._pictures, self._change
         if self._given:
@@ -90,8 +93,8 @@ class KnownCells:
             return
         encoded, change = self._encoded
         if not self._given:
-            raise self._failure(f"does not decode with its {self._layout.name}")
-        rows = self._samples * (1 if self._layout.learned is None else self._layout.learned.rows)
+            raise self._failure(f"does not decode with its {self.layout.name}")
+        rows = self._samples * (1 if self.layout.learned is None else self.layout.learned.rows)
         given, pieces = None, 0
         while pieces < len(self._given) and (given is None or len(given) < rows):  # the last: a preview may come before
             pieces += 1
@@ -132,14 +135,14 @@ class KnownCells:
 
     def _bound(self, dtype: torch.dtype, largest: float) -> float:
         """How far rounding in the pipeline may move an entry; a wrong scale or order moves it further."""
-        learned = self._layout.learned
+        learned = self.layout.learned
         eps = max(self._eps, torch.finfo(dtype).eps, 0.0 if learned is None else learned.eps)
         if learned is not None:
             largest = max(largest, float(abs(learned.shift).max()))
         return 16 * eps * largest + self._noise * (largest + 8)
 
     def _failure(self, found: str) -> ValueError:
-        layout = self._layout
+        layout = self.layout
         source = f"read from its configuration, since {layout.reason}" if layout.reason else "learned from its tail"
         return ValueError(
             f"{self._name} {found} (its layout was {source}): give a layout= for its family, and report it"

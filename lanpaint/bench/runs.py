@@ -18,12 +18,13 @@ from torch import Tensor
 
 from lanpaint.bench.targets import Target, make_target
 from lanpaint.callbacks import DivergenceError
+from lanpaint.checks import check_whole
 from lanpaint.memory import PeakMemory
 from lanpaint.methods import METHODS, find_method, make_sampler
 from lanpaint.names import make_solver
 from lanpaint.observation import Observation
 from lanpaint.options import arguments_of
-from lanpaint.plan import MOST_STEPS, check_whole
+from lanpaint.plan import MOST_STEPS
 from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore
 

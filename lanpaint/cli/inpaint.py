@@ -12,6 +12,7 @@ import torch
 import typer
 from torch import Tensor
 
+from lanpaint.checks import check_whole
 from lanpaint.cli.options import (
     OWN,
     SAMPLING,
@@ -27,7 +28,7 @@ from lanpaint.cli.options import (
 from lanpaint.masks import check_edits
 from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
-from lanpaint.plan import MOST_STEPS, check_whole
+from lanpaint.plan import MOST_STEPS
 from lanpaint.preview import Preview
 
 _MOST_PAD = 10_000  # pixels at one side; more is a slip

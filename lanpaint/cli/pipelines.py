@@ -25,7 +25,9 @@ _FLAGS = {
     "num_inference_steps": "--steps", "steps": "--steps", "prompt": "--prompt", "negative_prompt": "--negative-prompt",
     "guidance_scale": "--guidance-scale", "known_guidance_scale": "--known-guidance-scale", "pad": "--pad",
     "num_images_per_prompt": "--count", "control_image": "--control-image", "feather": "--feather", "crop": "--crop",
-    "generator": "--seed", "mask": "MASK", "image": "IMAGE", "output_type": None, "return_dict": None,
+    "strength": "--strength", "soft": "--soft-mask", "grow": "--grow", "blur": "--blur", "invert": "--invert-mask",
+    "match_colour": "--match-colour", "preview": "--preview", "generator": "--seed", "mask": "MASK",
+    "image": "IMAGE", "output_type": None, "return_dict": None,
 }  # fmt: skip
 # The parts of an unconditional pixel-space pipeline. Its network is used directly, without the pipeline.
 _PIXEL_PARTS = {"unet", "scheduler"}

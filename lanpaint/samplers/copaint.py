@@ -24,9 +24,9 @@ from typing import Any
 
 from torch import Tensor
 
-from lanpaint.checks import check_real
+from lanpaint.checks import check_real, check_whole
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
-from lanpaint.plan import Visit, check_whole
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, norm, square_error

@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lanpaint.checks import check_whole
 from lanpaint.dynamics import Dynamics, FastLangevin, PartialRefresh
 from lanpaint.fields import BiG, FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
-from lanpaint.plan import check_whole
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.langevin_sampler import LangevinSampler

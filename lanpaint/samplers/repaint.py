@@ -18,8 +18,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lanpaint.checks import check_whole
 from lanpaint.noise import NoiseLevel
-from lanpaint.plan import Visit, check_whole
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.replace import Replace

@@ -39,10 +39,10 @@ import torch
 from torch import Tensor
 
 from lanpaint.callbacks import Callback, RunningSampler
-from lanpaint.checks import check_real
+from lanpaint.checks import check_real, check_whole
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
-from lanpaint.plan import Visit, check_whole
+from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, known_error

@@ -1,6 +1,7 @@
 """The layout is learned from the pipeline's own tail, and what the pipeline decodes is checked."""
 
 import copy
+import dataclasses
 import functools
 
 import numpy as np
@@ -320,3 +321,31 @@ def test_a_picture_of_another_area_is_painted_at_the_size_that_the_pipeline_make
     assert inpaint.layout.made_size == (24, 8)
     assert painted.shape == photo.shape
     assert torch.equal(painted[..., :10], photo[..., :10])
+
+
+def test_what_another_call_learns_does_not_reach_a_call_that_has_begun():
+    """Another thread that paints another size with the same Inpainter learns its layout before this call goes on."""
+    made = _family("Stable Diffusion")
+    inpaint, kept = lp.Inpainter(made.pipe, inner_steps=1), {}
+
+    class Keep(lp.Callback):
+        def on_run_start(self, sampler, state):
+            kept["observation"] = state.observation
+
+    def painted(disturb):
+        def sampler(score, **options):
+            if disturb:
+                inpaint.layout.learned = dataclasses.replace(
+                    inpaint.layout.learned, scale=2 * inpaint.layout.learned.scale
+                )
+            return lp.LanPaint(score, callbacks=[Keep()], **options)
+
+        inpaint.sampler, inpaint.options = sampler, {}
+        mask = torch.zeros(made.size)
+        mask[:, made.size[1] // 2 :] = 1
+        generator = torch.Generator().manual_seed(0)
+        call = {name: value for name, value in made.call.items() if name not in ("height", "width")}
+        inpaint(_pictures(made), mask, steps=2, generator=generator, output_type="pt", **call)
+        return kept["observation"].values
+
+    assert torch.equal(painted(False), painted(True))

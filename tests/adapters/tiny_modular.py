@@ -9,7 +9,8 @@ from diffusers.guiders import ClassifierFreeGuidance
 from PIL import Image
 
 from lanpaint.adapters.modular.blocks import loops
-from tests.adapters import tiny
+from tests.adapters import parts, tiny
+from tests.adapters.parts import ernie_transformer, flux2_transformer, flux2_vae, krea2_transformer
 from tests.adapters.tiny import Tiny, embeds, seeded, size
 
 FAMILIES = {}
@@ -66,21 +67,6 @@ def positive(call):
     return {name: value for name, value in call.items() if not name.startswith("negative_")}
 
 
-def flux2_vae():
-    seeded()
-    vae = diffusers.AutoencoderKLFlux2(
-        block_out_channels=(8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        latent_channels=4,
-        norm_num_groups=4,
-        layers_per_block=1,
-    ).eval()
-    vae.bn.running_mean.copy_(torch.linspace(-0.3, 0.3, 16))
-    vae.bn.running_var.copy_(torch.linspace(0.5, 2.0, 16))
-    return vae
-
-
 @family("Stable Diffusion XL")
 def sdxl():
     return of_classic(tiny.sdxl, "StableDiffusionXLAutoBlocks", 2)
@@ -130,17 +116,7 @@ def ltx():
 
 def _flux2(blocks, guided=False, guidance_embeds=False):
     seeded()
-    transformer = diffusers.Flux2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        joint_attention_dim=8,
-        timestep_guidance_channels=8,
-        axes_dims_rope=(4, 4, 4, 4),
-        guidance_embeds=guidance_embeds,
-    ).eval()
+    transformer = flux2_transformer(guidance_embeds)
     pipe = put_together(blocks, transformer=transformer, vae=flux2_vae(), scheduler=euler(use_dynamic_shifting=True))
     call = prompts(1, 5, 8) | size(16, 24)
     return Tiny(pipe, call if guided else positive(call), (16, 24), ("transformer",), 1 + guided)
@@ -196,16 +172,7 @@ def flux3_distilled():
 @family("ERNIE-Image")
 def ernie():
     seeded()
-    transformer = diffusers.ErnieImageTransformer2DModel(
-        hidden_size=32,
-        num_attention_heads=2,
-        num_layers=1,
-        ffn_hidden_size=16,
-        in_channels=16,
-        out_channels=16,
-        text_in_dim=8,
-        rope_axes_dim=(4, 6, 6),
-    ).eval()
+    transformer = ernie_transformer()
     pipe = put_together(
         "ErnieImageAutoBlocks", ("prompt_enhancer", "text_encoder"),
         transformer=transformer, vae=flux2_vae(), scheduler=euler(),
@@ -241,23 +208,7 @@ def ideogram():
 
 def _krea2(blocks, guided):
     seeded()
-    transformer = diffusers.Krea2Transformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=16,
-        timestep_embed_dim=8,
-        text_hidden_dim=8,
-        num_text_layers=2,
-        text_num_attention_heads=2,
-        text_num_key_value_heads=2,
-        text_intermediate_size=8,
-        num_layerwise_text_blocks=1,
-        num_refiner_text_blocks=1,
-        axes_dims_rope=(4, 6, 6),
-    ).eval()
+    transformer = krea2_transformer()
     vae = tiny._video_vae(diffusers.AutoencoderKLQwenImage)
     pipe = put_together(blocks, transformer=transformer, vae=vae, scheduler=euler(use_dynamic_shifting=True))
     call = prompts(1, 5, 2, 8, masks=torch.bool) | size(16, 24)
@@ -343,32 +294,12 @@ def anima():
 @family("HunyuanVideo 1.5")
 def hunyuan_video15():
     seeded()
-    transformer = diffusers.HunyuanVideo15Transformer3DModel(
-        in_channels=9,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=1,
-        num_refiner_layers=1,
-        text_embed_dim=8,
-        text_embed_2_dim=8,
-        image_embed_dim=8,
-        rope_axes_dim=(2, 6, 8),
-        target_size=16,
-        task_type="t2v",
-    ).eval()
-    vae = diffusers.AutoencoderKLHunyuanVideo15(
-        latent_channels=4, block_out_channels=(8, 8, 8, 8, 8), layers_per_block=1
-    ).eval()
+    transformer, vae, call = parts.hunyuan_video15()
     pipe = put_together(
         "HunyuanVideo15AutoBlocks", transformer=transformer, vae=vae, scheduler=euler(shift=7.0),
         guider=ClassifierFreeGuidance(guidance_scale=6.0),
     )  # fmt: skip
-    call = size(32, 32, frames=5) | {"batch_size": 1}
-    for prefix, seed in (("", 1), ("negative_", 2)):
-        for number in ("", "_2"):
-            call[f"{prefix}prompt_embeds{number}"] = embeds(1, 5, 8, seed=seed)
-            call[f"{prefix}prompt_embeds_mask{number}"] = torch.ones(1, 5)
+    call["batch_size"] = 1
     return Tiny(pipe, call, (5, 32, 32), ("transformer",), 2)
 
 

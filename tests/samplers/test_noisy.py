@@ -11,6 +11,7 @@ import lanpaint as lp
 from lanpaint.fields import BiG
 from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
 from lanpaint.samplers.posterior_flow import PosteriorFlow
+from tests.adapters import tiny
 from tests.samplers.affine import DOUBLE, law
 from toy_models import Gaussian, GaussianMixture
 
@@ -47,6 +48,21 @@ def test_below_the_noise_of_the_measurement_the_field_is_the_score_of_the_poster
     observation = lp.Observation(VALUES.expand(5, 3), KNOWN, noise=s)
     expected = -(x - mean) @ torch.linalg.inv(cov)
     assert torch.allclose(BiG(TARGET, observation.at_level(level), lam)(x, level), expected, rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("lam", [0.0, 8.0])
+def test_samples_on_both_sides_of_the_noise_have_the_field_of_their_own_level(lam):
+    ratios = torch.tensor([0.05, 0.5, 2.0, 8.0], dtype=DOUBLE)
+    alone = [lp.NoiseLevel(0.8, 0.8 * 0.3 * float(ratio)) for ratio in ratios]
+    together = lp.NoiseLevel(torch.full_like(ratios, 0.8), 0.8 * 0.3 * ratios).per_sample(2)
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    observation = lp.Observation(VALUES.expand(4, 3), KNOWN, noise=0.3)
+    got = BiG(TARGET, observation.at_level(together), lam)(x, together)
+    for row, level in enumerate(alone):
+        one = lp.Observation(VALUES[None], KNOWN, noise=0.3)
+        assert torch.allclose(
+            got[row : row + 1], BiG(TARGET, one.at_level(level), lam)(x[row : row + 1], level), atol=1e-10
+        )
 
 
 @pytest.mark.parametrize("s", [0.3, 1.0])
@@ -137,3 +153,33 @@ def test_a_level_at_just_the_noise_of_the_measurement_holds_the_known_part():
     assert torch.allclose(drawn[:, KNOWN], 0.8 * VALUES[None, KNOWN], atol=1e-3)
     sampler = lp.LanPaint(TARGET, levels=[lp.NoiseLevel(0.6, 0.8), level, lp.NoiseLevel(1.0, 0.0)])
     assert torch.isfinite(sampler(observation, generator=torch.Generator().manual_seed(0))).all()
+
+
+def test_in_a_pipeline_a_measurement_gives_the_posterior_too():
+    """A network that knows N(0, 1) in every latent: the posterior is N(y_o/(1 + s²), s²/(1 + s²))."""
+    made, s, kept = tiny.sd(), 0.5, {}
+    signal = made.pipe.scheduler.alphas_cumprod
+    made.pipe.unet.forward = lambda x, time, *_, **__: (
+        (1 - signal[int(torch.as_tensor(time).reshape(-1)[0])]).sqrt() * x,
+    )
+
+    class Keep(lp.Callback):
+        def on_level_end(self, sampler, state):
+            kept["x"] = state.x
+
+    def measured(latents):
+        known = (torch.arange(latents[0].numel()) % 2 == 0).reshape(1, *latents.shape[1:])
+        return lp.Observation(torch.ones(latents.shape), known, noise=s)
+
+    sampler = functools.partial(lp.LanPaint, inner_steps=4, expected_noise=1.0, callbacks=[Keep()])
+    generator = torch.Generator().manual_seed(0)
+    with lp.bridged(made.pipe, sampler, measured) as bridge:
+        made.pipe(
+            num_inference_steps=30, num_images_per_prompt=8, generator=generator, output_type="latent", **made.call
+        )
+    assert bridge.planned == bridge.evaluations == 150
+    y, x = kept["x"].flatten(1)[:, ::2], kept["x"].flatten(1)[:, 1::2]
+    variance, count = s**2 / (1 + s**2), y.numel()
+    for got, mean, true in ((y, 1 / (1 + s**2), variance), (x, 0.0, 1.0)):
+        assert abs(float(got.mean()) - mean) < 5 * math.sqrt(true / count)
+        assert abs(float(got.var()) - true) < 5 * true * math.sqrt(2 / count) + 0.02 * true

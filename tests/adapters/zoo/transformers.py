@@ -6,6 +6,7 @@ import diffusers
 import torch
 
 from tests.adapters import tiny
+from tests.adapters.parts import ernie_transformer, flux2_transformer, flux2_vae, krea2_transformer
 from tests.adapters.tiny import embeds, kl, prompts, size
 from tests.adapters.zoo.case import Case, build, zoo
 from tests.adapters.zoo.stable_diffusion import FROM_A_PICTURE, INPAINTS
@@ -536,23 +537,6 @@ def longcat():
     )
 
 
-def flux2_vae():
-    vae = diffusers.AutoencoderKLFlux2(
-        block_out_channels=(8, 8), down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2, layers_per_block=1, latent_channels=4, norm_num_groups=4,
-    ).eval()  # fmt: skip
-    vae.bn.running_mean.copy_(torch.linspace(-0.3, 0.3, 16))
-    vae.bn.running_var.copy_(torch.linspace(0.5, 2.0, 16))
-    return vae
-
-
-def flux2_transformer(guidance=True):
-    return diffusers.Flux2Transformer2DModel(
-        in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
-        joint_attention_dim=8, timestep_guidance_channels=8, axes_dims_rope=(4, 4, 4, 4), guidance_embeds=guidance,
-    ).eval()  # fmt: skip
-
-
 @zoo("Flux2")
 def flux2():
     parts = {"scheduler": flow(shift=3.0, use_dynamic_shifting=True), "transformer": flux2_transformer()}
@@ -576,11 +560,9 @@ def flux2_klein_inpaint():
 
 @zoo("ErnieImage")
 def ernie():
-    transformer = diffusers.ErnieImageTransformer2DModel(
-        hidden_size=32, num_attention_heads=2, num_layers=1, ffn_hidden_size=16, in_channels=16, out_channels=16,
-        text_in_dim=8, rope_axes_dim=(4, 6, 6),
-    ).eval()  # fmt: skip
-    pipe = build(diffusers.ErnieImagePipeline, vae=flux2_vae(), transformer=transformer, scheduler=flow(shift=3.0))
+    pipe = build(
+        diffusers.ErnieImagePipeline, vae=flux2_vae(), transformer=ernie_transformer(), scheduler=flow(shift=3.0)
+    )
     call = {"prompt_embeds": [embeds(5, 8)], "negative_prompt_embeds": [embeds(5, 8, seed=2)]}
     return Case(pipe, call | size(64, 64), (64, 64))
 
@@ -655,15 +637,9 @@ def prx_pixel():
 
 @zoo("Krea2")
 def krea2():
-    transformer = diffusers.Krea2Transformer2DModel(
-        in_channels=16, num_layers=1, attention_head_dim=16, num_attention_heads=2, num_key_value_heads=1,
-        intermediate_size=16, timestep_embed_dim=8, text_hidden_dim=8, num_text_layers=2, text_num_attention_heads=2,
-        text_num_key_value_heads=1, text_intermediate_size=8, num_layerwise_text_blocks=1, num_refiner_text_blocks=1,
-        axes_dims_rope=(4, 6, 6),
-    ).eval()  # fmt: skip
     vae = tiny._video_vae(diffusers.AutoencoderKLQwenImage)
     parts = {"scheduler": flow(use_dynamic_shifting=True), "text_encoder_select_layers": [0, 1]}
-    pipe = build(diffusers.Krea2Pipeline, vae=vae, transformer=transformer, **parts)
+    pipe = build(diffusers.Krea2Pipeline, vae=vae, transformer=krea2_transformer(), **parts)
     call = {f"{prefix}prompt_embeds": embeds(1, 5, 2, 8, seed=seed) for prefix, seed in (("", 1), ("negative_", 2))}
     masks = {f"{prefix}prompt_embeds_mask": torch.ones(1, 5, dtype=torch.bool) for prefix in ("", "negative_")}
     return Case(pipe, call | masks | size(16, 24), (16, 24))

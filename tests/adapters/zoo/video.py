@@ -6,7 +6,7 @@ import diffusers
 import torch
 from PIL import Image
 
-from tests.adapters import tiny
+from tests.adapters import parts, tiny
 from tests.adapters.tiny import SD, SD_BETAS, embeds, kl, prompts, size
 from tests.adapters.tiny import _unet as unet2d_condition
 from tests.adapters.tiny import _video_vae as small_video_vae
@@ -188,33 +188,10 @@ def hunyuan_video():
 def hunyuan_video15():
     from diffusers.guiders import ClassifierFreeGuidance
 
-    transformer = diffusers.HunyuanVideo15Transformer3DModel(
-        in_channels=9,
-        out_channels=4,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        num_layers=1,
-        num_refiner_layers=1,
-        text_embed_dim=8,
-        text_embed_2_dim=8,
-        image_embed_dim=8,
-        rope_axes_dim=(2, 6, 8),
-        target_size=16,
-        task_type="t2v",
-    ).eval()
-    vae = diffusers.AutoencoderKLHunyuanVideo15(
-        latent_channels=4,
-        block_out_channels=(8, 8, 8, 8, 8),
-        layers_per_block=1,
-    ).eval()
+    transformer, vae, call = parts.hunyuan_video15()
     pipe = diffusers.HunyuanVideo15Pipeline(
         None, None, transformer, vae, euler(7.0), None, None, ClassifierFreeGuidance(guidance_scale=6.0)
     )
-    call = size(32, 32, frames=5)
-    for prefix, seed in (("", 1), ("negative_", 2)):
-        for number in ("", "_2"):
-            call[f"{prefix}prompt_embeds{number}"] = embeds(1, 5, 8, seed=seed)
-            call[f"{prefix}prompt_embeds_mask{number}"] = torch.ones(1, 5)
     return video(pipe, call, (5, 32, 32))
 
 
