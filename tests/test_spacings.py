@@ -153,3 +153,10 @@ def test_spacing_is_found_by_name_and_a_function_is_taken_as_it_is():
         return [schedule.clean]
 
     assert as_spacing(mine) is mine
+
+
+def test_focused_checks_what_it_is_given():
+    with pytest.raises(TypeError, match=r"scale must be a number, got '3'"):
+        Focused("3")
+    with pytest.raises(TypeError, match=r"schedule must be a Schedule such as VP\.linear\(\), got None"):
+        Focused()(None, 5)
