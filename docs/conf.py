@@ -10,7 +10,8 @@ author = "the lanpaint contributors"
 copyright = author
 release = version = _version("lanpaint")
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions += ["sphinx-mathjax-offline"]  # formulas are typeset by a copy of MathJax in the pages, without a network
 exclude_patterns = ["_build"]
 
 myst_enable_extensions = ["dollarmath", "amsmath"]
