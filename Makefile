@@ -48,6 +48,7 @@ zoo: $(VENV)/.dev  ## every pipeline class of diffusers that can be built small,
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
+	! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' docs/_build/html --include='*.html'  # no page needs a network
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

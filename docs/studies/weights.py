@@ -1,9 +1,9 @@
 """Which of two sets of weights of a small model fills held-out pictures better: the tables of docs/models.md.
 
-`python docs/studies/weights.py IMAGES OLD_FOLDER NEW_FOLDER` paints held-out pictures, one of each family, with LanPaint
-(20 steps of 5 inner steps, paper preset) under the four masks. It prints the PSNR of the hole and the squared MMD to the
-true pictures in the features of ``toy_models.features``, each with its standard error over pictures. Seeds, pictures and
-masks are the same for both. `--features FOLDER` takes the features of another autoencoder.
+`python docs/studies/weights.py IMAGES OLD_FOLDER NEW_FOLDER` paints held-out pictures, one of each family. It uses
+LanPaint, 20 steps of 5 inner steps, under the four masks. It prints the PSNR of the hole and the squared MMD to the
+true pictures in the features of ``toy_models.features``, each with its standard error over pictures. Seeds, pictures
+and masks are the same for all folders. `--features FOLDER` takes the features of another autoencoder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def pictures(path: str, side: int, count: int) -> Tensor:
 def fill_pixels(folder: str, truth: Tensor, known: Tensor) -> Tensor:
     """Fills of a pixel model."""
     paint = lp.LanPaint(load_pixel_model(folder), steps=STEPS, inner_steps=INNER)
-    parts = [rows for rows in torch.arange(len(truth)).split(16)]
+    parts = list(torch.arange(len(truth)).split(16))
     return torch.cat([paint(lp.Observation(truth[rows], known), generator=lp.seeded(rows.tolist())) for rows in parts])
 
 
@@ -69,11 +69,9 @@ def main() -> None:
             fills = (fill_latents if latent else fill_pixels)(folder, truth, known)
             psnr = hole_psnr(fills, truth, known)
             kernel = mmd(features.picture_features(fills), features.picture_features(truth))
-            error = float(psnr.std()) / len(psnr) ** 0.5
-            print(
-                f"| `{folder}` | {name} | {float(psnr.mean()):.2f} ± {error:.2f} | {kernel.value:.5f} ± {kernel.error:.5f} |",
-                flush=True,
-            )
+            mean, error = float(psnr.mean()), float(psnr.std()) / len(psnr) ** 0.5
+            features_text = f"{kernel.value:.5f} ± {kernel.error:.5f}"
+            print(f"| `{folder}` | {name} | {mean:.2f} ± {error:.2f} | {features_text} |", flush=True)
 
 
 if __name__ == "__main__":
