@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from numbers import Integral, Real
 from pathlib import Path
@@ -45,6 +46,15 @@ def check_real(name: str, value: object) -> None:
         good = isinstance(value, Real) and not isinstance(value, bool)
     if not good:
         raise TypeError(f"{name} must be a number, got {shown(value)}")
+
+
+def check_between(name: str, value: float, least: float, most: float) -> float:
+    """A number as float. Raises TypeError or ValueError unless it is finite and lies between the two bounds."""
+    check_real(name, value)
+    if not (least <= value <= most and math.isfinite(value)):
+        expected = f"at least {least:g} and finite" if most == math.inf else f"between {least:g} and {most:g}"
+        raise ValueError(f"{name} must be {expected}, got {value}")
+    return float(value)
 
 
 def check_dtype(dtype: object) -> None:
