@@ -46,23 +46,32 @@ class Curve:
     nfe: list[int]
 
 
-def kl_against_evaluations(
-    curves: Mapping[str, Sequence[tuple[int, float]]], floor: float, title: str, path: str | Path
+def against_evaluations(
+    curves: Mapping[str, Sequence[tuple[int, float]]],
+    path: str | Path,
+    *,
+    metric: str = "KL (nats)",
+    title: str = "",
+    floor: float | None = None,
+    logarithmic: bool = True,
 ) -> None:
-    """Plot KL in nats against evaluations of the score per sample, a curve for each name. Infinite KLs are left out.
+    """Plot a metric against evaluations of the score per sample, a curve for each name.
 
     Args:
-        curves: Name → (evaluations, KL) of each run.
-        floor: KL of an equal number of exact samples, drawn as a line.
-        title: Title above the axes.
+        curves: Name → (evaluations, metric) of each run. Metrics that are not finite are left out, and counted in the
+            legend.
         path: File to write.
+        metric: Label of the metric.
+        title: Title above the axes.
+        floor: The metric of an equal number of exact samples, drawn as a line; None for no line.
+        logarithmic: Whether the metric's axis is logarithmic.
     """
     figure = new_figure(figsize=(7.2, 4.6))
     axes = figure.subplots()
     for i, (name, points) in enumerate(curves.items()):
         points = sorted(points)
-        _draw(axes, i, name, [nfe for nfe, _ in points], [kl for _, kl in points])
-    _finish(axes, "evaluations of the score per sample", "KL (nats)", title, floor, logarithmic=True)
+        _draw(axes, i, name, [nfe for nfe, _ in points], [value for _, value in points], logarithmic=logarithmic)
+    _finish(axes, "evaluations of the score per sample", metric, title, floor, logarithmic)
     axes.legend(fontsize=9)
     save(figure, path)
 
@@ -95,15 +104,18 @@ def curves_along(
     for i, (name, curve) in enumerate(curves.items()):
         if curve.x[0] is None:
             style = {"color": COLOURS[i % len(COLOURS)], "linestyle": "--", "linewidth": 1.2}
-            panels[0].axhline(curve.y[0], label=name, **style)
+            if math.isfinite(curve.y[0]):
+                panels[0].axhline(curve.y[0], label=name, **style)
+            else:
+                panels[0].plot([], [], label=f"{name} (diverged)", **style)
         else:
             x = [math.nan if value is None else value for value in curve.x]
-            _draw(panels[0], i, name, x, curve.y, curve.error)
+            _draw(panels[0], i, name, x, curve.y, curve.error, logarithmic=logarithmic)
             for value, y in zip(x, curve.y, strict=True):
-                if math.isinf(value):  # cannot be placed on the axis
+                if math.isinf(value) and math.isfinite(y):  # cannot be placed on the axis
                     panels[0].axhline(y, color=COLOURS[i % len(COLOURS)], linestyle="-.", label=f"{name}, at infinity")
         if with_evaluations:
-            _draw(panels[1], i, name, curve.nfe, curve.y, curve.error)
+            _draw(panels[1], i, name, curve.nfe, curve.y, curve.error, logarithmic=logarithmic)
     _finish(panels[0], xlabel, ylabel, title, floor, logarithmic)
     if with_evaluations:
         _finish(panels[1], "evaluations of the score per sample", "", title, floor, logarithmic)
@@ -112,10 +124,17 @@ def curves_along(
 
 
 def _draw(
-    axes: Any, i: int, name: str, x: Sequence[float], y: Sequence[float], error: Sequence[float] | None = None
+    axes: Any,
+    i: int,
+    name: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    error: Sequence[float] | None = None,
+    *,
+    logarithmic: bool = True,
 ) -> None:
-    drawn = [k for k, value in enumerate(y) if math.isfinite(value) and value > 0]
-    lost = len(y) - len(drawn)
+    drawn = [k for k, value in enumerate(y) if math.isfinite(value) and (value > 0 or not logarithmic)]
+    lost = sum(not math.isfinite(value) for value in y)
     axes.errorbar(
         [x[k] for k in drawn],
         [y[k] for k in drawn],
@@ -129,6 +148,11 @@ def _draw(
 
 
 def _finish(axes: Any, xlabel: str, ylabel: str, title: str, floor: float | None, logarithmic: bool) -> None:
+    is_empty = not any(len(line.get_xdata()) for line in axes.lines)
+    if is_empty:  # a logarithmic axis needs a number
+        axes.text(0.5, 0.5, "no run has a number to draw", transform=axes.transAxes, ha="center")
+        axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
+        return
     if floor is not None and math.isfinite(floor):
         axes.axhline(floor, color="0.5", linestyle=":", label="exact samples")
     low, high = axes.get_xlim()

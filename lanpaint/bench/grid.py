@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
+from lanpaint.bench.results import Results
 from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
 from lanpaint.checks import as_path, shown
-from lanpaint.images import replacing
 from lanpaint.methods import all_options, find_method
 from lanpaint.names import all_dynamics_options
 from lanpaint.options import Option
 
 MOST_RUNS = 100_000
 """Most runs of a grid. More is a slip."""
-KEPT = 2_000
-"""Number of samples of a run on a planar target that are stored for pictures, in a folder beside the results."""
 
 
 @dataclass(frozen=True)
@@ -137,124 +130,6 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
     return sections
 
 
-class Results:
-    """A file of results with one line of JSON for each run. Lines are only ever appended.
-
-    Args:
-        path: The file. It is made when the first line is written.
-
-    Attributes:
-        rows: The results in the file.
-
-    Raises:
-        ValueError: When the folder is missing, or a line is not a result. An incomplete last line is no error: it is
-            left by a run that was killed while writing.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = as_path("a file of results", path)
-        self.rows: list[Result] = []
-        if self.path.is_dir():
-            raise ValueError(f"{self.path} is a folder; give a file of results")
-        if not self.path.absolute().parent.is_dir():
-            raise ValueError(f"cannot write {self.path}: the folder {self.path.absolute().parent} does not exist")
-        if not self.path.exists():
-            return
-        try:
-            lines = self.path.read_text(encoding="utf-8").split("\n")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{self.path} is not a file of results, which is text; give another file") from error
-        except OSError as error:
-            raise ValueError(f"cannot read {self.path}: {error.strerror or error}") from error
-        for number, line in enumerate(lines, 1):
-            try:
-                if line.strip():
-                    self.rows.append(Result.from_json(line))
-            except ValueError as error:
-                if number == len(lines) and line.startswith('{"section"'):  # incomplete: the run was killed
-                    break
-                raise ValueError(f"{self.path}, line {number}: {error}; give another file") from error
-
-    def find(self, settings: Settings) -> list[Result]:
-        """The rows with these settings that the installed version of lanpaint has made."""
-        from importlib.metadata import version
-
-        return [
-            row for row in self.rows if row.settings == settings and row.versions.get("lanpaint") == version("lanpaint")
-        ]
-
-    def add(self, row: Result) -> None:
-        """Append a row. The whole row is on the disk when this returns.
-
-        Raises:
-            OSError: When the row cannot be written. The file is then as it was before.
-        """
-        try:
-            size = self._cut_short()
-            try:
-                with self.path.open("ab") as file:
-                    file.write(row.as_json().encode() + b"\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-            except BaseException:  # of a full disk, or Ctrl-C
-                self._restore(size)
-                raise
-        except OSError as error:
-            raise OSError(f"cannot write {self.path}: {error.strerror or error}") from error
-        self.rows.append(row)
-
-    def _cut_short(self) -> int | None:
-        """Remove an incomplete last line from the file. Returns the file's size in bytes; None if there is no file."""
-        if not self.path.exists():
-            return None
-        with self.path.open("rb+") as file:
-            content = file.read()
-            if content and not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-            return file.seek(0, os.SEEK_END)
-
-    def _restore(self, size: int | None) -> None:
-        """Make the file as it was before a row was written: of so many bytes, or not there."""
-        with contextlib.suppress(OSError):
-            if size is None:
-                self.path.unlink(missing_ok=True)
-            else:
-                os.truncate(self.path, size)
-
-    def samples_path(self, settings: Settings) -> Path:
-        """The file in which the samples of a run on a planar target are stored."""
-        import hashlib
-
-        name = hashlib.sha256(repr(sorted(settings.given().items())).encode()).hexdigest()[:16]
-        return self.path.with_name(self.path.name + ".samples") / f"{name}.npy"
-
-    def keep(self, settings: Settings, x: Tensor | None) -> None:
-        """Store the first :data:`KEPT` samples for pictures, if the samples have shape (B, 2)."""
-        if x is None or x.ndim != 2 or x.shape[1] != 2:
-            return
-        path = self.samples_path(settings)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            with replacing(path) as part:
-                np.save(part, x[:KEPT].float().numpy())
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()  # only if it is empty
-            raise OSError(f"cannot write {path}: {error.strerror or error}") from error
-
-    def forget(self, settings: Settings) -> None:
-        """Remove the stored samples of a run, and the folder if it is empty then."""
-        path = self.samples_path(settings)
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()
-
-    def kept(self, settings: Settings) -> np.ndarray | None:
-        """The stored samples (B, 2) of a run; None if there are none."""
-        path = self.samples_path(settings)
-        return np.load(path) if path.exists() else None
-
-
 def run_sections(
     sections: Sequence[Section],
     results: Results | None = None,
@@ -283,6 +158,8 @@ def run_sections(
 
     for section in sections:
         for settings in section.runs:
+            if results is not None:
+                results.refresh()  # another process may have made the run meanwhile
             found = results.find(settings) if results else []
             row = next((row for row in found if row.section == section.title), None)
             if row is None:
@@ -295,7 +172,7 @@ def run_sections(
                         results.keep(settings, x)
                 try:
                     if results is not None:
-                        results.add(row)
+                        row = results.add(row)
                 except OSError:
                     if results is not None and not found:
                         results.forget(settings)

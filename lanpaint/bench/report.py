@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lanpaint.bench.grid import Results
+from lanpaint.bench.results import Results
 from lanpaint.bench.runs import Result, Settings, names_of
 from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target, make_target
 from lanpaint.images import replacing
@@ -84,7 +84,7 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
             report could overwrite the results.
         OSError: When the report cannot be written.
     """
-    rows, folder = results.rows, Path(folder)
+    rows, folder = results.latest, Path(folder)
     if not rows:
         raise ValueError(f"{results.path} holds no results; give a file that lanpaint bench has written")
     available = {name for row in rows for name in row.figures}
@@ -99,7 +99,7 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
     is_new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        text = [f"# {title}\n", _preamble(rows)]
+        text = [f"# {title}\n", _preamble(rows, len(results.rows) - len(rows))]
         for section in dict.fromkeys(row.section for row in rows):
             part = [row for row in rows if row.section == section]
             text.append(f"## {section or 'Runs'}\n")
@@ -121,12 +121,14 @@ def _write(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def _preamble(rows: list[Result]) -> str:
+def _preamble(rows: list[Result], older: int) -> str:
     versions = sorted({", ".join(f"{name} {number}" for name, number in row.versions.items()) for row in rows})
     devices = sorted({row.device for row in rows})
     return (
         f"{len(rows)} runs; {'; '.join(versions)}; {'; '.join(devices)}. Means over the seeds with their standard "
-        "errors (of one seed: over the images, where there are images). `figures.csv` has every figure of every run.\n"
+        "errors (of one seed: over the images, where there are images). `figures.csv` has every figure of every run."
+        + (f" {older} runs that a later version has made again are left out." if older else "")
+        + "\n"
     )
 
 
@@ -170,7 +172,8 @@ def _part(
     column = along or ("target" if "target" in names else None)
     curve_names = _telling(list(group), [name for name in names if name != column])
     labels = {settings: _label(settings, curve_names) for settings in group}
-    text = [_common(list(group)) + "\n"]
+    shared = [name for name in names_of(list(group)) if name not in ("seed", "images", "preset", "particles")]
+    text = [f"Common to all: {common(list(group), shared)}.\n"]
     had = {name for row in rows for name in row.figures}
     merits = [*dict.fromkeys(m for row in rows for m in row.merits), *(name for name in further if name in had)]
     if column is None:
@@ -218,15 +221,11 @@ def _label(settings: Settings, names: Sequence[str]) -> str:
     return ", ".join(parts).replace("lanpaint, fast", "lanpaint fast") or settings.method
 
 
-def _common(runs: list[Settings]) -> str:
-    """A sentence with the settings that have the same value in all runs that have the setting."""
-    values = {name: {settings.get(name) for settings in runs} - {None} for name in names_of(runs)}
-    parts = [
-        f"{name.replace('_', ' ')} {cell(name, *found)}"
-        for name, found in values.items()
-        if len(found) == 1 and name not in ("seed", "images", "preset", "particles")
-    ]
-    return "Common to all: " + ", ".join(parts) + "."
+def common(runs: Sequence[Settings], names: Sequence[str]) -> str:
+    """The settings, among ``names``, that have the same value in all runs that have the setting, as text."""
+    values = {name: {settings.get(name) for settings in runs} - {None} for name in names}
+    parts = [f"{name.replace('_', ' ')} {cell(name, *found)}" for name, found in values.items() if len(found) == 1]
+    return ", ".join(parts)
 
 
 def mean(rows: Sequence[Result], figure: str) -> tuple[float, float]:

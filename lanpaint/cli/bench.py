@@ -129,7 +129,10 @@ def bench(
         check_output(output, (".png", ".pdf", ".svg", ".jpg"))
         if results is not None and output.resolve() == results.resolve():
             raise ValueError(f"--output and --results are one file, {output}; name another for the picture")
+    merit = _common_merit(sections) if output is not None else ""
     kept = None if results is None else Results(results)
+    if kept is not None:
+        kept.check_writable()
     rows: list[Result] = []
     with _Bar(count, shown=not (quiet or as_json) and count > 1) as bar:
         own_bar = count == 1 and not (quiet or as_json)
@@ -142,7 +145,7 @@ def bench(
                 raise DivergenceError(row.diverged)
             bar.write(write(row))
     if output is not None:
-        _draw_comparison(rows, output)
+        _draw_comparison(rows, merit, output)
         print(f"picture: {output.resolve()}", file=sys.stderr)
     if kept is not None and not as_json:
         print(f"results: {kept.path.resolve()}  (lanpaint report {kept.path})", file=sys.stderr)
@@ -267,19 +270,40 @@ def _table(sections: Sequence[Section]) -> Callable[[Result], str]:
     return write
 
 
-def _draw_comparison(rows: list[Result], path: Path) -> None:
-    """Draw KL against evaluations. A curve joins runs that differ only in outer steps, inner steps or seed."""
-    from lanpaint.bench.report import cell, varying
-    from lanpaint.plotting import kl_against_evaluations
+def _common_merit(sections: Sequence[Section]) -> str:
+    """The metric that all runs are compared by.
+
+    Raises:
+        ValueError: When the targets are compared by different metrics, which one picture cannot show.
+    """
+    from lanpaint.bench import make_target
+
+    targets = {(run.target, run.images) for section in sections for run in section.runs}
+    merits = {make_target(*target).merits[0]: target[0] for target in sorted(targets, key=str)}
+    if len(merits) > 1:
+        told = " and ".join(f"{target} by {merit}" for merit, target in merits.items())
+        raise ValueError(f"--output draws one metric, and the runs are compared on {told}; leave --output out")
+    return next(iter(merits))
+
+
+def _draw_comparison(rows: list[Result], merit: str, path: Path) -> None:
+    """Draw a metric against evaluations. A curve joins runs that differ only in outer steps, inner steps or seed."""
+    from lanpaint.bench.report import TITLES, cell, common, varying
+    from lanpaint.bench.targets import LARGER_IS_BETTER
+    from lanpaint.plotting import against_evaluations
 
     along = {"steps", "inner_steps", "seed"}
     names = [name for name in varying([row.settings for row in rows]) if name not in along] or ["method"]
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         label = ", ".join(cell(name, row.settings.get(name)) for name in names)
-        curves.setdefault(label, []).append((row.nfe, row.kl))
-    first = rows[0].settings
-    floors = [row.floors.get("kl", math.nan) for row in rows]
-    levels = "" if first.levels is None else f" {first.levels} levels,"
-    title = f"{first.target}, {first.method},{levels} {first.samples} samples"
-    kl_against_evaluations(curves, sum(floors) / len(floors), title, path)
+        curves.setdefault(label, []).append((row.nfe, row.figures.get(merit, math.nan)))
+    floors = [row.floors[merit] for row in rows if merit in row.floors]
+    against_evaluations(
+        curves,
+        path,
+        metric=TITLES.get(merit, merit),
+        title=common([row.settings for row in rows], ("target", "method", "preset", "levels", "samples")),
+        floor=sum(floors) / len(floors) if floors else None,
+        logarithmic=merit not in LARGER_IS_BETTER,
+    )
