@@ -50,17 +50,23 @@ def fill_latents(folder: str, truth: Tensor, known: Tensor) -> Tensor:
     return torch.cat(out)
 
 
+def mean_text(values: Tensor) -> str:
+    """Mean ± its standard error."""
+    return f"{float(values.mean()):.2f} ± {float(values.std()) / len(values) ** 0.5:.2f}"
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("images")
     parser.add_argument("folders", nargs="+")
-    parser.add_argument("--count", type=int, default=48)
+    parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--features", type=Path)
     given = parser.parse_args()
     if given.features:
         features.FOLDER = given.features
-    print("| weights | mask | PSNR of the hole, dB | MMD² in features |\n|---|---|---|---|")
+    print("| weights | mask | PSNR of the hole, dB | less the first's | MMD² in features |\n|---|---|---|---|---|")
+    first: dict[str, Tensor] = {}
     for folder in given.folders:
         latent = (Path(folder) / "vqvae").is_dir()
         truth = pictures(given.images, 64 if latent else 32, given.count)
@@ -69,9 +75,9 @@ def main() -> None:
             fills = (fill_latents if latent else fill_pixels)(folder, truth, known)
             psnr = hole_psnr(fills, truth, known)
             kernel = mmd(features.picture_features(fills), features.picture_features(truth))
-            mean, error = float(psnr.mean()), float(psnr.std()) / len(psnr) ** 0.5
+            gain = mean_text(psnr - first.setdefault(name, psnr))
             features_text = f"{kernel.value:.5f} ± {kernel.error:.5f}"
-            print(f"| `{folder}` | {name} | {mean:.2f} ± {error:.2f} | {features_text} |", flush=True)
+            print(f"| `{folder}` | {name} | {mean_text(psnr)} | {gain} | {features_text} |", flush=True)
 
 
 if __name__ == "__main__":
