@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test hostile lint types bench mutants zoo docs clean
+.PHONY: help demo test hostile lint types bench mutants zoo docs dist clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -49,6 +49,13 @@ zoo: $(VENV)/.dev  ## every pipeline class of diffusers that can be built small,
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 	! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' docs/_build/html --include='*.html'  # no page needs a network
+
+dist: $(VENV)/.dev  ## the wheel and the source archive, into dist, checked as an index would
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 clean:  ## remove the environment and everything that was built
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
