@@ -38,6 +38,7 @@ from lanpaint.preview import Preview
 from lanpaint.randomness import NormalNoise, seeded
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers import (
+    ALM,
     DDRM,
     DPS,
     MCG,
@@ -51,6 +52,7 @@ from lanpaint.samplers import (
     RePaint,
     Replace,
     Sampler,
+    SyncSDE,
     TwistedSMC,
 )
 from lanpaint.schedules import VE, VP, Flow, Schedule
@@ -65,6 +67,7 @@ except PackageNotFoundError:  # run from a checkout that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "ALM",
     "DDIM",
     "DDPM",
     "DDRM",
@@ -126,6 +129,7 @@ __all__ = [
     "SolverState",
     "State",
     "Stop",
+    "SyncSDE",
     "TrajectoryRecorder",
     "TwistedSMC",
     "Underdamped",

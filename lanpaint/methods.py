@@ -13,6 +13,7 @@ from lanpaint.names import DYNAMICS, dynamics_options, make_dynamics, make_solve
 from lanpaint.options import Argument, Option, arguments_of
 from lanpaint.own import call, find_own, is_own, unknown, wrong_kind
 from lanpaint.samplers import (
+    ALM,
     DDRM,
     DPS,
     MCG,
@@ -22,6 +23,7 @@ from lanpaint.samplers import (
     RePaint,
     Replace,
     Sampler,
+    SyncSDE,
     TwistedSMC,
 )
 from lanpaint.score import Score
@@ -194,6 +196,8 @@ METHODS: dict[str, Method] = {
         Method("dps", DPS),
         Method("copaint", CoPaint),
         Method("tds", TwistedSMC, lacks=("solver",)),
+        Method("syncsde", SyncSDE),
+        Method("alm", ALM),
     )
 }
 """Name → method. Two methods are rows of the paper's ablation: ``fld`` is LanPaint with λ = 0, and ``big`` is LanPaint

@@ -26,6 +26,18 @@ PUBLISHED = [
     (CoPaint, "inner_steps", 2, "CoPaint: G = 2"),
     (CoPaint, "regularization", 0.01, "CoPaint: ξ'² = 0.01"),
     (TwistedSMC, "threshold", 0.5, "Wu et al., 2023: resampling below half of the particles"),
+    (lp.SyncSDE, "w1", 1.0, "ALM, Appendix D: w₁ = 1 in image inpainting"),
+    (lp.SyncSDE, "pull_decay", True, "ALM, Eq. 2 has the w₁ that Eq. 12 decays"),
+    (lp.SyncSDE, "partner", "inversion", "ALM, Sec. 4.2: DDIM inversion of the masked source"),
+    (lp.SyncSDE, "pull_next", False, "ALM, Eq. 2: X_t − Y_t"),
+    (lp.SyncSDE, "precision", "eq4", "ALM, Eq. 4"),
+    (lp.ALM, "w1", 1.0, "ALM, Appendix D"),
+    (lp.ALM, "w2", 0.005, "ALM, Appendix D"),
+    (lp.ALM, "iterations", 1, "ALM, Eq. 11"),
+    (lp.ALM, "decay", True, "ALM, Eq. 12"),
+    (lp.ALM, "last_share", 0.0, "ALM, Sec. 3; 0.2 for meshes alone (B.4)"),
+    (lp.ALM, "reuse", False, "ALM, Eq. 2 has the Y_t that Eq. 1 moved"),
+    (lp.ALM, "scaled", False, "ALM, Eq. 9: up to a factor of 1/√(1 − ᾱ)"),
     (lp.DDIM, "eta", 0.0, "Song et al., 2020: deterministic"),
 ]
 

@@ -39,6 +39,11 @@ METHODS = {
     "dps": lp.DPS,
     "copaint": lambda score, **o: lp.CoPaint(score, travel=2, travels=1, **o),
     "tds": lambda score, **o: lp.TwistedSMC(score, particles=3, **o),
+    "syncsde": lp.SyncSDE,
+    "syncsde, fixed noise": lambda score, **o: lp.SyncSDE(score, partner="fixed", **o),
+    "alm": lp.ALM,
+    "alm, reused ε": lambda score, **o: lp.ALM(score, reuse=True, last_share=0.5, **o),
+    "alm, iterative": lambda score, **o: lp.ALM(score, iterations=3, partner="fresh", **o),
 }
 
 

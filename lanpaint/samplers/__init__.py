@@ -1,6 +1,7 @@
 """Samplers: algorithms that draw samples, with a solver for outer steps and often a dynamics for inner steps.
 
 The column NFE counts evaluations of the score in an outer step, with N inner steps, G gradient steps or K particles.
+(+ 1) is for DDIM inversion, before the first step.
 
 ============================  ==========================================  ==============  =========
 sampler                       targets                                     NFE per step    gradients
@@ -10,6 +11,8 @@ sampler                       targets                                     NFE pe
 :class:`LangevinPaint` (TFG)  exact conditional                           N + 1           no
 :class:`LanPaint`             exact conditional                           N + 1           no
 :class:`DDRM`                 heuristic                                   1               no
+:class:`SyncSDE`              heuristic                                   1 (+ 1)         no
+:class:`ALM`                  heuristic                                   2 N + 1 (+ 1)   no
 :class:`MCG`, :class:`DPS`    heuristic                                   1               yes
 :class:`CoPaint`              heuristic                                   G + 1           yes
 :class:`TwistedSMC`           exact conditional of the discretised chain  K               yes
@@ -26,6 +29,7 @@ The rows of LanPaint's ablation (Table 3) are settings of one class, :class:`Lan
 within a level, and its step length depends on the noise level in a different way.
 """
 
+from lanpaint.samplers.alm import ALM
 from lanpaint.samplers.copaint import CoPaint
 from lanpaint.samplers.ddrm import DDRM
 from lanpaint.samplers.dps import DPS
@@ -37,8 +41,10 @@ from lanpaint.samplers.repaint import RePaint
 from lanpaint.samplers.replace import Replace
 from lanpaint.samplers.sampler import Memory, Sampler
 from lanpaint.samplers.smc import Particles, TwistedSMC
+from lanpaint.samplers.syncsde import SyncSDE
 
 __all__ = [
+    "ALM",
     "DDRM",
     "DPS",
     "MCG",
@@ -52,5 +58,6 @@ __all__ = [
     "RePaint",
     "Replace",
     "Sampler",
+    "SyncSDE",
     "TwistedSMC",
 ]
