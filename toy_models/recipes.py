@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from toy_models import digits
+from toy_models import digits, textures
 from toy_models.images import ImageError, ImageSet, load_images
 
 if TYPE_CHECKING:
@@ -218,6 +218,29 @@ class DenoiserRecipe(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextureRecipe(DenoiserRecipe):
+    """How to train a denoising network on random windows of textures."""
+
+    def make_data(self, settings: Settings, path: Path | None) -> ImageData:
+        """Return random windows to train on. There are none to validate on: what is held out is for `evaluate`."""
+        from toy_models.denoising import ImageData
+
+        if settings.validation_images:
+            raise UserError(f"{settings.validation_images} validation images, expected 0: this model logs none")
+        source = textures.RandomWindows(textures.load_textures("train"))
+        return ImageData(source, source.images[:0], epoch_steps=self.epoch_steps or settings.steps or 1000)
+
+    def sources(self, path: Path | None) -> tuple[ImageSet, ImageSet]:
+        """Return windows of the training part and of the held-out part of the textures, on a grid."""
+        sets = []
+        for split in SPLITS:
+            images = textures.grid_windows(textures.load_textures(split))
+            names = tuple(f"{split} {row}" for row in range(len(images)))
+            sets.append(ImageSet(images, names, torch.zeros(len(images), dtype=torch.bool)))
+        return sets[0], sets[1]
+
+
+@dataclass(frozen=True, kw_only=True)
 class AutoencoderRecipe(Recipe):
     """How to train an autoencoder.
 
@@ -329,6 +352,34 @@ _AUTOENCODER = {
 }
 
 RECIPES: dict[str, Recipe] = {
+    "textures": TextureRecipe(
+        summary="64x64 grey windows of brick, grass and gravel, velocity prediction; fully convolutional",
+        unet={
+            "sample_size": textures.WINDOW,
+            "in_channels": 1,
+            "out_channels": 1,
+            "layers_per_block": 1,
+            "block_out_channels": (16, 32, 64, 96),  # resolutions 64 to 8; no attention, so any size will do
+            "down_block_types": ("DownBlock2D",) * 4,
+            "up_block_types": ("UpBlock2D",) * 4,
+            "add_attention": False,
+            "norm_num_groups": 8,
+            "resnet_time_scale_shift": "scale_shift",
+        },
+        scheduler=("DDIMScheduler", _COSINE_VELOCITY),
+        pipeline="DDIMPipeline",
+        defaults=Settings(
+            model="textures",
+            steps=None,
+            batch_size=8,
+            learning_rate=1e-3,
+            dropout=0.0,
+            validation_images=0,
+            seed=0,
+        ),
+        **_ENDLESS,
+        average_decay=0.9995,
+    ),
     "digits": DenoiserRecipe(
         summary="8x8 handwritten digits, noise prediction",
         unet={
