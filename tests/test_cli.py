@@ -409,7 +409,7 @@ def test_a_run_that_is_broken_off_leaves_the_file_that_was_there(files, run_here
 
     path = files / "kept.png"
     path.write_bytes(b"precious")
-    monkeypatch.setattr("lanpaint.cli.pixel_models.PixelPainter.paint", stop)
+    monkeypatch.setattr("lanpaint.painting.pixels.PixelPainter.paint", stop)
     assert run_here("inpaint", "digit.png", "mask.png", "-o", "kept.png")[0] == 130
     assert path.read_bytes() == b"precious"
 

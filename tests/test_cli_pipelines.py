@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 from lanpaint.cli import main
-from lanpaint.cli.media import read_film
-from lanpaint.cli.pipelines import PipelinePainter
+from lanpaint.cli.pipelines import as_flag
+from lanpaint.painting import Task
+from lanpaint.painting.media import read_film
+from lanpaint.painting.pipeline import PipelinePainter
 from tests.adapters import tiny
 
 
@@ -314,10 +316,10 @@ def test_a_missing_library_for_films_is_named_with_the_extra_that_installs_it(la
 
 
 def test_a_negative_prompt_that_the_pipeline_would_not_read_is_told():
-    given = {"control_image": None, "known_guidance_scale": None, "scheduler": None, "pad": (0,) * 4}
-    call = {"prompt": "a cat", "negative_prompt": "a dog"}
+    painter = PipelinePainter(tiny.flux().pipe, spelled=as_flag)
+    task = Task("photo.png", "mask.png", "a cat", settings={"negative_prompt": "a dog"})
     with pytest.raises(ValueError, match="FluxPipeline reads a negative prompt only with a weight for it: --set true"):
-        PipelinePainter(tiny.flux().pipe, call, quiet=True, **given)
+        painter.paint(task)
 
 
 def test_models_lists_what_is_tested(lanpaint):

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from torch import Tensor
 
 from lanpaint.checks import check_whole
 from lanpaint.cli.options import (
@@ -25,11 +24,10 @@ from lanpaint.cli.options import (
     had_by,
     with_method_flags,
 )
-from lanpaint.masks import check_edits
 from lanpaint.methods import METHODS, find_method
-from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, make_solver, model_folder
+from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
+from lanpaint.painting.watch import Progress
 from lanpaint.plan import MOST_STEPS
-from lanpaint.preview import Preview
 
 _MOST_PAD = 10_000  # pixels at one side; more is a slip
 
@@ -163,10 +161,12 @@ def inpaint(
     The model is an unconditional pixel-space model, or any text-to-image or text-to-video pipeline of diffusers.
     `lanpaint models` lists the tested pipelines.
     """
-    from lanpaint.cli.media import check_media_output, read_media, write_media
-    from lanpaint.cli.pipelines import check_sampling, is_pixel_model, parse_settings, pipeline_parts
+    from lanpaint.cli.pipelines import as_flag, check_sampling, parse_settings
     from lanpaint.images import check_transparency
     from lanpaint.inpainter import checked_strength
+    from lanpaint.painting import Settings, Task, open_painter
+    from lanpaint.painting.media import check_media_output, read_media, write_media
+    from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 
     if resize:
         print("note: --resize does nothing any more: a picture of any size is painted and keeps it", file=sys.stderr)
@@ -179,74 +179,60 @@ def inpaint(
     check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     padding = _padding(pad)
     model = model_folder(model)
-    parts = pipeline_parts(model)
-    pixels = is_pixel_model(parts)
+    pixels = is_pixel_model(pipeline_parts(model))
     chosen = find_method(method)
-    prompts = {"prompt": prompt, "negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
-    of_pipelines = {**prompts, "known_guidance_scale": known_guidance_scale, "scheduler": scheduler}
+    of_pipelines: dict[str, Any] = {
+        "prompt": prompt,
+        "negative_prompt": negative_prompt,
+        "guidance_scale": guidance_scale,
+        "known_guidance_scale": known_guidance_scale,
+    }
     if pixels:
-        _refuse(
-            {
-                **of_pipelines,
-                "control_image": control_image,
-                "set": settings or None,
-                "offload": offload or None,
-                "match_colour": match_colour or None,
-            }
-        )
+        others = {"scheduler": scheduler, "control_image": control_image, "set": settings or None}
+        _refuse({**of_pipelines, **others, "offload": offload or None, "match_colour": match_colour or None})
     else:
         check_sampling(chosen, levels)
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
     chosen.refuse(texts, dynamics)
     options = {name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()}
-    check_whole("inner_steps", options.get("inner_steps") or 0, least=0, most=MOST_STEPS)
-    # These raise errors of the user's input, so they come before a large model is loaded.
-    make = chosen.factory(dynamics=dynamics, **options)
-    outer = None if solver is None or pixels else make_solver(solver)
-    if outer is not None:
+    if solver is not None and not pixels:
         chosen.refuse(["solver"])
-    check_edits(grow, blur)
-    edits = {"grow": grow, "blur": blur, "invert": invert_mask}
-    media = read_media(image, mask, pixels, mask_may_be_empty=any(padding), soft=soft_mask, edits=edits)
+    of_pipelines.pop("prompt")
+    # These raise errors of the user's input, so they come before a large model is loaded.
+    asked = Settings(
+        method=method, steps=steps, levels=levels, dynamics=dynamics, solver=solver, options=options,
+        control_image=control_image, arguments=parse_settings(settings or ()), pad=padding, feather=feather, crop=crop,
+        strength=strength, soft=soft_mask, grow=grow, blur=blur, invert=invert_mask, match_colour=match_colour,
+        **of_pipelines,
+    )  # fmt: skip
+    media = read_media(image, mask, pixels, any(padding), soft_mask, asked.edits)
     check_transparency(output, media.keeps_transparency)
     if media.change is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
-    where, kind = find_device(device), find_dtype(dtype)
-    painter: Any
-    if pixels:
-        from lanpaint.cli.pixel_models import PixelPainter
-
-        options |= {"steps": steps, "spacing": levels, "dynamics": dynamics, "solver": solver}
-        painter = PixelPainter(model, where, kind, padding, crop, strength, quiet, chosen, **options)
-    else:
-        from lanpaint.cli.pipelines import PipelinePainter, load_pipeline
-
-        given = parse_settings(settings or ())
-        call = {"num_inference_steps": steps, **prompts, **given}
-        painter = PipelinePainter(
-            load_pipeline(model, where, kind, offload, quiet), call, known_guidance_scale=known_guidance_scale,
-            scheduler=scheduler, control_image=control_image, pad=padding, crop=crop, strength=strength,
-            match_colour=match_colour, quiet=quiet, sampler=make, solver=outer, settings=given,
-        )  # fmt: skip
+    painter = open_painter(
+        model, device=find_device(device), dtype=find_dtype(dtype), scheduler=scheduler, offload=offload,
+        spelled=as_flag, progress=not quiet,
+    )  # fmt: skip
     check_media_output(outputs[0], video=painter.is_video)
     if preview is not None and painter.is_video:
         raise ValueError("--preview: for still images, and this model makes videos; leave it out")
-    media = painter.fit(media)
     for number, path in enumerate(outputs):
-        before = painter.evaluations
-        shown = None if preview is None else Preview(_writer(previews[number]), preview)
-        images = painter.paint(media, seed + number, feather, shown)
-        write_media(path, images, media)
-        known = 1.0 if media.change is None else float((media.change == 0).float().mean())
-        share = 1 - known * media.frames[0, 0].numel() / (images[0].width * images[0].height)
-        print(f"{path}: {share:.1%} repainted, {painter.evaluations - before} NFE")
+        task = Task(media, prompt=prompt, seed=seed + number, settings=asked)
+        watch = None if preview is None else _writer(previews[number])
+        result = painter.paint(task, watch=watch, every=preview or 1)
+        write_media(path, result.pictures, result)
+        print(f"{path}: {result.repainted:.1%} repainted, {result.evaluations} NFE")
 
 
-def _writer(path: Path) -> Callable[[Tensor, int], None]:
-    """A function that writes the first of some pictures in [0, 1] to a file."""
+def _writer(path: Path) -> Callable[[Progress], None]:
+    """A function that writes the previews of a run to a file."""
     from lanpaint.images import as_image, write_picture
 
-    return lambda pictures, _: write_picture(path, as_image((pictures[0] * 255).round().to(torch.uint8)))
+    def write(progress: Progress) -> None:
+        if progress.pictures is not None:
+            write_picture(path, as_image((progress.pictures[0] * 255).round().to(torch.uint8)))
+
+    return write
 
 
 def _check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:

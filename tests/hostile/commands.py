@@ -791,9 +791,9 @@ def _outputs(folder: Path, pictures: list[File]) -> list[Command]:
                 patch=(lambda where=where, after=after: interrupted_at(where, after)),
             )
             for out, where, after in (
-                ("out.png", "lanpaint.cli.media.read_media", 0),
+                ("out.png", "lanpaint.painting.media.read_media", 0),
                 ("old.png", "lanpaint.score.NetworkScore.predict", 2),
-                ("old.png", "lanpaint.cli.media.write_media", 0),
+                ("old.png", "lanpaint.painting.media.write_media", 0),
                 ("old.png", "os.replace", 0),
                 ("out.png", "lanpaint.names.model_folder", 0),
             )[:4]

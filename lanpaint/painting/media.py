@@ -1,7 +1,8 @@
-"""Read and write pictures and videos: GIF, PNG and WebP with Pillow, mp4 and similar films with imageio-ffmpeg."""
+"""Pictures and videos of tasks, read and written: GIF, PNG, WebP with Pillow, mp4 and similar with imageio-ffmpeg."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from torch import Tensor
 from lanpaint.images import as_image, check_output, read_picture, replacing, write_picture
 from lanpaint.masks import edited
 from lanpaint.origin import Origin
-from lanpaint.pictures import change_of_shade, read_change
+from lanpaint.painting.task import Result
+from lanpaint.pictures import change_of_shade, read_change, read_with_origins
 
 FILMS = (".mp4", ".mov", ".webm", ".mkv", ".avi")
 VIDEO_OUTPUTS = (".mp4", ".gif", ".png", ".webp")
@@ -60,8 +62,8 @@ class Media:
 
 
 def read_media(
-    image: Path,
-    mask: Path | None,
+    image: Any,
+    mask: Any,
     still: bool = False,
     mask_may_be_empty: bool = False,
     soft: bool = False,
@@ -70,9 +72,10 @@ def read_media(
     """A picture or video, with its mask.
 
     Args:
-        image: The file.
-        mask: The mask's file, read by the rules of :mod:`lanpaint.pictures`. It is one picture for all frames, or a
-            video with a mask for each frame. With None, the transparent pixels of the image are painted.
+        image: The path of a file, or a picture in memory as :mod:`lanpaint.pictures` takes it; a list of frames is a
+            video.
+        mask: The mask, in the same forms. It is one picture for all frames, or a video with a mask for each frame. With
+            None, the transparent pixels of the image are painted.
         still: Whether videos are refused.
         mask_may_be_empty: Whether a mask is right in which nothing is painted.
         soft: Whether a grey of the mask is how much may change.
@@ -83,7 +86,11 @@ def read_media(
             frames.
         ImportError: For a film when imageio-ffmpeg is not installed.
     """
-    media = read_film(image, "the image") if not still and _is_film(image) else _still(image)
+    if not isinstance(image, (str, Path)):
+        media = _in_memory(image)
+    else:
+        path = Path(image)
+        media = read_film(path, "the image") if not still and _is_film(path) else _still(path)
     edits = {name: value for name, value in (edits or {}).items() if value}
     if mask is not None:
         media = replace(media, change=_change(mask, media, still, mask_may_be_empty or bool(edits), soft))
@@ -97,11 +104,19 @@ def read_media(
     return replace(media, change=change)
 
 
-def _change(mask: Path, media: Media, still: bool, may_be_empty: bool, soft: bool) -> Tensor:
-    """How much pixels may change by a mask's file, (1 or F, H, W)."""
-    if still or not _is_film(mask):
-        return read_change(mask, media.size, may_be_empty=may_be_empty, soft=soft)[0]
-    film = read_film(mask, "the mask")
+def _change(mask: Any, media: Media, still: bool, may_be_empty: bool, soft: bool) -> Tensor:
+    """How much pixels may change by a mask, (1 or F, H, W)."""
+    if not isinstance(mask, (str, Path)):
+        change = read_change(mask, media.size, len(media.frames), may_be_empty, soft).squeeze(-3)
+        if len(change) not in (1, len(media.frames)):
+            raise ValueError(
+                f"got {len(change)} masks for {len(media.frames)} pictures; give one for all, or one per frame"
+            )
+        return change
+    path = Path(mask)
+    if still or not _is_film(path):
+        return read_change(path, media.size, may_be_empty=may_be_empty, soft=soft)[0]
+    film = read_film(path, "the mask")
     shade = film.frames.float().mean(1).round() / 255 if film.change is None else film.change
     shade = _in_time(shade, film.durations, len(media.frames))
     if tuple(shade.shape[-2:]) != media.size:
@@ -115,7 +130,7 @@ def _change(mask: Path, media: Media, still: bool, may_be_empty: bool, soft: boo
         )
     change = change_of_shade(shade, soft)
     if not bool(change.any()) and not may_be_empty:
-        raise ValueError(f"nothing is painted: no frame of the mask {mask} has a white pixel (128 or above)")
+        raise ValueError(f"nothing is painted: no frame of the mask {path} has a white pixel (128 or above)")
     return change
 
 
@@ -123,6 +138,16 @@ def _still(path: Path) -> Media:
     picture = read_picture(path)
     change = None if picture.opaque is None else (~picture.opaque[None]).float()
     return Media(picture.pixels[None], change, origins=(picture.origin,))
+
+
+def _in_memory(picture: Any) -> Media:
+    """A picture that is no file, or the frames of a video."""
+    values, opaque, origins = read_with_origins(picture)
+    if values.ndim != 4:
+        raise ValueError(f"a task has one picture or video, got pictures of shape {tuple(values.shape)}")
+    frames = (values * 255).round().to(torch.uint8)
+    change = None if opaque is None else (~opaque[:, 0]).float()
+    return Media(frames, change, None if len(frames) == 1 else _RATE, origins=tuple(origins))
 
 
 def _is_film(path: Path) -> bool:
@@ -229,8 +254,8 @@ def _check_film(part: Path, path: Path, count: int) -> None:
         raise OSError(f"cannot write {path}: {found} of {count} frames arrived in the file; is the disk full?")
 
 
-def write_media(path: Path, images: list[Any], media: Media) -> None:
-    """Write the painted frames of ``media`` as a film, or the one of a picture, at its own pace.
+def write_media(path: Path, images: Sequence[Any], media: Media | Result) -> None:
+    """Write painted frames as a film, or the one of a picture, at the pace of ``media``.
 
     An animated PNG or WebP keeps every pixel. A GIF has 256 colours per frame, and an mp4 loses detail.
     """
@@ -250,4 +275,4 @@ def write_media(path: Path, images: list[Any], media: Media) -> None:
         pace: Any = 1000 / rate if media.durations is None else [round(float(time)) for time in media.durations]
         options = {"lossless": True, "exact": True} if path.suffix.lower() == ".webp" else {}
         profile = {"icc_profile": images[0].info["icc_profile"]} if "icc_profile" in images[0].info else {}
-        images[0].save(part, save_all=True, append_images=images[1:], duration=pace, loop=0, **options, **profile)
+        images[0].save(part, save_all=True, append_images=list(images[1:]), duration=pace, loop=0, **options, **profile)
