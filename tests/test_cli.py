@@ -155,7 +155,7 @@ def test_the_help_names_every_method_and_every_option_that_one_has(command, monk
             assert f"--{option.replace('_', '-')} " in text
     assert "20 in the fast preset [lanpaint, big]" in text
     assert "[tds: 0.5]" in text
-    assert "η in [0, 1]: share of the unknown part's noise that is drawn anew [ddrm: 0.7]." in text
+    assert "η in [0, 1]: share of the unknown part's noise that is drawn anew [ddrm: 0.7; ddnm" in text
     assert text.index("Sampling:") < text.index("--method") < text.index("Options of methods:") < text.index("--lam N")
 
 

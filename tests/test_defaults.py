@@ -6,7 +6,9 @@ import pytest
 
 import lanpaint as lp
 from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
+from lanpaint.samplers.ddnm import FORMS
 from lanpaint.samplers.presets import PRESETS
+from lanpaint.samplers.reddiff import BETAS
 
 # (what, argument, value, where it is published)
 PUBLISHED = [
@@ -38,6 +40,26 @@ PUBLISHED = [
     (lp.ALM, "last_share", 0.0, "ALM, Sec. 3; 0.2 for meshes alone (B.4)"),
     (lp.ALM, "reuse", False, "ALM, Eq. 2 has the Y_t that Eq. 1 moved"),
     (lp.ALM, "scaled", False, "ALM, Eq. 9: up to a factor of 1/√(1 − ᾱ)"),
+    (lp.DING, "sigma_y", 0.01, "Moufad et al., 2025: σ_y = 0.01"),
+    (lp.DING, "kernel", "paper", "Moufad et al., 2025: η_t = σ_t (1 − α_t) of a rectified flow"),
+    (lp.DDNM, "form", "code", "Wang et al., 2022: the published code, with a singular value decomposition"),
+    (lp.DDNM, "travel", 1, "the same code: ℓ = 1"),
+    (lp.DDNM, "travels", 0, "the same code: r = 1"),
+    (lp.DiffPIR, "prior_weight", 1.0, "Zhu et al., 2023, code for inpainting: λ = 1"),
+    (lp.DiffPIR, "zeta", 1.0, "Zhu et al., 2023, code for inpainting: ζ = 1"),
+    (lp.DiffPIR, "sigma_y", 0.001, "Zhu et al., 2023, code: least s"),
+    (lp.DAPS, "ode_steps", 5, "Zhang et al., 2024: 5 Euler steps"),
+    (lp.DAPS, "tau", 0.01, "Zhang et al., 2024: τ = 0.01"),
+    (lp.DAPS, "langevin_step_size", 1e-4, "Zhang et al., 2024: h = 1e-4"),
+    (lp.PnPDM, "iterations", 200, "InverseBench: 200 iterations"),
+    (lp.PnPDM, "rho", 10.0, "InverseBench: ϱ₀ = 10"),
+    (lp.PnPDM, "decay", 0.9, "InverseBench: d = 0.9"),
+    (lp.PnPDM, "least_rho", 0.1, "InverseBench: ϱ_min = 0.1"),
+    (lp.FlowChef, "gradient_steps", 1, "Patel et al., 2024: N = 1"),
+    (lp.FlowChef, "step_size", 1.0, "this library's default: x̂₀ goes to y"),
+    (lp.REDDiff, "learning_rate", 0.1, "Mardani et al., 2023: Adam with rate 0.1"),
+    (lp.LATINO, "delta", 1.0, "Spagnoletti et al., 2025: δ = 1 for t > 500"),
+    (lp.LATINO, "sigma_y", 0.02, "Spagnoletti et al., 2025: 0.01 for pictures in [0, 1]"),
     (lp.DDIM, "eta", 0.0, "Song et al., 2020: deterministic"),
 ]
 
@@ -54,6 +76,8 @@ def test_defaults_that_no_signature_shows():
     def score(x, level):
         return x
 
+    assert FORMS == {"paper": 1.0, "code": 0.85, "inversebench": 0.85}  # η of DDNM's forms
+    assert BETAS == (0.9, 0.99)  # of Adam in RED-diff
     paper = lp.LanPaint(score)
     assert (paper.lam, paper.step_size, paper.dynamics.friction) == (8.0, 0.15, 15.0)  # Appendix A
     assert paper.steps == 20  # Euler steps, Sec. 5.3

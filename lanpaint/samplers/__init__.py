@@ -30,13 +30,22 @@ within a level, and its step length depends on the noise level in a different wa
 """
 
 from lanpaint.samplers.alm import ALM
+from lanpaint.samplers.blended import Blended
 from lanpaint.samplers.copaint import CoPaint
+from lanpaint.samplers.daps import DAPS
+from lanpaint.samplers.ddnm import DDNM
 from lanpaint.samplers.ddrm import DDRM
+from lanpaint.samplers.diffpir import DiffPIR
+from lanpaint.samplers.ding import DING
 from lanpaint.samplers.dps import DPS
+from lanpaint.samplers.flowchef import FlowChef
 from lanpaint.samplers.langevin_paint import LangevinPaint
 from lanpaint.samplers.langevin_sampler import LangevinMemory, LangevinSampler
 from lanpaint.samplers.lanpaint import LanPaint
+from lanpaint.samplers.latino import LATINO
 from lanpaint.samplers.mcg import MCG
+from lanpaint.samplers.pnpdm import PnPDM
+from lanpaint.samplers.reddiff import REDDiff
 from lanpaint.samplers.repaint import RePaint
 from lanpaint.samplers.replace import Replace
 from lanpaint.samplers.sampler import Memory, Sampler
@@ -45,16 +54,25 @@ from lanpaint.samplers.syncsde import SyncSDE
 
 __all__ = [
     "ALM",
+    "DAPS",
+    "DDNM",
     "DDRM",
+    "DING",
     "DPS",
+    "LATINO",
     "MCG",
+    "Blended",
     "CoPaint",
+    "DiffPIR",
+    "FlowChef",
     "LanPaint",
     "LangevinMemory",
     "LangevinPaint",
     "LangevinSampler",
     "Memory",
     "Particles",
+    "PnPDM",
+    "REDDiff",
     "RePaint",
     "Replace",
     "Sampler",

@@ -33,7 +33,7 @@ class DiffPIR(CleanSampler):
 
     Args:
         score: The model, as in :class:`Sampler`.
-        lam: λ ≥ 0, weight of x̂₀ against y; 1 to 10 in the paper.
+        prior_weight: λ ≥ 0, weight of x̂₀ against y; 1 to 10 in the paper.
         zeta: ζ in [0, 1]: share of the variance of the noise that is drawn anew; 0.1 to 1 in the paper.
         sigma_y: s ≥ 0, standard deviation of the likelihood, in units of the data. The noise of an observation that
             has one takes its place.
@@ -50,20 +50,20 @@ class DiffPIR(CleanSampler):
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         *,
-        lam: float = 1.0,
+        prior_weight: float = 1.0,
         zeta: float = 1.0,
         sigma_y: float = 0.001,
         **options: Any,
     ) -> None:
         super().__init__(score, **options)
-        self.lam = check_between("lam (λ)", lam, 0, math.inf)
+        self.prior_weight = check_between("prior_weight (λ)", prior_weight, 0, math.inf)
         self.zeta = check_between("zeta (ζ)", zeta, 0, 1)
         self.sigma_y = check_between("sigma_y (s)", sigma_y, 0, math.inf)
 
     def clean(self, prediction: Prediction, observation: Observation, visit: Visit) -> Tensor:
         """x̃₀: known entries moved by 1/(1 + ρ) of the way to y."""
         alpha, sigma = visit.level.alpha, visit.level.sigma
-        tied = self.lam * (alpha * (observation.noise or self.sigma_y)) ** 2
+        tied = self.prior_weight * (alpha * (observation.noise or self.sigma_y)) ** 2
         return toward(prediction, observation, sigma**2 * reciprocal(sigma**2 + tied))
 
     def tau(self, level: NoiseLevel, next_level: NoiseLevel) -> Tensor:
