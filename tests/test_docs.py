@@ -1,6 +1,7 @@
 """The documentation names what the library has: every public name, and no name that is not there."""
 
 import importlib
+import json
 import re
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import lanpaint.bench
 import lanpaint.metrics
 import toy_models
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PACKAGES = [lanpaint, lanpaint.metrics, lanpaint.bench, toy_models]
 DIRECTIVE = re.compile(r"^\.\. (?:auto)?(?:class|function|exception|data):: (\S+)$", re.MULTILINE)
 ROLE = re.compile(r"\{(?:class|func|meth|attr|exc)\}`~?([\w.]+)`")
@@ -63,3 +65,28 @@ def test_public_names_have_docstrings():
         if not (getattr(package, name).__doc__ or "").strip()
     ]
     assert not bare
+
+
+def pictures(page: Path) -> list[tuple[str, str]]:
+    """Alternative text and place of every picture of a page or a lesson."""
+    text = page.read_text(encoding="utf-8")
+    if page.suffix == ".md":
+        return re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
+    found = []
+    for number, cell in enumerate(json.loads(text)["cells"]):
+        kinds = {kind for output in cell.get("outputs", ()) for kind in output.get("data", ())}
+        if any(kind.startswith("image/") for kind in kinds):
+            found.append((cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", ""), f"cell {number}"))
+    return found
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb"))],
+    ids=lambda page: page.name,
+)
+def test_every_picture_says_in_words_what_it_shows(page):
+    if "_build" in page.parts or "lessons" in page.parts:
+        return
+    silent = [place for words, place in pictures(page) if len(words.split()) < 3]
+    assert not silent, f"{page.name}: no alternative text for {', '.join(silent)}"
