@@ -62,6 +62,7 @@ from lanpaint.samplers import (
     RePaint,
     Replace,
     Sampler,
+    SMCDiff,
     SyncSDE,
     TwistedSMC,
 )
@@ -69,6 +70,7 @@ from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
+from lanpaint.stein import SteinCheck, stein_check
 from lanpaint.verification import verify
 
 try:
@@ -142,6 +144,7 @@ __all__ = [
     "RePaint",
     "Replace",
     "Result",
+    "SMCDiff",
     "Sampler",
     "SamplerState",
     "Schedule",
@@ -152,6 +155,7 @@ __all__ = [
     "Solver",
     "SolverState",
     "State",
+    "SteinCheck",
     "Stop",
     "SyncSDE",
     "Task",
@@ -163,6 +167,7 @@ __all__ = [
     "bridged",
     "open_painter",
     "seeded",
+    "stein_check",
     "uniform_log_snr",
     "uniform_time",
     "verify",

@@ -32,6 +32,7 @@ from lanpaint.samplers import (
     RePaint,
     Replace,
     Sampler,
+    SMCDiff,
     SyncSDE,
     TwistedSMC,
 )
@@ -216,6 +217,7 @@ METHODS: dict[str, Method] = {
         Method("tds", TwistedSMC, lacks=("solver",)),
         Method("syncsde", SyncSDE),
         Method("alm", ALM),
+        Method("smcdiff", SMCDiff, lacks=("solver", "dynamics", "preset", "lam", "friction", "expected_noise")),
     )
 }
 """Name → method. Two methods are rows of the paper's ablation: ``fld`` is LanPaint with λ = 0, and ``big`` is LanPaint

@@ -151,6 +151,13 @@ class Plan:
         kept = inner_steps if self.inner_steps is None else self.inner_steps
         return replace(self, inner_steps=kept, inner_evaluations=evaluations)
 
+    def with_particles(self, particles: int) -> Plan:
+        """The plan in which each evaluation is made for each of K = ``particles`` particles."""
+        inner, outer = (
+            [particles * n for n in each or ()] for each in (self.inner_evaluations, self.outer_evaluations)
+        )
+        return replace(self, inner_evaluations=inner, outer_evaluations=outer)
+
     def with_release(self, change: Tensor) -> Plan:
         """The plan with levels that differ from entry to entry, for an observation that is soft.
 

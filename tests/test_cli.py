@@ -232,8 +232,7 @@ MISTAKES = {
     ),
     "a method that is none": (
         ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--method", "magic"],
-        "unknown method 'magic'; expected one of replace, repaint, langevin, fld, big, lanpaint, ddrm, mcg, dps, "
-        "copaint, tds, syncsde, alm, or module:name for one of your own",
+        "unknown method 'magic'; expected one of replace, repaint, langevin, fld, big, lanpaint, ddrm, mcg, dps",
     ),
     "unknown target": (["bench", "moon"], "unknown target 'moon'; expected one of gaussian, star"),
     "unknown method": (["bench", "gaussian", "--method", "magic"], "unknown method 'magic'"),

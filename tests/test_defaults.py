@@ -60,6 +60,7 @@ PUBLISHED = [
     (lp.REDDiff, "learning_rate", 0.1, "Mardani et al., 2023: Adam with rate 0.1"),
     (lp.LATINO, "delta", 1.0, "Spagnoletti et al., 2025: δ = 1 for t > 500"),
     (lp.LATINO, "sigma_y", 0.02, "Spagnoletti et al., 2025: 0.01 for pictures in [0, 1]"),
+    (lp.SMCDiff, "threshold", 0.5, "as TwistedSMC"),
     (lp.DDIM, "eta", 0.0, "Song et al., 2020: deterministic"),
 ]
 

@@ -53,6 +53,7 @@ METHODS = {
     "alm": lp.ALM,
     "alm, reused ε": lambda score, **o: lp.ALM(score, reuse=True, last_share=0.5, **o),
     "alm, iterative": lambda score, **o: lp.ALM(score, iterations=3, partner="fresh", **o),
+    "smcdiff": lambda score, **o: lp.SMCDiff(score, particles=3, inner_steps=2, **o),
 }
 
 

@@ -313,8 +313,7 @@ def run(
     generator = torch.Generator().manual_seed(settings.seed)
     truth = target.draw(count, generator)
     sampler = settings.sampler(target, progress=progress)
-    score = sampler.score
-    assert isinstance(score, CountedScore)
+    score = next(part for part in sampler.modules() if isinstance(part, CountedScore))  # wrapped by some samplers
     parts: list[Tensor] = []
     diverged, seconds, nfe = None, 0.0, 0
     at_once = int(min(count, target.batch))

@@ -16,6 +16,7 @@ sampler                       targets                                     NFE pe
 :class:`MCG`, :class:`DPS`    heuristic                                   1               yes
 :class:`CoPaint`              heuristic                                   G + 1           yes
 :class:`TwistedSMC`           exact conditional of the discretised chain  K               yes
+:class:`SMCDiff`              exact conditional, by many particles        K (N + 1)       no
 ============================  ==========================================  ==============  =========
 
 The rows of LanPaint's ablation (Table 3) are settings of one class, :class:`LanPaint`, with equal ``step_size``:
@@ -44,12 +45,14 @@ from lanpaint.samplers.langevin_sampler import LangevinMemory, LangevinSampler
 from lanpaint.samplers.lanpaint import LanPaint
 from lanpaint.samplers.latino import LATINO
 from lanpaint.samplers.mcg import MCG
+from lanpaint.samplers.particles import Particles
 from lanpaint.samplers.pnpdm import PnPDM
 from lanpaint.samplers.reddiff import REDDiff
 from lanpaint.samplers.repaint import RePaint
 from lanpaint.samplers.replace import Replace
 from lanpaint.samplers.sampler import Memory, Sampler
-from lanpaint.samplers.smc import Particles, TwistedSMC
+from lanpaint.samplers.smc import TwistedSMC
+from lanpaint.samplers.smcdiff import SMCDiff
 from lanpaint.samplers.syncsde import SyncSDE
 
 __all__ = [
@@ -75,6 +78,7 @@ __all__ = [
     "REDDiff",
     "RePaint",
     "Replace",
+    "SMCDiff",
     "Sampler",
     "SyncSDE",
     "TwistedSMC",

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.checks import check_real
+from lanpaint.checks import check_between
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
 from lanpaint.plan import Visit
@@ -50,9 +50,7 @@ class DDRM(Sampler):
         **options: Any,
     ) -> None:
         for name, value in {"eta (η)": eta, "eta_b (η_b)": eta_b}.items():
-            check_real(name, value)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {value}")
+            check_between(name, value, 0, 1)
         refuse_solver("DDRM", options)
         super().__init__(score, **options)
         self.eta, self.eta_b = float(eta), float(eta_b)

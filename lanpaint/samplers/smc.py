@@ -32,52 +32,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lanpaint.callbacks import Callback, RunningSampler
-from lanpaint.checks import check_real, check_whole
+from lanpaint.checks import check_between, check_real, check_whole
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, known_error
+from lanpaint.samplers.particles import KeepCloud, Particles, grouped, repeated, total
 from lanpaint.samplers.sampler import Sampler, refuse_solver
 from lanpaint.score import Score
-
-
-@dataclass(frozen=True)
-class Particles:
-    """B groups of K weighted particles.
-
-    Attributes:
-        x: The particles, group after group, shape (B K, …). None during a run, when the sampler's state holds them.
-        log_weights: Logarithms of the weights since the last resampling, shape (B, K).
-        log_resampled: Sum of the logarithms of the mean weights at each resampling, shape (B,).
-        ess: Effective sample size 1/Σ W² of each group before resampling: a tensor of shape (B,) for each level.
-    """
-
-    log_weights: Tensor
-    log_resampled: Tensor
-    ess: tuple[Tensor, ...] = ()
-    x: Tensor | None = None
-
-    @property
-    def weights(self) -> Tensor:
-        """Normalised weights W, shape (B, K)."""
-        return torch.softmax(self.log_weights, dim=1)
-
-    @property
-    def log_evidence(self) -> Tensor:
-        """Logarithm (in nats) of an estimate of p(y_o), the density of the known entries under the chain, shape (B,).
-
-        The estimate of p(y_o) is unbiased; its logarithm is not.
-        """
-        return self.log_resampled + _log_mean(self.log_weights)
 
 
 class TwistedSMC(Sampler):
@@ -123,10 +93,8 @@ class TwistedSMC(Sampler):
         **options: Any,
     ) -> None:
         check_whole("particles (K)", particles, least=1)
-        check_real("threshold", threshold)
+        check_between("threshold", threshold, 0, 1)
         check_real("data_variance (a)", data_variance)
-        if not 0 <= threshold <= 1:
-            raise ValueError(f"threshold must lie between 0 and 1, got {threshold}")
         if not 0 < data_variance < math.inf:
             raise ValueError(f"data_variance (a) must be positive and finite, got {data_variance}")
         refuse_solver("TwistedSMC", options)
@@ -136,21 +104,21 @@ class TwistedSMC(Sampler):
         if checkpoint:
             check_checkpoint(self.score)
         self.cloud: Particles | None = None
-        self.callbacks.append(_KeepCloud())
+        self.callbacks.append(KeepCloud())
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
         """The state at the first level: K particles for each sample, with equal weights."""
         groups, count = len(observation.values), self.particles
-        observation = _repeated(observation.draw(noise), count)
+        observation = repeated(observation.draw(noise), count)
         step = observation.first_step(self.steps)
         level = _repeated_level(self.plan.levels[step], count, len(observation.shape))
-        x = self._start(level, observation.values, _grouped(noise, groups), start)
+        x = self._start(level, observation.values, grouped(noise, groups), start)
         weights = torch.zeros(groups, count, dtype=torch.float64, device=x.device)
         return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]), step=step)
 
     def _prepare(self, *arguments: Any) -> tuple[SamplerState, NoiseSource]:
         state, noise = super()._prepare(*arguments)
-        return state, _grouped(noise, len(state.memory.log_weights))
+        return state, grouped(noise, len(state.memory.log_weights))
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The state unchanged: each step of the chain ends at the level that is entered."""
@@ -158,11 +126,8 @@ class TwistedSMC(Sampler):
 
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
         """One particle of each group, drawn by weight. The memory keeps all particles."""
-        chosen = _flat(_systematic(state.memory.log_weights, noise, count=1), self.particles)
-        known = state.observation.known.expand_as(state.x)[chosen]
-        observation = Observation(state.observation.values[chosen], known)
         cloud = replace(state.memory, x=state.observation.finish(state.x))
-        return replace(state, x=observation.finish(state.x[chosen]), observation=observation, memory=cloud)
+        return replace(cloud.chosen(state, noise), memory=cloud)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One step of Alg. 1: weigh, resample, propose."""
@@ -179,16 +144,7 @@ class TwistedSMC(Sampler):
             self.score, x, level, lambda at: _log_twist(at, observation, variance, kept), save_memory=self.checkpoint
         )
         final_twist = _log_twist(prediction, observation, variance, pinned)
-        log_weights = particles.log_weights + (twist + final_twist).reshape(-1, count)
-        normalised = torch.softmax(log_weights, dim=1)
-        ess = 1 / normalised.square().sum(1)
-
-        # Resample the groups whose effective sample size is small.
-        needy = (ess < self.threshold * count)[:, None]
-        ancestors = torch.where(needy, _systematic(log_weights, noise, count), torch.arange(count, device=x.device))
-        log_resampled = particles.log_resampled + torch.where(needy[:, 0], _log_mean(log_weights), 0.0)
-        log_weights = torch.where(needy, 0.0, log_weights)
-        rows = _flat(ancestors, count)
+        rows, particles = particles.weighted(twist + final_twist).resampled(self.threshold, noise)
         denoised, epsilon = prediction.denoised[rows], prediction.epsilon[rows]
         error = known_error(observation, prediction)[rows]
 
@@ -198,16 +154,15 @@ class TwistedSMC(Sampler):
         deviation = (next_level.sigma**2 * (1 - kept_noise**2) + jump**2 * variance).clamp(min=0).sqrt()  # s
         pull = cast_like(level.sigma**2 * reciprocal(level.alpha), x) * gradient[rows]
         error = torch.where(kept, error, 0.0)
-        reached, needed = _sum(error * pull), _sum(error.square())
+        reached, needed = total(error * pull), total(error.square())
         pull = pull * _as_column(needed * reciprocal(torch.maximum(reached, needed)), pull)
         fresh = noise(x)
         mean = cast_like(next_level.alpha, x) * denoised + cast_like(next_level.sigma * kept_noise, x) * epsilon
         shift = cast_like(jump * reciprocal(deviation), x) * pull  # b h/s; 0 where s = 0
         x = mean + cast_like(deviation, x) * (shift + fresh)
         x = torch.where(pinned, cast_like(next_level.alpha, x) * observation.values, x)
-        log_ratio = _sum(torch.where(pinned, 0.0, -shift * (fresh + shift / 2)))
-        log_weights = log_weights + (log_ratio - twist[rows]).reshape(-1, count)
-        memory = Particles(log_weights, log_resampled, (*particles.ess, ess))
+        log_ratio = total(torch.where(pinned, 0.0, -shift * (fresh + shift / 2)))
+        memory = particles.weighted(log_ratio - twist[rows])
         return replace(state, x=x, level=next_level, prediction=prediction, memory=memory)
 
     def _clean_variance(self, level: NoiseLevel) -> Tensor:
@@ -215,62 +170,19 @@ class TwistedSMC(Sampler):
         return level.sigma**2 * reciprocal(level.alpha**2 + level.sigma**2 / self.data_variance)
 
 
-class _KeepCloud(Callback):
-    """Gives the sampler the particles of a run that ended without an error."""
-
-    def on_run_end(self, sampler: RunningSampler, state: SamplerState) -> None:
-        if isinstance(sampler, TwistedSMC) and state.memory.x is not None:
-            sampler.cloud = state.memory
-
-
 def _log_twist(prediction: Prediction, observation: Observation, variance: Tensor, mask: Tensor) -> Tensor:
     """Log N(y_o; x̂₀, v) over the entries of ``mask`` with v > 0, shape (B K,), float64."""
     variance = cast_like(variance, prediction.x)
     square = (observation.values - prediction.denoised).square() * reciprocal(variance)
     normal = -0.5 * (square + torch.log(2 * math.pi * torch.where(variance > 0, variance, 1.0)))
-    return _sum(torch.where(mask & (variance > 0), normal, 0.0))
-
-
-def _sum(each: Tensor) -> Tensor:
-    """Sum over all entries of a sample, (B, …) → (B,), in float64."""
-    return each.flatten(1).sum(1, dtype=torch.float64)
+    return total(torch.where(mask & (variance > 0), normal, 0.0))
 
 
 def _as_column(each: Tensor, like: Tensor) -> Tensor:
     return each.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
 
 
-def _log_mean(log_weights: Tensor) -> Tensor:
-    return torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
-
-
-def _systematic(log_weights: Tensor, noise: NoiseSource, count: int) -> Tensor:
-    """Indices (B, ``count``) of systematic draws by weights (B, K), with one uniform number for each group."""
-    uniform = torch.special.ndtr(noise(log_weights[:, :1]))
-    positions = (uniform + torch.arange(count, device=uniform.device)) / count
-    drawn = torch.searchsorted(torch.softmax(log_weights, dim=1).cumsum(1), positions)
-    return drawn.clamp(max=log_weights.shape[1] - 1)  # by rounding, the sum of all weights may be below 1
-
-
-def _flat(indices: Tensor, count: int) -> Tensor:
-    """Row numbers of a (B K, …) tensor, from indices (B, any) within the groups."""
-    return (indices + count * torch.arange(len(indices), device=indices.device)[:, None]).flatten()
-
-
-def _repeated(observation: Observation, count: int) -> Observation:
-    def repeated(each: Tensor) -> Tensor:
-        return each.expand_as(observation.values).repeat_interleave(count, 0)
-
-    change = None if observation.change is None else repeated(observation.change)
-    return observation.like(repeated(observation.values), repeated(observation.known), change=change)
-
-
 def _repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:
     if len(level.shape) < ndim or level.shape[0] == 1:
         return level
     return NoiseLevel(level.alpha.repeat_interleave(count, 0), level.sigma.repeat_interleave(count, 0))
-
-
-def _grouped(noise: NoiseSource, groups: int) -> NoiseSource:
-    """A noise source for tensors (B K, …), from a noise source that has one generator per group."""
-    return lambda like: noise(like.reshape(groups, -1, *like.shape[1:])).reshape(like.shape)

@@ -50,8 +50,8 @@ def test_without_noise_drawn_anew_the_unknown_part_takes_eulers_steps():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"eta": 1.1}, r"eta \(η\) must lie between 0 and 1, got 1.1"),
-        ({"eta_b": -0.1}, r"eta_b \(η_b\) must lie"),
+        ({"eta": 1.1}, r"eta \(η\) must be between 0 and 1, got 1.1"),
+        ({"eta_b": -0.1}, r"eta_b \(η_b\) must be"),
         ({"solver": lp.Heun()}, "DDRM makes its own outer steps and takes no solver"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.samplers import TwistedSMC
-from lanpaint.samplers.smc import _systematic
+from lanpaint.samplers.particles import systematic
 from tests.samplers.affine import DOUBLE, Law, law
 from toy_models import Gaussian, GaussianMixture
 
@@ -175,7 +175,7 @@ def test_systematic_draws_have_the_weights_for_their_expectation():
     """Averaged over a fine grid of the one uniform number, each index is drawn K W times."""
     weights = torch.tensor([[0.1, 0.0, 0.55, 0.35]], dtype=DOUBLE)
     uniform = (torch.arange(2000, dtype=DOUBLE)[:, None] + 0.5) / 2000
-    drawn = _systematic(weights.log().expand(2000, 4), lambda like: torch.special.ndtri(uniform), 4)
+    drawn = systematic(weights.log().expand(2000, 4), lambda like: torch.special.ndtri(uniform), 4)
     assert torch.allclose(torch.bincount(drawn.flatten(), minlength=4).double() / 2000, 4 * weights[0], atol=1e-3)
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_is_stopped_returns_one_sample_of_each_group():
     [
         ({"particles": 0}, r"particles \(K\) must be a whole number of at least 1, got 0"),
         ({"particles": 2.0}, r"particles \(K\) must be a whole number"),
-        ({"threshold": 1.5}, "threshold must lie between 0 and 1, got 1.5"),
+        ({"threshold": 1.5}, "threshold must be between 0 and 1, got 1.5"),
         ({"data_variance": 0.0}, r"data_variance \(a\) must be positive and finite, got 0.0"),
         ({"solver": lp.Euler()}, "TwistedSMC makes its own outer steps and takes no solver"),
     ],
