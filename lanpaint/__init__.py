@@ -14,6 +14,7 @@ from lanpaint.callbacks import (
     Stop,
     TrajectoryRecorder,
 )
+from lanpaint.chain import Chain
 from lanpaint.drift import Drift
 from lanpaint.dynamics import (
     HFHR,
@@ -72,6 +73,7 @@ from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverS
 from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
 from lanpaint.stein import SteinCheck, stein_check
 from lanpaint.verification import verify
+from lanpaint.windowed import WindowedScore
 
 try:
     __version__ = version("lanpaint")
@@ -98,6 +100,7 @@ __all__ = [
     "Blended",
     "Callback",
     "Cancelled",
+    "Chain",
     "CoPaint",
     "CountedScore",
     "DPMSolver",
@@ -163,6 +166,7 @@ __all__ = [
     "TwistedSMC",
     "Underdamped",
     "Visit",
+    "WindowedScore",
     "as_score",
     "bridged",
     "open_painter",

@@ -32,7 +32,7 @@ from lanpaint.plan import MOST_STEPS
 _MOST_PAD = 10_000  # pixels at one side; more is a slip
 
 
-def _sampling(text: str) -> Any:
+def sampling_flag(text: str) -> Any:
     """A flag in the help's section on sampling, without a default value."""
     return typer.Option(help=text, show_default=False, rich_help_panel=SAMPLING)
 
@@ -130,19 +130,20 @@ def inpaint(
         str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
     ] = "lanpaint",
     steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
-    inner_steps: Annotated[str | None, _sampling(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
+    inner_steps: Annotated[str | None, sampling_flag(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
     levels: Annotated[
-        str | None, _sampling("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused].")
+        str | None,
+        sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused]."),
     ] = None,
     dynamics: Annotated[
         str | None,
-        _sampling(
+        sampling_flag(
             f"Dynamics of the inner steps: {', '.join(DYNAMICS)} (ou is fld at infinite friction), or {OWN} "
             "[the method's]."
         ),
     ] = None,
     solver: Annotated[
-        str | None, _sampling(f"Solver of a pixel model's outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
+        str | None, sampling_flag(f"Solver of a pixel model's outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
     ] = None,
     option: Pairs = None,
     seed: Seed = 0,
@@ -172,12 +173,12 @@ def inpaint(
         print("note: --resize does nothing any more: a picture of any size is painted and keeps it", file=sys.stderr)
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
     previews = [] if preview is None else [path.with_name(f"{path.stem}-preview.png") for path in outputs]
-    _check_names([*outputs, *previews], {"image": image, "mask": mask, "control image": control_image})
+    check_names([*outputs, *previews], {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
     checked_strength(strength)
     _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
-    padding = _padding(pad)
+    padding = padding_of(pad)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))
     chosen = find_method(method)
@@ -235,7 +236,8 @@ def _writer(path: Path) -> Callable[[Progress], None]:
     return write
 
 
-def _check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:
+def check_names(outputs: list[Path], inputs: dict[str, Path | None]) -> None:
+    """Raise ValueError if an output is one of the inputs."""
     for what, path in inputs.items():
         for output in outputs:
             if path is not None and _is_same(output, path):
@@ -255,7 +257,7 @@ def _check_finite(numbers: dict[str, float | None]) -> None:
             raise ValueError(f"{flag} must be a finite number, got {number}")
 
 
-def _padding(text: str) -> tuple[int, int, int, int]:
+def padding_of(text: str) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) in pixels, from the text of ``--pad``."""
     try:
         left, top, right, bottom = (int(part) for part in text.split(","))
