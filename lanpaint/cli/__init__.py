@@ -1,4 +1,4 @@
-"""The command line: ``lanpaint demo``, ``inpaint``, ``wide``, ``models``, ``bench`` and ``report``."""
+"""The command line: ``lanpaint demo``, ``inpaint``, ``wide``, ``serve``, ``models``, ``bench`` and ``report``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lanpaint.cli.demo import demo
 from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
 from lanpaint.cli.options import GroupedCommand, quiet_libraries
+from lanpaint.cli.serve import serve
 from lanpaint.cli.wide import wide
 
 app = typer.Typer(
@@ -45,7 +46,7 @@ def _options(
     """Training-free conditional sampling with diffusion and flow models."""
 
 
-for command in (demo, inpaint, wide, models, bench, report):
+for command in (demo, inpaint, wide, serve, models, bench, report):
     app.command(cls=GroupedCommand)(command)
 
 
