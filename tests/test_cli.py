@@ -271,6 +271,7 @@ MISTAKES = {
     "numbers that are none": (["bench", "gaussian", "--lam", "8,high"], "--lam takes numbers separated"),
     "too many digits": (["bench", "digits:box", "--samples", 1000], "at most 360, the number of images"),
     "a picture of no format": (["demo", "-o", "x.txt"], "its ending must be .png or .pdf"),
+    "a dynamics to verify that is none": (["verify", "magic"], "unknown dynamics 'magic'; expected one of"),
     "no pictures there": (["demo", "--images", "nowhere", "-o", "x.png"], "nowhere does not exist"),
     "too few digits": (["demo", "--count", 2, "-o", "x.png"], "must be from 8 to"),
 }
@@ -304,6 +305,20 @@ def test_a_wrong_command_line_says_so_without_a_traceback(files, arguments):
     assert run.returncode == 2
     assert "Error: " in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_verify_tells_a_wrong_dynamics_by_its_exit_status(tmp_path, monkeypatch, capsys):
+    wrong = "import lanpaint\n\n\nclass Wide(lanpaint.Dynamics):\n    def step(self, state, drift, noise):\n"
+    wrong += "        h = drift.broadcast(drift.time_step, state.x)\n"
+    wrong += "        return lanpaint.State(state.x + h * drift(state.x) + (4 * h).sqrt() * noise(state.x))\n"
+    (tmp_path / "too_wide.py").write_text(wrong, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name, status in (("ou", 0), ("too_wide:Wide", 1)):
+        monkeypatch.setattr(sys, "argv", ["lanpaint", "verify", name])
+        with pytest.raises(SystemExit) as exit_status:
+            main()
+        assert exit_status.value.code == status
+        assert ("all well" in capsys.readouterr().out) is (status == 0)
 
 
 def test_demo_draws_a_picture_and_prints_figures(tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: ``lanpaint demo``, ``inpaint``, ``wide``, ``serve``, ``models``, ``bench`` and ``report``."""
+"""The command line: one file for each command of ``lanpaint``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
 from lanpaint.cli.options import GroupedCommand, quiet_libraries
 from lanpaint.cli.serve import serve
+from lanpaint.cli.verify import verify
 from lanpaint.cli.wide import wide
 
 app = typer.Typer(
@@ -46,7 +47,7 @@ def _options(
     """Training-free conditional sampling with diffusion and flow models."""
 
 
-for command in (demo, inpaint, wide, serve, models, bench, report):
+for command in (demo, inpaint, wide, serve, models, bench, report, verify):
     app.command(cls=GroupedCommand)(command)
 
 

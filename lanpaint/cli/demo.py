@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
     from lanpaint.score import Score
 
+_NEXT = """what to try next:
+  lanpaint demo --seed 1            other emoji, other fills
+  lanpaint serve                    paint the mask in your browser
+  lanpaint inpaint --help           your picture, your mask, your diffusers pipeline
+  lanpaint verify fld               what a dynamics gets right, by exact algebra"""
+
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the picture goes.")] = Path("lanpaint-demo.png"),
@@ -31,9 +37,10 @@ def demo(
     from lanpaint.images import check_output
 
     check_output(output, (".png", ".pdf", ".svg", ".jpg"))
+    print("digits first, then emoji: about a minute on two cores", flush=True)
     start = time.perf_counter()
-    digits, colour = held_out_digits(count), emoji_score()
-    emoji = emoji_pictures(colour, pictures, images, seed)
+    digits = held_out_digits(count)
+    given = None if images is None else emoji_pictures(emoji_score(), pictures, images)
 
     def report(result: MaskResult) -> None:
         cells = [f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled]
@@ -44,8 +51,13 @@ def demo(
         print(f"{'mask':<14}{'Replace':>20}{'LanPaint':>22}")
         return run(score, truth, seed, report)
 
-    source = "emoji drawn by the model itself" if images is None else f"pictures from {images}"
     on_digits = compare(digits_score(), digits, "held-out handwritten digits of 8×8 pixels")
+    draw([on_digits], output)
+    print(f"first picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s); the emoji follow", flush=True)
+    colour = emoji_score()
+    emoji = emoji_pictures(colour, pictures, seed=seed) if given is None else given
+    source = "emoji drawn by the model itself" if images is None else f"pictures from {images}"
     on_emoji = compare(colour, emoji, f"{source}, 32×32 pixels")
     draw([on_emoji, on_digits], output)
     print(f"picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s in all)")
+    print(_NEXT)
