@@ -21,12 +21,17 @@ from lanpaint.samplers import (
     DPS,
     LATINO,
     MCG,
+    MMPS,
+    TMPD,
     Blended,
     CoPaint,
     DiffPIR,
     FlowChef,
+    FlowDPS,
+    Guided,
     LangevinPaint,
     LanPaint,
+    PiGDM,
     PnPDM,
     REDDiff,
     RePaint,
@@ -102,8 +107,8 @@ class Method:
 
     @property
     def needs_gradient(self) -> bool:
-        """Whether the sampler is DPS, CoPaint or TwistedSMC or a subclass, which differentiate the score."""
-        return inspect.isclass(self.make) and issubclass(self.make, (DPS, CoPaint, TwistedSMC))
+        """Whether the sampler differentiates the score: a class with gradients of this library, or a subclass."""
+        return inspect.isclass(self.make) and issubclass(self.make, (DPS, CoPaint, Guided, TwistedSMC))
 
     def refuse(self, names: Iterable[str], dynamics: str | None = None) -> None:
         """Raise ValueError if one of ``names`` is neither an option nor a part of the method."""
@@ -214,6 +219,10 @@ METHODS: dict[str, Method] = {
         Method("mcg", MCG),
         Method("dps", DPS),
         Method("copaint", CoPaint),
+        Method("pigdm", PiGDM),
+        Method("mmps", MMPS),
+        Method("tmpd", TMPD),
+        Method("flowdps", FlowDPS, lacks=("solver",)),
         Method("tds", TwistedSMC, lacks=("solver",)),
         Method("syncsde", SyncSDE),
         Method("alm", ALM),

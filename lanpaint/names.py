@@ -8,7 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lanpaint.dynamics import HFHR, Dynamics, FastLangevin, Langevin, PartialRefresh, SecantLangevin, Underdamped
+from lanpaint.dynamics import (
+    HFHR,
+    Dynamics,
+    FastLangevin,
+    Langevin,
+    LMLangevin,
+    PartialRefresh,
+    SecantLangevin,
+    Underdamped,
+)
 from lanpaint.options import Option, arguments_of
 from lanpaint.own import find_own, is_own, make_own, unknown
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver
@@ -18,6 +27,7 @@ DYNAMICS: dict[str, Callable[..., Dynamics]] = {
     "fld": FastLangevin,
     "ou": partial(FastLangevin, math.inf),
     "hfhr": HFHR,
+    "lml": LMLangevin,
     "baoab": partial(Underdamped, scheme="BAOAB"),
     "obabo": partial(Underdamped, scheme="OBABO"),
     "ubu": partial(Underdamped, scheme="UBU"),

@@ -198,6 +198,24 @@ def even(levels: Sequence[NoiseLevel], inner_steps: int, scale: float = 1.0) -> 
     return [inner_steps] * (len(levels) - 1)
 
 
+def falling(levels: Sequence[NoiseLevel], inner_steps: int, scale: float = 1.0) -> list[int]:
+    """Inner steps at each of the S levels before the last, ``inner_steps`` at the first and fewer in equal parts later.
+
+    Level number k = 0, …, S − 1 has ``inner_steps`` (S − k)/S, rounded, with a half rounded up.
+
+    Example:
+        >>> falling([NoiseLevel(1.0, sigma) for sigma in (8.0, 2.0, 0.5, 0.1, 0.0)], 4)
+        [4, 3, 2, 1]
+    """
+    steps = len(levels) - 1
+    return [int(inner_steps * (steps - step) / steps + 0.5) for step in range(steps)]
+
+
+def rising(levels: Sequence[NoiseLevel], inner_steps: int, scale: float = 1.0) -> list[int]:
+    """The inner steps of :func:`falling` in the opposite order: most of them at the cleanest level."""
+    return falling(levels, inner_steps, scale)[::-1]
+
+
 def late(levels: Sequence[NoiseLevel], inner_steps: int, scale: float = 1.0) -> list[int]:
     """Inner steps at each of the S levels before the last, S times ``inner_steps`` in all, most of them at low noise.
 

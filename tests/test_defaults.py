@@ -1,11 +1,12 @@
 """Published settings are the defaults: a change of one of them is a change of the method."""
 
 import inspect
+import math
 
 import pytest
 
 import lanpaint as lp
-from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
+from lanpaint.samplers import DDRM, DPS, MCG, MMPS, CoPaint, FlowDPS, PiGDM, RePaint, TwistedSMC
 from lanpaint.samplers.ddnm import FORMS
 from lanpaint.samplers.presets import PRESETS
 from lanpaint.samplers.reddiff import BETAS
@@ -61,6 +62,11 @@ PUBLISHED = [
     (lp.LATINO, "delta", 1.0, "Spagnoletti et al., 2025: δ = 1 for t > 500"),
     (lp.LATINO, "sigma_y", 0.02, "Spagnoletti et al., 2025: 0.01 for pictures in [0, 1]"),
     (lp.SMCDiff, "threshold", 0.5, "as TwistedSMC"),
+    (PiGDM, "weight", "paper", "Song et al., 2023: r² Jᵀ(…), at all lengths of the step"),
+    (PiGDM, "data_variance", 1.0, "Song et al., 2023: r² = σ²/(σ² + 1)"),
+    (MMPS, "iterations", 1, "azula: one iteration"),
+    (FlowDPS, "kappa", 1.0, "Kim et al., 2025: the data step converges"),
+    (FlowDPS, "eta", None, "Kim et al., 2025: η = 1 − t'"),
     (lp.DDIM, "eta", 0.0, "Song et al., 2020: deterministic"),
 ]
 
@@ -85,3 +91,8 @@ def test_defaults_that_no_signature_shows():
     assert isinstance(paper.solver, lp.Euler)
     assert PRESETS["paper"]["step_size"] == 0.15
     assert lp.LanPaint(score, preset="paper").plan.evaluations == 20 * 6
+    assert [method(score).solver.eta for method in (PiGDM, MMPS, lp.TMPD)] == [1.0] * 3  # ancestral, Song et al. η = 1
+    for name in ("lanpaint2", "lanpaint2-rising"):  # release notes of LanPaint 2.0 and 2.1
+        second = lp.LanPaint(score, preset=name)
+        assert (second.lam, second.step_size, second.inner_steps) == (5.0, 0.2, 5)
+        assert (second.dynamics.friction, second.dynamics.order) == (math.inf, 1)

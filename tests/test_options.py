@@ -103,7 +103,7 @@ def test_every_option_is_described_and_its_default_is_what_the_sampler_has(metho
 @pytest.mark.parametrize("name", DYNAMICS)
 def test_options_of_a_dynamics_reach_it(name):
     for option, found in dynamics_options(name).items():
-        value = 2 if found.kind is int else 0.5 if option == "keep" else 1.5  # c is below 1
+        value = found.choices[-1] if found.choices else 2 if found.kind is int else 0.5 if option == "keep" else 1.5
         assert getattr(make_dynamics(name, **{option: value}), option, value) == value
     with pytest.raises(ValueError, match=f"{name} has no strength to choose"):
         make_dynamics(name, strength=1.0)
@@ -173,5 +173,7 @@ def test_pairs():
 
 
 def test_a_method_that_needs_a_gradient_says_so():
-    assert [name for name, method in METHODS.items() if method.needs_gradient] == ["mcg", "dps", "copaint", "tds"]
+    assert [name for name, method in METHODS.items() if method.needs_gradient] == [
+        *("mcg", "dps", "copaint", "pigdm", "mmps", "tmpd", "tds"),
+    ]
     assert Method("mine", type("Mine", (lp.DPS,), {})).needs_gradient

@@ -20,6 +20,7 @@ DYNAMICS = {
     "OU": lambda: lp.FastLangevin(math.inf),
     "OU, order 1": lambda: lp.FastLangevin(math.inf, order=1),
     "HFHR": lp.HFHR,
+    "LML": lp.LMLangevin,
     "HFHR, order 1": lambda: lp.HFHR(order=1),
     "BAOAB": lp.Underdamped,
     "OBABO": lambda: lp.Underdamped(scheme="OBABO"),

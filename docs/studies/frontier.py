@@ -2,6 +2,7 @@
 
     python docs/studies/frontier.py             # analytic targets, mean of three seeds; forty minutes on one core
     python docs/studies/frontier.py choices     # what each choice of the preset is worth
+    python docs/studies/frontier.py lanpaint2   # readings of the settings of LanPaint 2, one seed; half an hour
 
 Each prints its table in Markdown.
 """
@@ -24,6 +25,8 @@ from lanpaint import (
     PartialRefresh,
     SecantLangevin,
 )
+from lanpaint.schedules import VP
+from lanpaint.spacings import uniform_time
 from toy_models.problems import PROBLEMS, Problem
 
 BUDGETS: dict[str, list[tuple[int, int]]] = {  # (steps, inner steps)
@@ -141,5 +144,38 @@ def choices() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
+def allotted(shares: list[float], total: int) -> list[int]:
+    """Inner steps at each level, ``total`` in all, in proportion to ``shares``."""
+    passed = list(itertools.accumulate(shares))
+    until = [round(total * part / passed[-1]) for part in passed]
+    return [after - before for before, after in itertools.pairwise([0, *until])]
+
+
+READ_ON = ("gaussian", "ar1", "tight", "stiff8", "ring", "grid", "moons", "cross", "uneven")
+
+
+def lanpaint2() -> None:
+    """Print both readings of the ramp of inner steps of LanPaint 2, in steps and in noise, at equal evaluations."""
+    columns = "paper | λ 5, η 0.2, overdamped, even | falling by steps | falling by noise | rising by steps | "
+    print(f"| target | NFE | {columns}rising by noise | fast |\n" + "|---" * 9 + "|", flush=True)
+    for name in READ_ON:
+        target = PROBLEMS[name]()
+        for steps in (10, 20):
+            noise = [
+                float(level.sigma / (level.alpha + level.sigma)) for level in uniform_time(VP.linear(), steps)[:-1]
+            ]
+            left = [(steps - step) / steps for step in range(steps)]
+            ramps = ([1.0] * steps, left, noise, left[::-1], [1 - share for share in noise])
+            cases: list[dict[str, object]] = [{"inner_steps": 5}]
+            cases += [{"preset": "lanpaint2", "inner_steps": allotted(ramp, 5 * steps)} for ramp in ramps]
+            cases.append({"preset": "fast", "inner_steps": 5})
+            cells = []
+            for options in cases:
+                kl, evaluations = measure(target, 0, steps=steps, **options)
+                assert evaluations == 6 * steps
+                cells.append(f"{kl:.2g}")
+            print(f"| {NAMES[name]} | {6 * steps} | {' | '.join(cells)} |", flush=True)
+
+
 if __name__ == "__main__":
-    choices() if sys.argv[1:] == ["choices"] else analytic()
+    {"choices": choices, "lanpaint2": lanpaint2}.get("".join(sys.argv[1:]), analytic)()

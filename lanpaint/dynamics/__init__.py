@@ -7,6 +7,7 @@ from lanpaint.dynamics.base import Dynamics, State
 from lanpaint.dynamics.fast_langevin import FastLangevin, FastLangevinState
 from lanpaint.dynamics.hfhr import HFHR
 from lanpaint.dynamics.langevin import Langevin
+from lanpaint.dynamics.lm_langevin import LMLangevin
 from lanpaint.dynamics.metropolis import MALA, Metropolis, MetropolisState
 from lanpaint.dynamics.partial_refresh import PartialRefresh, PartialRefreshState
 from lanpaint.dynamics.preconditioned import Preconditioned, PreconditionedState
@@ -19,6 +20,7 @@ __all__ = [
     "Dynamics",
     "FastLangevin",
     "FastLangevinState",
+    "LMLangevin",
     "Langevin",
     "Metropolis",
     "MetropolisState",

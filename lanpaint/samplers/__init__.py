@@ -2,6 +2,7 @@
 
 The column NFE counts evaluations of the score in an outer step, with N inner steps, G gradient steps or K particles.
 (+ 1) is for DDIM inversion, before the first step.
+The last column counts backward passes, where an evaluation takes another number of them than one.
 
 ============================  ==========================================  ==============  =========
 sampler                       targets                                     NFE per step    gradients
@@ -15,6 +16,10 @@ sampler                       targets                                     NFE pe
 :class:`ALM`                  heuristic                                   2 N + 1 (+ 1)   no
 :class:`MCG`, :class:`DPS`    heuristic                                   1               yes
 :class:`CoPaint`              heuristic                                   G + 1           yes
+:class:`MMPS`                 exact posterior of Gaussian data            1               yes, n
+:class:`TMPD`                 heuristic                                   1               yes, 2
+:class:`PiGDM`                heuristic                                   1               yes
+:class:`FlowDPS`              heuristic                                   1               no
 :class:`TwistedSMC`           exact conditional of the discretised chain  K               yes
 :class:`SMCDiff`              exact conditional, by many particles        K (N + 1)       no
 ============================  ==========================================  ==============  =========
@@ -40,12 +45,16 @@ from lanpaint.samplers.diffpir import DiffPIR
 from lanpaint.samplers.ding import DING
 from lanpaint.samplers.dps import DPS
 from lanpaint.samplers.flowchef import FlowChef
+from lanpaint.samplers.flowdps import FlowDPS
+from lanpaint.samplers.guided import Guided
 from lanpaint.samplers.langevin_paint import LangevinPaint
 from lanpaint.samplers.langevin_sampler import LangevinMemory, LangevinSampler
 from lanpaint.samplers.lanpaint import LanPaint
 from lanpaint.samplers.latino import LATINO
 from lanpaint.samplers.mcg import MCG
+from lanpaint.samplers.mmps import MMPS
 from lanpaint.samplers.particles import Particles
+from lanpaint.samplers.pigdm import PiGDM
 from lanpaint.samplers.pnpdm import PnPDM
 from lanpaint.samplers.reddiff import REDDiff
 from lanpaint.samplers.repaint import RePaint
@@ -54,6 +63,7 @@ from lanpaint.samplers.sampler import Memory, Sampler
 from lanpaint.samplers.smc import TwistedSMC
 from lanpaint.samplers.smcdiff import SMCDiff
 from lanpaint.samplers.syncsde import SyncSDE
+from lanpaint.samplers.tmpd import TMPD
 
 __all__ = [
     "ALM",
@@ -64,16 +74,21 @@ __all__ = [
     "DPS",
     "LATINO",
     "MCG",
+    "MMPS",
+    "TMPD",
     "Blended",
     "CoPaint",
     "DiffPIR",
     "FlowChef",
+    "FlowDPS",
+    "Guided",
     "LanPaint",
     "LangevinMemory",
     "LangevinPaint",
     "LangevinSampler",
     "Memory",
     "Particles",
+    "PiGDM",
     "PnPDM",
     "REDDiff",
     "RePaint",

@@ -1,4 +1,4 @@
-"""Gradients through the model, for DPS, MCG, CoPaint and TwistedSMC."""
+"""Gradients through the model, for the samplers that differentiate it."""
 
 from __future__ import annotations
 
@@ -96,18 +96,63 @@ def differentiate(
             gradient = None
             if values.requires_grad:
                 (gradient,) = torch.autograd.grad(values.sum(), leaf, allow_unused=True)
+    return _detached(prediction, x, level), values.detach(), _checked(gradient)
+
+
+def pullback(
+    score: Score, x: Tensor, level: NoiseLevel, save_memory: bool = False
+) -> tuple[Prediction, Callable[[Tensor], Tensor]]:
+    """The score's prediction at x, and the function v → Jᵀ v with J = ∂x̂₀/∂x, of shape of x.
+
+    It takes one evaluation. Each call of the function is one backward pass. All results are detached. The graph is kept
+    as long as the function lives.
+
+    Args:
+        score: The score; its network must be differentiable.
+        x: The state, shape (B, …).
+        level: Noise level of x.
+        save_memory: Whether to use gradient checkpointing, see :func:`checkpointed`.
+
+    Raises:
+        ValueError: In the call of the function, when the score gives no gradient.
+    """
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        with checkpointed(score) if save_memory else nullcontext():
+            prediction = score.predict(leaf, level)
+            denoised = prediction.denoised
+
+    def product(vector: Tensor) -> Tensor:
+        gradient = None
+        with torch.inference_mode(False):
+            if denoised.requires_grad:
+                (gradient,) = torch.autograd.grad(denoised, leaf, vector.clone(), retain_graph=True, allow_unused=True)
+        return _checked(gradient)
+
+    return _detached(prediction, x, level), product
+
+
+def _checked(gradient: Tensor | None) -> Tensor:
     if gradient is None:
         raise ValueError(
             "the score's prediction has no gradient with respect to x; remove no_grad() and detach() from the model, "
             "or take a sampler without gradients such as LanPaint"
         )
-    views = {name: getattr(prediction, name).detach() for name in ("denoised", "epsilon")}
-    return Prediction(x, level, **views), values.detach(), gradient
+    return gradient
+
+
+def _detached(prediction: Prediction, x: Tensor, level: NoiseLevel) -> Prediction:
+    return Prediction(x, level, **{name: getattr(prediction, name).detach() for name in ("denoised", "epsilon")})
 
 
 def known_error(observation: Observation, prediction: Prediction) -> Tensor:
     """y_o − x̂₀ on the known entries, 0 elsewhere; shape of x."""
     return torch.where(observation.known, observation.values - prediction.denoised, 0.0)
+
+
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """The inner product of each sample, shape (B, 1, …, 1)."""
+    return (first * second).flatten(1).sum(1).reshape(-1, *(1,) * (first.ndim - 1))
 
 
 def square_error(observation: Observation) -> Callable[[Prediction], Tensor]:

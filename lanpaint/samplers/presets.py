@@ -14,7 +14,7 @@ from lanpaint.checks import check_real
 from lanpaint.dynamics import FastLangevin, PartialRefresh
 from lanpaint.fields import BiG
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
-from lanpaint.plan import even, late
+from lanpaint.plan import even, falling, late, rising
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.langevin_sampler import check_step_size
 from lanpaint.spacings import Focused, uniform_time
@@ -34,8 +34,23 @@ PRESETS: dict[str, dict[str, Any]] = {
         "spacing": Focused,
         "allocate": late,
     },
+    **{
+        name: {
+            "lam": 5.0,
+            "step_size": 0.2,
+            "dynamics": lambda lam: FastLangevin(math.inf, order=1),
+            "spacing": lambda scale: uniform_time,
+            "allocate": allocate,
+        }
+        for name, allocate in {"lanpaint2": falling, "lanpaint2-rising": rising}.items()
+    },
 }
-"""Name → settings: ``paper`` from Appendix A, ``fast`` from the measurements of docs/frontier.md."""
+"""Name → settings: ``paper`` from Appendix A, ``fast`` from the measurements of docs/frontier.md.
+
+``lanpaint2`` has the settings that the notes on LanPaint's releases 2.0 and 2.1 name: λ = 5, η = 0.2, an overdamped
+dynamics (here its exact step), and inner steps "linear in the share of noise that remains". ``lanpaint2-rising`` reads
+the last point the other way round. The published code was not read, and constants that the notes do not name are ours.
+"""
 
 
 def kept_momentum(lam: float) -> float:

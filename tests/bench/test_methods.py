@@ -7,10 +7,11 @@ import pytest
 from lanpaint.bench import METHODS, Settings, make_sampler, run
 from toy_models import gauss2
 
+WITHOUT_INNER_STEPS = ("replace", "ddrm", "mcg", "dps", "pigdm", "mmps", "tmpd", "flowdps")
 # evaluations of 4 steps with 2 inner steps
 NFE = {
     **dict.fromkeys(("langevin", "fld", "big", "lanpaint", "copaint"), 12),
-    **dict.fromkeys(("replace", "ddrm", "mcg", "dps"), 4),
+    **dict.fromkeys(WITHOUT_INNER_STEPS, 4),
     **dict.fromkeys(("blended", "ddnm", "diffpir", "flowchef", "latino", "reddiff"), 4),
     "ding": 7,  # two at each level but the last
     "daps": 4 + 3 + 2 + 1,  # five steps of a flow, or as many as there are levels

@@ -9,7 +9,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
-from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
+from lanpaint.samplers import DDRM, DPS, MCG, MMPS, TMPD, CoPaint, FlowDPS, PiGDM, RePaint, TwistedSMC
 from lanpaint.samplers.gradients import differentiate, networks, square_error
 from tests.samplers.affine import DOUBLE, denoiser
 from toy_models import Gaussian, GaussianMixture
@@ -22,8 +22,12 @@ MIXTURE = GaussianMixture(
 )
 KNOWN = torch.tensor([False, True, True])
 LEVELS = [lp.NoiseLevel(0.6, 0.8), lp.NoiseLevel(0.96, 0.28), lp.NoiseLevel(1.0, 0.0)]
-GRADIENT = {"dps": DPS, "mcg": MCG, "copaint": CoPaint, "smc": lambda s, **o: TwistedSMC(s, particles=3, **o)}
+GRADIENT = {
+    **{"dps": DPS, "mcg": MCG, "copaint": CoPaint, "smc": lambda s, **o: TwistedSMC(s, particles=3, **o)},
+    **{"pigdm": PiGDM, "pigdm-bayes": lambda s, **o: PiGDM(s, weight="bayes", **o), "mmps": MMPS, "tmpd": TMPD},
+}
 EVERY = {
+    "flowdps": FlowDPS,
     **GRADIENT,
     "repaint": lambda score, **o: RePaint(score, inner_steps=2, **o),
     "ddrm": DDRM,
@@ -39,6 +43,10 @@ def values(batch, seed=0, dtype=DOUBLE):
 
 def draw(sampler, observation, seed=0):
     return sampler(observation, generator=torch.Generator().manual_seed(seed))
+
+
+def draw_from(sampler, observation):
+    return sampler(observation, start=start(), generator=torch.Generator().manual_seed(0))
 
 
 def start(batch=4):
@@ -97,8 +105,8 @@ def test_entries_that_are_clean_already_stay():
     sigma = torch.tensor([0.0, 0.6, 0.6], dtype=DOUBLE)
     levels = [lp.NoiseLevel((1 - sigma**2).sqrt(), sigma), lp.NoiseLevel(1.0, 0.0)]
     observation = lp.Observation(values(4), KNOWN)
-    for make in (DPS, MCG, CoPaint):
-        out = make(MIXTURE, levels=levels)(observation, start=start())
+    for make in (DPS, MCG, CoPaint, PiGDM, MMPS, TMPD):
+        out = draw_from(make(MIXTURE, levels=levels), observation)
         assert torch.allclose(out[:, 0], start()[:, 0], atol=1e-12)
 
 

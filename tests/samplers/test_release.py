@@ -29,6 +29,10 @@ METHODS = {
     "mcg": lp.MCG,
     "copaint": lp.CoPaint,
     "copaint tt": lambda score, **o: lp.CoPaint(score, travel=4, travels=1, **o),
+    "pigdm": lambda score, **o: lp.PiGDM(score, weight="bayes", **o),
+    "mmps": lp.MMPS,
+    "tmpd": lp.TMPD,
+    "flowdps": lp.FlowDPS,
     "tds": lambda score, **o: lp.TwistedSMC(score, particles=8, **o),
 }
 
