@@ -35,7 +35,17 @@ from lanpaint.inpainter import Inpainter
 from lanpaint.lml import LML
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
-from lanpaint.painting import Cancelled, Painter, Progress, Result, Settings, Task, open_painter
+from lanpaint.painting import (
+    Cancelled,
+    Painter,
+    Progress,
+    Result,
+    Settings,
+    Summary,
+    Task,
+    open_painter,
+    paint_folder,
+)
 from lanpaint.plan import Plan, Visit
 from lanpaint.preview import Preview
 from lanpaint.randomness import NormalNoise, seeded
@@ -170,6 +180,7 @@ __all__ = [
     "State",
     "SteinCheck",
     "Stop",
+    "Summary",
     "SyncSDE",
     "Task",
     "TrajectoryRecorder",
@@ -180,6 +191,7 @@ __all__ = [
     "as_score",
     "bridged",
     "open_painter",
+    "paint_folder",
     "seeded",
     "stein_check",
     "uniform_log_snr",

@@ -22,6 +22,7 @@ from lanpaint.cli.options import GroupedCommand, quiet_libraries
 from lanpaint.cli.serve import serve
 from lanpaint.cli.verify import verify
 from lanpaint.cli.wide import wide
+from lanpaint.painting.painter import is_out_of_memory
 
 app = typer.Typer(
     help="Training-free conditional sampling with diffusion and flow models.",
@@ -85,7 +86,7 @@ def _told(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, (ValueError, DivergenceError, ImportError, OSError)):
         return text
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+    if is_out_of_memory(error):
         return f"there is not enough memory ({text[-120:]}); paint a smaller picture, or lower --samples or --particles"
     # An error of the program, or of a user's own part. Even so, a user gets one line and no traceback.
     return f"{type(error).__name__}: {text[:300]} (LANPAINT_DEBUG=1 shows where)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import typer
 
 from lanpaint.checks import check_whole
 from lanpaint.cli.options import (
+    FOLDERS,
     OWN,
     SAMPLING,
     Pairs,
@@ -26,6 +28,7 @@ from lanpaint.cli.options import (
 )
 from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
+from lanpaint.painting.entries import MANIFESTS
 from lanpaint.painting.watch import Progress
 from lanpaint.plan import MOST_STEPS
 
@@ -39,12 +42,19 @@ def sampling_flag(text: str) -> Any:
 
 @with_method_flags
 def inpaint(
-    image: Annotated[Path, typer.Argument(help="Image, 8 bits per channel; GIF or mp4 for a model of videos.")],
+    image: Annotated[
+        Path,
+        typer.Argument(
+            help="Image, 8 bits per channel; GIF or mp4 for a model of videos. A folder of images, or a manifest: .csv "
+            "or .jsonl with picture, and where wanted mask, prompt, seed, settings, output in each row."
+        ),
+    ],
     mask: Annotated[
         Path | None,
         typer.Argument(
             help="Mask file: white is repainted. Without a mask, the image's transparent pixels are repainted. For a "
-            "video, one mask for all frames, or a GIF or mp4 with a mask for each frame."
+            "video, one mask for all frames, or a GIF or mp4 with a mask for each frame. For a folder, one mask for "
+            "all, or a folder with a mask of the same name for each image."
         ),
     ] = None,
     output: Annotated[
@@ -53,7 +63,7 @@ def inpaint(
             "--output",
             "-o",
             help="Where the result goes: .png, .webp, .tif or .bmp, with loss .jpg; of a video .png or .webp, with "
-            "loss .gif or .mp4.",
+            "loss .gif or .mp4. For a folder, the folder of the results; given again, the run goes on.",
         ),
     ] = ...,  # type: ignore[assignment]
     model: Annotated[
@@ -154,10 +164,33 @@ def inpaint(
         str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
     ] = "float32",
     offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Images of one size painted at a time by a pixel model [16].",
+            rich_help_panel=FOLDERS,
+            show_default=False,
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Paint the I-th of N parts [all].", rich_help_panel=FOLDERS, show_default=False
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Compare what is there already by content, and paint anew what differs.",
+            rich_help_panel=FOLDERS,
+        ),
+    ] = False,
     quiet: Quiet = False,
     **flags: str | None,
 ) -> None:
-    """Repaint the masked part of an image or video; all other pixels stay bit for bit.
+    """Repaint the masked part of an image, a video or a folder of images; all other pixels stay bit for bit.
 
     The model is an unconditional pixel-space model, or any text-to-image or text-to-video pipeline of diffusers.
     `lanpaint models` lists the tested pipelines.
@@ -171,13 +204,17 @@ def inpaint(
 
     if resize:
         print("note: --resize does nothing any more: a picture of any size is painted and keeps it", file=sys.stderr)
+    is_folder = image.is_dir() or image.suffix.lower() in MANIFESTS
+    of_folders = {"batch": batch is not None, "shard": shard is not None, "verify": verify}
+    _refuse_by_kind(is_folder, {"count": count > 1, "preview": preview is not None}, of_folders)
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
     previews = [] if preview is None else [path.with_name(f"{path.stem}-preview.png") for path in outputs]
     check_names([*outputs, *previews], {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
     checked_strength(strength)
     _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
-    check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
+    if not is_folder:
+        check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     padding = padding_of(pad)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))
@@ -206,14 +243,20 @@ def inpaint(
         strength=strength, soft=soft_mask, grow=grow, blur=blur, invert=invert_mask, match_colour=match_colour,
         **of_pipelines,
     )  # fmt: skip
+    opened = functools.partial(
+        open_painter, model, device=find_device(device), dtype=find_dtype(dtype), scheduler=scheduler, offload=offload,
+        spelled=as_flag,
+    )  # fmt: skip
+    if is_folder:
+        from lanpaint.cli.folder import inpaint_folder
+
+        inpaint_folder(image, mask, output, opened, prompt, seed, asked, batch or 16, shard, verify, quiet)
+        return
     media = read_media(image, mask, pixels, any(padding), soft_mask, asked.edits)
     check_transparency(output, media.keeps_transparency)
     if media.change is None and not any(padding):
         raise ValueError(f"{image} has no transparent pixels; give a mask file (white is repainted)")
-    painter = open_painter(
-        model, device=find_device(device), dtype=find_dtype(dtype), scheduler=scheduler, offload=offload,
-        spelled=as_flag, progress=not quiet,
-    )  # fmt: skip
+    painter = opened(progress=not quiet)
     check_media_output(outputs[0], video=painter.is_video)
     if preview is not None and painter.is_video:
         raise ValueError("--preview: for still images, and this model makes videos; leave it out")
@@ -249,6 +292,12 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except OSError:  # one of them is not there, or has a name that no file can have
         return False
+
+
+def _refuse_by_kind(is_folder: bool, of_pictures: dict[str, bool], of_folders: dict[str, bool]) -> None:
+    for name, given in (of_pictures if is_folder else of_folders).items():
+        if given:
+            raise ValueError(f"--{name}: only for {'one picture' if is_folder else 'a folder'}; leave it out")
 
 
 def _check_finite(numbers: dict[str, float | None]) -> None:

@@ -23,7 +23,7 @@ DTYPES = {
     **{"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16},
 }
 
-SAMPLING, OF_METHODS = "Sampling", "Options of methods"
+SAMPLING, OF_METHODS, FOLDERS = "Sampling", "Options of methods", "Folders"
 OWN = "module:name for one of your own"
 
 Pairs = Annotated[

@@ -128,6 +128,39 @@ class Painter(ABC):
                 results |= zip(numbers, self._painted([prepared[n] for n in numbers], watching), strict=True)
             return [results[number] for number in range(len(tasks))]
 
+    def attempt_many(self, tasks: Sequence[Task]) -> list[Result | Exception]:
+        """Paint several tasks as :meth:`paint_many`, with an error in the place of the result of each task that fails.
+
+        Where a batch fails, as for want of memory, its halves are painted, and in the end each task alone.
+        """
+        with self._turn:
+            outcomes: dict[int, Result | Exception] = {}
+            prepared: list[Prepared | None] = []
+            for number, task in enumerate(tasks):
+                try:
+                    prepared.append(self._read(task))
+                except Exception as error:
+                    prepared.append(None)
+                    outcomes[number] = error
+            read = [number for number, one in enumerate(prepared) if one is not None]
+            for numbers in self._batches([one for one in prepared if one is not None]):
+                outcomes |= self._attempt(tuple(read[n] for n in numbers), prepared)
+            return [outcomes[number] for number in range(len(tasks))]
+
+    def _attempt(self, numbers: tuple[int, ...], prepared: Sequence[Prepared | None]) -> dict[int, Result | Exception]:
+        failed: Exception
+        try:
+            batch = [one for n in numbers if (one := prepared[n]) is not None]
+            return dict(zip(numbers, self._painted(batch, None), strict=True))
+        except Exception as error:
+            failed = error.with_traceback(None)  # which would hold the memory of the run
+        if is_out_of_memory(failed) and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if len(numbers) == 1:
+            return {numbers[0]: failed}
+        half = len(numbers) // 2
+        return self._attempt(numbers[:half], prepared) | self._attempt(numbers[half:], prepared)
+
     def _batches(self, prepared: Sequence[Prepared]) -> Iterator[tuple[int, ...]]:
         groups: dict[Hashable, list[int]] = {}
         for number, one in enumerate(prepared):
@@ -200,6 +233,11 @@ class Painter(ABC):
     @abstractmethod
     def run(self, batch: Sequence[Prepared], watching: Watching | None) -> tuple[list[list[Any]], int]:
         """The painted frames of each task of a batch as PIL images, and the evaluations that were made."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is not enough memory."""
+    return isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def open_painter(

@@ -9,7 +9,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -92,15 +92,20 @@ class Settings:
             TypeError: For what is no mapping.
             ValueError: For an unknown name, and a value that is not allowed.
         """
-        if not isinstance(given, Mapping):
-            raise TypeError(f"settings must be a mapping of names to values, got {shown(given)}")
-        names = {one.name for one in fields(cls)}
-        parts = {name: value for name, value in given.items() if name in names}
-        for name in ("options", "arguments"):
-            if not isinstance(parts.setdefault(name, {}), Mapping):
-                raise TypeError(f"{name} must be a mapping of names to values, got {shown(parts[name])}")
-        parts["options"] = {name: value for name, value in given.items() if name not in names} | {**parts["options"]}
-        return cls(**parts)
+        return cls(**_arranged(given))
+
+    def updated(self, given: Mapping[str, Any]) -> Settings:
+        """These settings with others in their place; ``options`` and ``arguments`` are added to those that are there.
+
+        Raises:
+            TypeError, ValueError: As :meth:`of`.
+        """
+        if not given:
+            return self
+        parts = _arranged(given)
+        for name in _NESTED:
+            parts[name] = {**getattr(self, name), **parts[name]}
+        return replace(self, **parts)
 
     def __post_init__(self) -> None:
         from lanpaint.inpainter import checked_strength
@@ -165,6 +170,20 @@ class Settings:
         return {one.name: plain[one.name] for one in fields(self) if plain[one.name] != _DEFAULTS[one.name]}
 
 
+def _arranged(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes of Settings from a mapping in which options of the method may stand among them."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"settings must be a mapping of names to values, got {shown(given)}")
+    names = {one.name for one in fields(Settings)}
+    parts = {name: value for name, value in given.items() if name in names}
+    for name in _NESTED:
+        if not isinstance(parts.setdefault(name, {}), Mapping):
+            raise TypeError(f"{name} must be a mapping of names to values, got {shown(parts[name])}")
+    parts["options"] = {name: value for name, value in given.items() if name not in names} | {**parts["options"]}
+    return parts
+
+
+_NESTED = ("options", "arguments")
 _DEFAULTS = {one.name: one.default for one in fields(Settings)} | {"options": {}, "arguments": {}}
 
 
