@@ -5,7 +5,8 @@ line: another operator, another number, α for σ, a condition that is always tr
 the tests do not end. What survives is printed with its line: either a test is missing, or the line does not matter.
 
 The mutated file lies in a copy of the project. Each mutant runs in a process of its own, forked after the large
-packages are imported.
+packages are imported. The tests that run the mutated line come first, the fastest before the others; all tests of the
+module are run before a mutant counts as a survivor. ``--first 12`` goes on where a draw of 12 ended.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import argparse
 import ast
 import copy
 import difflib
+import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lanpaint"
@@ -44,6 +48,8 @@ TESTS = {
     "dynamics/hfhr.py": "dynamics/test_family.py",
     "dynamics/preconditioned.py": "dynamics/test_family.py",
     "dynamics/metropolis.py": "dynamics/test_metropolis.py",
+    "dynamics/secant.py": "dynamics/test_secant.py",
+    "dynamics/partial_refresh.py": "dynamics/test_partial_refresh.py",
     "solvers/euler.py": "solvers",
     "solvers/heun.py": "solvers",
     "solvers/ddim.py": "solvers",
@@ -52,6 +58,8 @@ TESTS = {
     "samplers/sampler.py": "samplers/test_samplers.py samplers/test_own_methods.py test_callbacks.py",
     "samplers/langevin_sampler.py": "samplers/test_samplers.py samplers/test_presets.py",
     "samplers/lanpaint.py": "samplers/test_presets.py samplers/test_samplers.py",
+    "samplers/release.py": "samplers/test_release.py",
+    "samplers/gradients.py": "samplers/test_gradient_methods.py",
     "samplers/repaint.py": "samplers/test_repaint.py",
     "samplers/ddrm.py": "samplers/test_ddrm.py",
     "samplers/dps.py": "samplers/test_gradient_methods.py",
@@ -64,12 +72,21 @@ TESTS = {
     "metrics/distances.py": "metrics/test_distances.py",
     "metrics/images.py": "metrics/test_images.py",
     "pictures.py": "test_pictures.py",
-    "crop.py": "adapters/test_inpainter.py",
+    "origin.py": "test_pictures.py",
+    "masks.py": "test_masks.py",
+    "pasting.py": "adapters/test_inpainter.py",
+    "window.py": "adapters/test_inpainter.py",
+    "colour.py": "test_colour.py",
+    "lml.py": "test_lml.py",
+    "callbacks.py": "test_callbacks.py",
+    "adapters/reading.py": "adapters/test_schedulers.py adapters/test_bridge.py",
     "adapters/schedulers.py": "adapters/test_schedulers.py",
+    "adapters/guidance.py": "adapters/test_guidance.py",
+    "adapters/tail_map.py": "adapters/test_layout.py",
+    "adapters/known_cells.py": "adapters/test_layout.py adapters/test_inpainter.py",
     "adapters/bridge/run.py": "adapters/test_bridge.py adapters/test_bridge_pipelines.py",
     "adapters/bridge/solver.py": "adapters/test_bridge.py adapters/test_bridge_pipelines.py",
     "adapters/bridge/times.py": "adapters/test_bridge.py adapters/test_bridge_pipelines.py",
-    "adapters/guidance.py": "adapters/test_guidance.py",
 }
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.MatMult: ast.Mult,
@@ -89,8 +106,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help="paths in lanpaint/, all of the list by default")
     parser.add_argument("--per-module", type=int, default=12, help="mutants of each module, drawn at random [12]")
+    parser.add_argument("--first", type=int, default=0, help="number of drawn mutants of each module to leave out [0]")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw [0]")
-    parser.add_argument("--seconds", type=int, default=300, help="time after which tests count as hanging [300]")
     given = parser.parse_args()
     unknown = [name for name in given.modules if name not in TESTS]
     if unknown:
@@ -110,25 +127,70 @@ def main() -> int:
 
 
 def _run_module(tree: Path, module: str, given: argparse.Namespace) -> tuple[int, int]:
+    file = tree / "lanpaint" / module
     source = (PACKAGE / module).read_text(encoding="utf-8")
-    count = sum(1 for _ in _places(ast.parse(source)))
-    drawn = random.Random(f"{given.seed} {module}").sample(range(count), min(count, given.per_module))
+    order = list(range(sum(1 for _ in _places(ast.parse(source)))))
+    random.Random(f"{given.seed} {module}").shuffle(order)
+    drawn = order[given.first : given.first + given.per_module]
     tests = [str(tree / "tests" / name) for name in TESTS[module].split()]
-    if not _fails(tests, tree, given.seconds):
-        seen = 0
-        for number in sorted(drawn):
-            mutated = _mutated(source, number)
-            (tree / "lanpaint" / module).write_text(mutated, encoding="utf-8")
-            start = time.time()
-            dead = _fails(tests, tree, given.seconds)
-            seen += dead
-            if not dead:
-                print(f"survives in {module} ({time.time() - start:.0f} s):", *_change(source, mutated), sep="\n    ")
-            sys.stdout.flush()
-        (tree / "lanpaint" / module).write_text(source, encoding="utf-8")
-        return seen, len(drawn)
-    print(f"the tests of {module} fail without a mutant; it is left out")
-    return 0, 0
+    tests_of, seconds = _tests_of_lines(tests, tree, file)
+    if tests_of is None:
+        print(f"the tests of {module} fail without a mutant; it is left out", flush=True)
+        return 0, 0
+    seen = 0
+    for number in sorted(drawn):
+        mutated, lines = _mutated(source, number)
+        file.write_text(mutated, encoding="utf-8")
+        nearest = sorted({pair for line in lines for pair in tests_of.get(line, [])})
+        dead = bool(nearest) and _fails([test for _, test in nearest], tree, seconds)
+        dead = dead or _fails(tests, tree, seconds)
+        seen += dead
+        if not dead:
+            print(f"survives in {module} ({len(nearest)} tests run it):", *_change(source, mutated), sep="\n    ")
+        sys.stdout.flush()
+    file.write_text(source, encoding="utf-8")
+    print(f"{module}: {seen} of {len(drawn)}", flush=True)
+    return seen, len(drawn)
+
+
+class _Recorder:
+    """A plugin of pytest that notes which tests run which lines of a file, and how long each test takes."""
+
+    def __init__(self, file: Path) -> None:
+        from coverage import Coverage
+
+        self._cover = Coverage(data_file=None, include=[str(file)], concurrency=["greenlet", "thread"])
+        self._file, self._seconds = str(file), dict[str, float]()
+
+    def pytest_sessionstart(self) -> None:
+        self._cover.start()
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._cover.switch_context(nodeid)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+
+    def lines(self) -> dict[int, list[tuple[float, str]]]:
+        self._cover.stop()
+        by_line = self._cover.get_data().contexts_by_lineno(self._file)
+        return {line: [(self._seconds[test], test) for test in tests if test] for line, tests in by_line.items()}
+
+
+def _tests_of_lines(
+    tests: list[str], tree: Path, file: Path
+) -> tuple[dict[int, list[tuple[float, str]]] | None, float]:
+    """For each line of a file the tests that run it, with their durations, and the CPU seconds that a run may take.
+
+    None in place of the lines if the tests fail.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        kept, begin = Path(folder) / "lines.json", sum(os.times()[2:4])
+        if _fails(tests, tree, 3600, lambda: _Recorder(file), kept):
+            return None, 0.0
+        seconds = 60 + 5 * (sum(os.times()[2:4]) - begin)
+        lines = json.loads(kept.read_text(encoding="utf-8"))
+    return {int(line): [(took, test) for took, test in pairs] for line, pairs in lines.items()}, seconds
 
 
 def _copied(folder: Path) -> Path:
@@ -159,18 +221,29 @@ def _import_large_packages(tree: Path) -> None:
         del sys.modules[name]
 
 
-def _fails(tests: list[str], tree: Path, seconds: int) -> bool:
-    """Whether a test fails, or the tests do not end in time, in a process of their own."""
+def _fails(
+    tests: list[str],
+    tree: Path,
+    seconds: float,
+    recorder: Callable[[], _Recorder] | None = None,
+    kept: Path | None = None,
+) -> bool:
+    """Whether a test fails, or the tests take more than so many CPU seconds, in a process of their own."""
     child = os.fork()
     if child == 0:
         os.setsid()
         os.chdir(tree)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1), os.dup2(nothing, 2)
         import pytest
 
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]) != 0))
-    end = time.time() + seconds
+        notes = [] if recorder is None else [recorder()]
+        failed = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests], plugins=notes) != 0)
+        if kept is not None:
+            kept.write_text(json.dumps(notes[0].lines()), encoding="utf-8")
+        os._exit(failed)
+    end = time.time() + 20 * seconds  # of a clock on the wall, for tests that wait for ever
     while time.time() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -219,8 +292,8 @@ def _walk(tree: ast.AST) -> Iterator[ast.AST]:
             yield from _walk(node)
 
 
-def _mutated(source: str, number: int) -> str:
-    """The source with mutant number ``number``; only the lines of its statement are written anew."""
+def _mutated(source: str, number: int) -> tuple[str, range]:
+    """The source with mutant number ``number``, and the lines that it changes."""
     tree = ast.parse(source)
     node, new, field = list(_places(tree))[number]
     before = copy.deepcopy(node)
@@ -244,7 +317,7 @@ def _mutated(source: str, number: int) -> str:
     text = f"({ast.unparse(changed)})".encode()
     joined = encoded[first][: node.col_offset] + text + encoded[last][node.end_col_offset :]  # type: ignore[attr-defined]
     encoded[first : last + 1] = [joined]
-    return "\n".join(line.decode() for line in encoded)
+    return "\n".join(line.decode() for line in encoded), range(first + 1, last + 2)
 
 
 def _change(source: str, mutated: str) -> list[str]:
