@@ -3,7 +3,8 @@
 A picture is a path, a PIL image, an array or a tensor; several are a list of these or one stacked array or tensor; a
 video is a list of frames or frames stacked. The rules:
 
-- A picture has 8 bits per channel, or floats in [0, 1]. A deeper one is refused, by every door.
+- A picture has 8 bits per channel, or floats in [0, 1]. A deeper one is refused, by every door. One in a HEIC file is
+  read at 8 bits, with a warning.
 - A picture whose camera lay on its side is turned upright (EXIF orientation).
 - What a picture is transparent in is not known. An alpha channel that is opaque everywhere says nothing.
 - What a picture has beside its colours is kept in an :class:`~lanpaint.origin.Origin`, to be given back.
@@ -380,6 +381,11 @@ def _upright(image: Any, what: str, deep: bool = False) -> Any:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:  # a file that ends too soon, or is closed
         raise ValueError(f"{what} cannot be read: {error}") from error
+    bits = image.info.get("bit_depth", 8)  # of HEIC, whose reader gives 8
+    if not deep and isinstance(bits, int) and bits > 8:
+        warnings.warn(
+            f"{what} has {bits} bits per channel and is read at 8: known pixels come back at 8 bits", stacklevel=4
+        )
     return ImageOps.exif_transpose(image)
 
 

@@ -290,3 +290,23 @@ def test_a_picture_that_is_not_understood_is_told_in_one_line(given, told):
     with pytest.raises((ValueError, TypeError), match=told) as caught:
         read_pictures(given)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("bits", [8, 10])
+def test_heic_is_read_at_8_bits_and_says_so_where_it_is_deeper(tmp_path, bits):
+    """By path and by PIL alike. The file is without loss, so its values are those written, rounded to 8 bits."""
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    ramp = np.linspace(0, 2**bits - 1, 32 * 32).round().astype(np.uint16).reshape(32, 32, 1).repeat(3, 2)
+    data = ramp.astype(np.uint8) if bits == 8 else ramp << (16 - bits)
+    path = tmp_path / "phone.heic"
+    mode = "RGB" if bits == 8 else "RGB;16"
+    heif.from_bytes(mode=mode, size=(32, 32), data=data.tobytes()).save(path, quality=-1, chroma=444)
+    for given in (path, Image.open(path)):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            values, opaque = read_pictures(given)
+        assert opaque is None
+        assert (values[0] * 255 - torch.from_numpy(ramp / (2**bits - 1)).movedim(-1, 0) * 255).abs().max() < 3
+        said = "image has 10 bits per channel and is read at 8: known pixels come back at 8 bits"
+        assert [str(one.message) for one in told] == ([] if bits == 8 else [said])
