@@ -86,8 +86,9 @@ def table() -> str:
 def tested() -> dict[str, str]:
     """The verdict on each further pipeline class that was built small and tried: its name → a word.
 
-    ``"right"``, ``"refused"`` (in one line that says what to do), ``"silent wrong"`` or ``"misleading"``. The file is
-    written by ``python -m tests.adapters.zoo``, and a test holds the classes at it.
+    ``"right"``, ``"refused"`` (in one line that says what to do) with the reason, ``"silent wrong"`` or
+    ``"misleading"``. Reasons are another class that is to be given, no right answer, and a limit of this library. The
+    file is written by ``python -m tests.adapters.zoo``, and a test holds the classes at it.
     """
     text = resources.files("lanpaint.adapters").joinpath("tested.json").read_text(encoding="utf-8")
     verdicts: dict[str, str] = json.loads(text)
@@ -95,9 +96,14 @@ def tested() -> dict[str, str]:
 
 
 def tested_in_words() -> str:
-    """The verdicts in three paragraphs."""
+    """The verdicts, a paragraph for each."""
     verdicts = tested()
-    told = {"right": "paint rightly", "refused": "are refused, in a line that says which class to give"}
+    told = {
+        "right": "paint rightly",
+        "refused: another class": "are refused, in a line that says which class to give",
+        "refused: no right answer": "are refused, since there is no right answer",
+        "refused: a limit": "are refused, a limit of this library",
+    }
     groups = {words: [name for name, word in verdicts.items() if word == verdict] for verdict, words in told.items()}
     groups["do not paint rightly yet"] = [name for name, word in verdicts.items() if word not in told]
     return "\n\n".join(f"{len(names)} {words}: {'; '.join(names)}" for words, names in groups.items() if names)

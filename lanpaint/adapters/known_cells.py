@@ -16,6 +16,9 @@ from lanpaint.adapters.latents import LatentLayout, as_batch
 from lanpaint.adapters.tail import DECODER_NOISE, joined, pictures_of
 from lanpaint.observation import Observation
 
+# Standard deviations within which what is drawn from an encoder's normal distribution lies, of millions of entries.
+_DEVIATIONS = 6
+
 
 class KnownCells:
     """The known part of one call of a pipeline: its observation, and the check on the way out.
@@ -107,16 +110,27 @@ class KnownCells:
                 f"decodes latents of shape {tuple(given.shape)} and the images encode to {tuple(expected.shape)}"
             )
         each, times = len(expected) // len(encoded), len(given) // len(expected)
-        expected, cells = (
-            t.unflatten(0, (-1, each)).repeat_interleave(times, 0).flatten(0, 1).to(given.device)
-            for t in (expected, cells)
-        )
+
+        def repeated(tensor: Tensor) -> Tensor:
+            return tensor.unflatten(0, (-1, each)).repeat_interleave(times, 0).flatten(0, 1).to(given.device)
+
+        expected, cells = repeated(expected), repeated(cells)
         if not bool(cells.any()):
             return
-        off = float(abs(given.float() - expected.float())[cells].max())
-        bound = self._bound(given.dtype, float(abs(expected[cells]).max()))
-        if not off <= bound:
+        away = torch.where(cells, abs(given.float() - expected.float()), 0.0)
+        off, bound = float(away.max()), self._bound(given.dtype, float(abs(expected[cells]).max()))
+        if off <= bound:
+            return
+        if self._pictures.ndim != 5 or away.ndim != 5 or not float(away[:, :, 1:].max()) <= bound:
             raise self._failure(f"decodes at known cells what is {off:.2g} away from the image's, {bound:.2g} allowed")
+        # The first frame is the picture that the pipeline begins with, which some draw from what the encoder gives.
+        spread = repeated(as_batch(self.layout.deviation(self._pictures), away.ndim))
+        drawn = (away / spread)[:, :, :1][cells[:, :, :1]]
+        if not (0.5 < float((drawn**2).mean()) < 2 and float(drawn.max()) < _DEVIATIONS):
+            raise ValueError(
+                f"{self._name} begins with a picture that is not the video's first frame, where that is known: give "
+                "that frame as control_image, or a mask that is white in the first frame"
+            )
 
     def check_pictures(self, made: Any) -> None:
         """Raise ValueError when a pixel pipeline paints other pixels than those that are known."""

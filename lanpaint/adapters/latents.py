@@ -329,9 +329,17 @@ class LatentLayout:
 
         Without a VAE: the pictures as the pipeline samples them, or as they are where the layout is learned.
         """
-        vae = self.vae
-        if vae is None:
+        if self.vae is None:
             return pictures if self.learned is not None else self.preprocess(pictures)
+        return self._encoded(pictures, _mode)
+
+    @torch.no_grad()
+    def deviation(self, pictures: Tensor) -> Tensor:
+        """Standard deviation of what the VAE makes of pictures, of the shape of :meth:`encode`; 0 for a VAE without."""
+        return self._encoded(pictures, _deviation)
+
+    def _encoded(self, pictures: Tensor, read: Callable[[Any], Tensor]) -> Tensor:
+        vae: Any = self.vae
         pixels = self.preprocess(pictures)
         dtype = vae.dtype
         upcast = dtype == torch.float16 and getattr(vae.config, "force_upcast", False)  # this VAE overflows in float16
@@ -340,7 +348,7 @@ class LatentLayout:
         try:
             device = getattr(self.pipe, "_execution_device", vae.device)
             pixels = as_batch(pixels.to(device, vae.dtype), self._dimensions())
-            latents = _mode(vae.encode(pixels)).float()
+            latents = read(vae.encode(pixels)).float()
         finally:
             if upcast:
                 vae.to(dtype)
@@ -504,3 +512,7 @@ def _mode(encoded: Any) -> Tensor:
     if hasattr(encoded, "latent_dist"):
         return encoded.latent_dist.mode()
     return encoded.latents if hasattr(encoded, "latents") else encoded.latent
+
+
+def _deviation(encoded: Any) -> Tensor:
+    return encoded.latent_dist.std if hasattr(encoded, "latent_dist") else torch.zeros_like(_mode(encoded))

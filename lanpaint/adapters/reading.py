@@ -59,6 +59,8 @@ def level_of(scheduler: Any, index: int) -> NoiseLevel:
         if not _steps_by_velocity(scheduler) or _explodes(scheduler):
             return NoiseLevel(1.0, sigma)
         return NoiseLevel(sigma, 1 - sigma) if _is_inverted(scheduler) else NoiseLevel(1 - sigma, sigma)
+    if lists_levels(scheduler):
+        return NoiseLevel(float(scheduler.alphas[index]), float(scheduler.betas[index]))
     time = scheduler.timesteps[index]
     if _is_angular(scheduler):
         angle = min(float(time), math.pi / 2)
@@ -83,7 +85,27 @@ def is_inner(scheduler: Any, index: int) -> bool:
     orders = getattr(scheduler, "order_list", None)  # single-step DPM-Solver: 1, 2, 3, 1, 2, 3, …
     if orders is not None:
         return bool(orders[index] > 1)
+    if is_pseudo_numerical(scheduler):  # Runge-Kutta's stages, or the second one of the first step
+        return bool(index % 4) if index < len(scheduler.prk_timesteps) else index == 1
     return getattr(scheduler, "order", 1) == 2 and index % 2 == 1 and len(scheduler.timesteps) % 2 == 1
+
+
+def is_pseudo_numerical(scheduler: Any) -> bool:
+    """Whether a scheduler begins with steps of Runge-Kutta, or one of Heun, and goes on by what it remembers (PNDM)."""
+    return hasattr(scheduler, "prk_timesteps")
+
+
+def lists_levels(scheduler: Any) -> bool:
+    """Whether a scheduler lists α and σ of its steps, and of clean data, as ``alphas`` and ``betas``.
+
+    Its times are then angles, 0 for clean data and 1 for noise.
+    """
+    alphas, betas = (getattr(scheduler, name, None) for name in ("alphas", "betas"))
+    if not (isinstance(alphas, Tensor) and isinstance(betas, Tensor)):
+        return False
+    if not len(alphas) == len(betas) == len(scheduler.timesteps) + 1:
+        return False
+    return bool(torch.allclose(alphas**2 + betas**2, torch.ones_like(alphas), atol=1e-4))
 
 
 def stage_level(scheduler: Any, index: int) -> NoiseLevel:
@@ -110,6 +132,8 @@ def view_of(scheduler: Any) -> View:
         return "epsilon" if _explodes(scheduler) else "flow"
     if hasattr(scheduler, "_alpha_cumprod"):
         return "epsilon"
+    if lists_levels(scheduler):
+        return "v"
     kind = getattr(scheduler.config, "prediction_type", None)
     if kind not in _VIEWS:
         raise ValueError(

@@ -19,11 +19,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.adapters.reading import evaluation_times, is_inner, output_of, stage_level, time_for
+from lanpaint.adapters.reading import (
+    evaluation_times,
+    is_inner,
+    is_pseudo_numerical,
+    output_of,
+    stage_level,
+    time_for,
+)
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.randomness import NoiseSource, NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers.base import Solver, SolverState
+
+_OLD, _BACK = REMEMBERED = ("old_pred_original_sample", "timestep_back")
+"""Arguments of a ``step`` that a pipeline keeps from the step before: x̂₀, and the time."""
 
 # (class, fingerprint) of the schedulers that have passed DiffusersSolver._check_known_answer in this process.
 _PASSED: set[tuple[type, str]] = set()
@@ -76,8 +86,7 @@ class DiffusersSolver(Solver):
     new generator is made, with a seed that the noise source draws.
 
     Raises:
-        ValueError: For an object that is not a scheduler, for one whose ``step`` takes something else, and for PNDM,
-            whose first states are samples of no noise level.
+        ValueError: For an object that is not a scheduler, and for one whose ``step`` takes something else.
     """
 
     def __init__(self, scheduler: Any, **timesteps: Any) -> None:
@@ -91,16 +100,11 @@ class DiffusersSolver(Solver):
         name = type(scheduler).__name__
         if not callable(getattr(scheduler, "step", None)) or not callable(getattr(scheduler, "set_timesteps", None)):
             raise ValueError(f"{name} is no scheduler: it has no step() or no set_timesteps(); give one of diffusers'")
-        wanted = [*inspect.signature(scheduler.step).parameters][:3]
+        wanted = [one for one in inspect.signature(scheduler.step).parameters if one not in REMEMBERED][:3]
         if wanted[-1:] != ["sample"]:
             raise ValueError(
                 f"{name} is not supported: its step takes {', '.join(wanted)}, and not model_output, timestep, sample; "
                 "exchange it (pipe.scheduler = …) for another of its kind, such as a DDIM scheduler"
-            )
-        if name == "PNDMScheduler":
-            raise ValueError(
-                "PNDMScheduler is not supported: the states within its first steps are not samples of any noise level; "
-                "use DPMSolverMultistepScheduler.from_config(scheduler.config)"
             )
 
     def levels(self, steps: int) -> list[NoiseLevel]:
@@ -148,8 +152,7 @@ class DiffusersSolver(Solver):
         scheduler, index, first_index, x = state.scheduler, state.index, state.first, state.x
         if not same_noise(level, state.levels[index]):  # the run begins later, or goes back to a noisier level
             index = first_index = self._index(state, level)
-            if hasattr(scheduler, "set_begin_index"):
-                scheduler.set_begin_index(index)
+            begin(scheduler, index)
         options = {**self._random(scheduler, noise, x), **_order(scheduler, index - first_index, first_index)}
         first = None
         while True:
@@ -165,12 +168,12 @@ class DiffusersSolver(Solver):
         self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
     ) -> Tensor:
         """The state x after one call of the scheduler's ``step``."""
-        output, time = output_of(scheduler, prediction), time_for(scheduler, index, x)
+        output = output_of(scheduler, prediction)
         if hasattr(scheduler, "scale_model_input"):
             scheduler.scale_model_input(x, scheduler.timesteps[index])  # some schedulers warn without this call
         if _parameter(type(scheduler), "prev_timestep") is not None and index + 1 < len(scheduler.timesteps):  # type: ignore[arg-type]
             options = {**options, "prev_timestep": scheduler.timesteps[index + 1]}
-        return scheduler.step(output, time, x, return_dict=False, **options)[0].to(x.dtype)
+        return stepped(scheduler, index, output, x, options).to(x.dtype)
 
     @staticmethod
     def _index(state: SchedulerState, level: NoiseLevel) -> int:
@@ -199,8 +202,8 @@ class DiffusersSolver(Solver):
             if not (error < 0.05 and 0.5 * sigma < state.x.std() < 2 * sigma + 0.05):
                 raise ValueError(
                     f"{type(self.scheduler).__name__} fails a check with a known answer (all data are one point): its "
-                    "coordinates, or the output that it expects, are not those of an ε, v, x₀ or flow model; "
-                    "give a solver of lanpaint.solvers"
+                    "coordinates, or the output that it expects, are not those of an ε, v, x₀ or flow model, or "
+                    f"{len(levels) - 1} steps are too few for it; give a solver of lanpaint.solvers"
                 )
 
     def _set(self, steps: int) -> Any:
@@ -211,8 +214,7 @@ class DiffusersSolver(Solver):
         """A copy of the scheduler, set to ``steps`` and to its first step."""
         scheduler = copy.deepcopy(self.scheduler)
         scheduler.set_timesteps(steps, device=device, **self.timesteps)
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)
+        begin(scheduler, 0)
         return scheduler
 
     @staticmethod
@@ -225,6 +227,49 @@ class DiffusersSolver(Solver):
             seed = int(noise(torch.zeros(1, dtype=torch.float64)).abs() * 2**40)
             generator = torch.Generator(x.device).manual_seed(seed)
         return {"generator": generator}
+
+
+def stepped(scheduler: Any, index: int, output: Tensor, x: Tensor, options: dict[str, Any]) -> Tensor:
+    """The state after one call of a scheduler's ``step``, with what it wants to be told of its earlier steps.
+
+    Args:
+        scheduler: A scheduler that has been set to its times.
+        index: Number of the step.
+        output: The model's output.
+        x: The state before.
+        options: Further arguments.
+    """
+    if is_pseudo_numerical(scheduler):
+        _complete_history(scheduler, output)
+    given = {"model_output": output, "timestep": time_for(scheduler, index, x), "sample": x}
+    if _parameter(type(scheduler), _OLD) is None:  # type: ignore[arg-type]
+        after: Tensor = scheduler.step(*given.values(), return_dict=False, **options)[0]
+        return after
+    old = vars(scheduler).get(_OLD)
+    back = None if old is None else scheduler.timesteps[index - 1]
+    told = {_OLD: old, _BACK: back}
+    after, vars(scheduler)[_OLD] = scheduler.step(**given, **told, return_dict=False, **options)
+    return after
+
+
+def begin(scheduler: Any, index: int) -> None:
+    """Have a scheduler go on at a step, with nothing to remember."""
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(index)
+    vars(scheduler).pop(_OLD, None)
+    if is_pseudo_numerical(scheduler):  # it counts its calls
+        scheduler.counter, scheduler.ets, scheduler.cur_model_output, scheduler.cur_sample = index, [], 0, None
+
+
+def _complete_history(scheduler: Any, output: Tensor) -> None:
+    """Put what a pseudo numerical method would remember by now in its place, where it has begun at a later step.
+
+    Equal outputs make its step Euler's.
+    """
+    number, first = scheduler.counter, len(scheduler.prk_timesteps)
+    due = 0 if number < max(first, 2) else 3 if first else min(number - 1, 3)
+    history = scheduler.ets
+    scheduler.ets = [*history[:1] * (due - len(history)), *history] if history else [output] * due
 
 
 def _order(scheduler: Any, made: int, first: int) -> dict[str, int]:

@@ -1,7 +1,9 @@
 """Any diffusers scheduler as a solver: the same samples as its own loop, in its own coordinates."""
 
 import copy
+import dataclasses
 import inspect
+import itertools
 import re
 
 import diffusers
@@ -50,6 +52,8 @@ DIFFUSION = {
     "DEIS": ("DEISMultistepScheduler", {}),
     "LCM": ("LCMScheduler", {"clip_sample": False}),
     "TCD": ("TCDScheduler", {"clip_sample": False}),
+    "PNDM": ("PNDMScheduler", {}),
+    "PNDM, without Runge-Kutta steps": ("PNDMScheduler", {"skip_prk_steps": True}),
 }
 # KDPM2 asks its network at times between the trained ones, which are found by interpolating log σ.
 LOOSE = {"KDPM2": 2e-3, "KDPM2 ancestral": 2e-3, "Euler, Karras": 2e-3, "DPM++ 2M, Karras": 2e-3}
@@ -274,6 +278,26 @@ def test_lanpaint_with_a_scheduler_samples_the_conditional(name):
     assert abs(float(x.var()) / variance - 1) < 5 * (2 / count) ** 0.5 + 0.02
 
 
+@pytest.mark.parametrize("settings", [{}, {"skip_prk_steps": True}])
+@pytest.mark.parametrize("first", [1, 2, 4, 6])
+def test_pndm_may_begin_at_any_level(settings, first):
+    """All data are one point, so ε is the same at all levels, and every method whose weights sum to 1 is exact."""
+    solver = lp.DiffusersSolver(diffusers.PNDMScheduler(**BETAS, **LEADING, **settings, set_alpha_to_one=True))
+    levels = solver.levels(10)  # the scheduler rounds half a step of an odd number of times
+    point = torch.full((4, 2), 0.7)
+    noise = torch.randn(4, 2, generator=torch.Generator().manual_seed(0))
+
+    class Point(lp.Score):
+        def predict(self, x, level):
+            return lp.Prediction(x, level, denoised=point)
+
+    state = solver.init(torch.zeros(4, 2), 10)
+    state = dataclasses.replace(state, x=levels[first].perturb(point, noise).float())
+    for level, next_level in itertools.pairwise(levels[first:]):
+        state = solver.step(state, Point(), level, next_level, None)
+        assert torch.allclose(state.x, next_level.perturb(point, noise).float(), atol=2e-5)
+
+
 def test_two_runs_of_one_sampler_do_not_disturb_each_other():
     paint = lp.LanPaint(Gaussian(mean=MEAN, cov=COV), steps=5, solver=lp.DiffusersSolver(_make("DPM++ 3M")))
     observation = lp.Observation(torch.full((3, 2), 0.7), known=torch.tensor([False, True]))
@@ -287,15 +311,11 @@ def test_two_runs_of_one_sampler_do_not_disturb_each_other():
 @pytest.mark.parametrize(
     ("kind", "settings", "told"),
     [
-        ("PNDMScheduler", {}, "PNDMScheduler is not supported: the states within its first steps"),
         ("ScoreSdeVeScheduler", {}, "ScoreSdeVeScheduler is no scheduler"),
         ("DDIMInverseScheduler", {}, "DDIMInverseScheduler fails a check with a known answer"),
-        ("IPNDMScheduler", {}, "has no noise levels that are known here"),
-        (
-            "CogVideoXDPMScheduler",
-            {},
-            "CogVideoXDPMScheduler is not supported: its step takes model_output, old_pred_original_sample, timestep",
-        ),
+        ("IPNDMScheduler", {}, "6 steps are too few for it"),
+        ("AmusedScheduler", {"mask_token_id": 0}, "AmusedScheduler has no noise levels that are known here"),
+        ("KarrasVeScheduler", {}, "KarrasVeScheduler is not supported: its step takes model_output, sigma_hat"),
     ],
 )
 def test_schedulers_that_are_not_understood_are_refused_in_one_line(kind, settings, told):

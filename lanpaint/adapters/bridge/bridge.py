@@ -20,12 +20,14 @@ from lanpaint.adapters.bridge.call import (
     Steps,
     called_class,
     check_all_times,
+    named_arguments,
     turn,
 )
 from lanpaint.adapters.bridge.conversation import greenlet_module
 from lanpaint.adapters.bridge.folding import Folding
 from lanpaint.adapters.bridge.noise import apart_from, generator_states, restore
-from lanpaint.adapters.bridge.run import KnownPart, Run, SamplerFactory, as_number
+from lanpaint.adapters.bridge.part import Part
+from lanpaint.adapters.bridge.run import DENOISED, KnownPart, Run, SamplerFactory, as_number
 from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
 from lanpaint.adapters.guidance import RegionalScale
 from lanpaint.adapters.modular.blocks import guiders, is_modular, loops, told_once, with_host
@@ -37,7 +39,7 @@ from lanpaint.solvers import Solver
 
 
 class _OtherStartError(Exception):
-    """The latents that a pipeline steps first are not those that it has prepared."""
+    """The latents that a pipeline steps first are not those that it has prepared, or are a part of them."""
 
 
 class Bridge:
@@ -73,12 +75,14 @@ class Bridge:
         self._thread = threading.get_ident()
         self._run: Run | None = None
         self._first: tuple[Tensor, Tensor, NoiseSource] | None = None
+        self._part: Part | None = None
         self._tick: Callable[[int], Any] | None = None
         self._regional: list[RegionalScale] = []
         self._known_scale: float | None = None
         self._steps: Steps | None = None
         self._generator: Any = None
         self._in_call = self._by_sight = False
+        self._gives_denoised = DENOISED in named_arguments(pipe)
         self.loop: Any = None
         self.state: Any = None
         self.stand_in = make_stand_in(self.scheduler, self)
@@ -150,7 +154,7 @@ class Bridge:
             self._steps, self._generator = None, kwargs.get("generator")
         else:
             args, kwargs = self._arguments(original, args, kwargs)
-        self._in_call, self._by_sight = True, False
+        self._in_call, self._by_sight, self._part = True, False, None
         replaced = self._regional_guiders() if self._known_scale is not None else {}
         own = {name: getattr(self._pipe, name) for name in replaced}
         try:
@@ -336,6 +340,9 @@ class Bridge:
         if run is None:
             raise RuntimeError(f"{name} steps its scheduler without set_timesteps")
         given = StepArguments(self.scheduler, args, kwargs)
+        if self._gives_denoised and DENOISED not in given.options:
+            self.stand_in._step_index = 1  # the pipeline takes this call back by subtracting 1
+            return run.converted(given.sample, given.output)
         if run.sample is None and not run.asks_for(given.time):
             self._tell_time(run, as_number(given.time))
         run.evaluations += 1
@@ -350,10 +357,15 @@ class Bridge:
                 "some); leave known_guidance_scale out, or use a network adapter (lanpaint.adapters.networks)"
             )
         if run.latents is not None and run.folding.fold(run.latents).numel() != given.sample.numel():
-            raise self._by_parts(run.latents, given.sample)
+            self._part = Part.of(run.latents, given.sample) if run.evaluations == 1 else None
+            if self._part is None:
+                raise self._by_parts(run.latents.shape, given.sample.shape)
+            if not self._nothing_known:
+                raise _OtherStartError
+            run.restart()
         if run.has_begun and run.sample is None and not run.expects(given.sample):
             if run.latents is not None and given.sample.shape != run.folding.fold(run.latents).shape:
-                raise self._by_parts(run.latents, given.sample)
+                raise self._by_parts(run.latents.shape, given.sample.shape)
             if run.evaluations > 1 or self._by_sight:
                 raise ValueError(
                     f"{name}, or a callback given to it, changed its latents between two evaluations, and only the "
@@ -367,7 +379,10 @@ class Bridge:
             noise = self._noise or apart_from(given.options.get("generator") or self._generator, self._pipe)
             run.folding = Folding.of_halves(given.sample, given.output)
             sample, output = run.folding.unfold(given.sample), run.folding.unfold(given.output)
-            latents = run.sight(sample, output, self._known, noise)
+            if self._part is not None and not self._part.is_of(given.sample):
+                raise self._by_parts(self._part.latents, given.sample.shape)
+            known = self._known if self._part is None else self._part.of_known(self._known)
+            latents = run.sight(sample, output, known, noise)
             self._hold_known(run)
             return given.result(run.folding.fold(latents))
         if run.sample is not None:
@@ -375,17 +390,17 @@ class Bridge:
         run.dtype = given.sample.dtype  # some cast what they have prepared
         return given.result(run.folding.fold(run.resume(run.folding.unfold(given.output))))
 
-    def _by_parts(self, latents: Tensor, stepped: Tensor) -> ValueError:
-        if latents.shape[1:] == stepped.shape[1:]:
+    def _by_parts(self, latents: torch.Size, stepped: torch.Size) -> ValueError:
+        if latents[1:] == stepped[1:]:
             return ValueError(
                 f"{type(self._pipe).__name__} steps its scheduler several times for one evaluation, with "
-                f"{len(stepped)} latents for {len(latents)}, and a sampler steps once; use a later one of its family"
+                f"{stepped[0]} latents for {latents[0]}, and a sampler steps once; use a later one of its family"
             )
-        whole, part = ("×".join(map(str, tensor.shape[1:])) for tensor in (latents, stepped))
+        whole, part = ("×".join(map(str, shape[1:])) for shape in (latents, stepped))
         return ValueError(
-            f"{type(self._pipe).__name__} prepares latents of {whole} and steps {part}: by parts, or all but the "
-            "picture that it begins with; a sampler needs all of them at once: use a text-to-image or text-to-video "
-            "pipeline of its family (its class has from_pipe(pipe)); such a picture can be a known frame of a video"
+            f"{type(self._pipe).__name__} prepares latents of {whole} and steps {part}: by parts, one after the other "
+            "perhaps; a sampler needs all of them at once: use a text-to-image or text-to-video pipeline of its family "
+            "(its class has from_pipe(pipe)); a picture that it begins with can be a known frame of a video"
         )
 
     def _tell_time(self, run: Run, time: float) -> None:

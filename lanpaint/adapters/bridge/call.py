@@ -59,6 +59,13 @@ def check_all_times(pipe: Any, given: dict[str, Any]) -> None:
             )
 
 
+def named_arguments(pipe: Any) -> set[str]:
+    """Names of the arguments that a pipeline's ``__call__`` gives by name, in any call that it makes."""
+    code = getattr(inspect.unwrap(type(pipe).__call__), "__code__", None)
+    lists = (constant for constant in getattr(code, "co_consts", ()) if isinstance(constant, tuple))
+    return {name for names in lists for name in names if isinstance(name, str)}
+
+
 class OuterStepCallback:
     """A caller's ``callback_on_step_end``, called once per outer step, with numbers that fit each other.
 

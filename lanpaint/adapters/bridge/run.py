@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import weakref
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from lanpaint.adapters.bridge.folding import Folding
 from lanpaint.adapters.bridge.solver import Evaluation, PipelineSolver
 from lanpaint.adapters.bridge.times import LiveTimes, Place, Places
 from lanpaint.adapters.reading import evaluation_times, input_scale, is_inner, prediction_of, view_of
-from lanpaint.adapters.schedulers import same_noise
+from lanpaint.adapters.schedulers import begin, same_noise
 from lanpaint.callbacks import Callback, RunningSampler
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
@@ -28,6 +29,10 @@ from lanpaint.solvers import Solver
 
 SamplerFactory = Callable[..., Sampler]
 KnownPart = Observation | Callable[[Tensor], Observation] | None
+
+
+DENOISED = "pred_original_sample"
+"""Argument of a scheduler's step that takes x̂₀ from a pipeline that guides that, in place of the model's output."""
 
 
 class PipelineScore(Score):
@@ -325,7 +330,12 @@ class Run:
         else:
             latents = (x if place.factor == 1 else x * place.factor).to(self.dtype)
         output = conversation.ask(latents)
-        evaluation = Evaluation(prediction_of(self.scheduler, output.to(x.dtype), x, level), output, latents)
+        denoised = self.step_options.get(DENOISED)
+        if denoised is None:
+            views = prediction_of(self.scheduler, output.to(x.dtype), x, level)
+        else:
+            views = Prediction(x, level, denoised=denoised.to(x.dtype))
+        evaluation = Evaluation(views, output, latents)
         self._last = evaluation
         return evaluation
 
@@ -347,6 +357,18 @@ class Run:
             return scaled
         scale = input_scale(self.scheduler, place.level)
         return sample if scale == 1 else sample * scale
+
+    def converted(self, sample: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+        """What the scheduler's step makes of a model's output at the level of the present evaluation; steps nothing.
+
+        Returns:
+            The state after the step, and x̂₀.
+        """
+        scheduler = copy.deepcopy(self.scheduler)
+        begin(scheduler, self._present.nearest)
+        time = scheduler.timesteps[self._present.nearest]
+        stepped: tuple[Tensor, Tensor] = scheduler.step(output, time, sample, return_dict=False)
+        return stepped
 
     def expects(self, sample: Tensor) -> bool:
         """Whether the pipeline's latents are those that it was given; usually the very tensor."""

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.adapters.bridge.folding import Folding
-from lanpaint.adapters.reading import time_for
-from lanpaint.adapters.schedulers import DiffusersSolver, SchedulerState
+from lanpaint.adapters.schedulers import DiffusersSolver, SchedulerState, begin, stepped
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
@@ -97,8 +96,7 @@ class PipelineSolver(DiffusersSolver):
             for name, value in vars(scheduler).items():
                 if isinstance(value, Tensor):
                     setattr(scheduler, name, value.cpu())
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(0)
+        begin(scheduler, 0)
         return scheduler
 
     def _advance(
@@ -116,9 +114,8 @@ class PipelineSolver(DiffusersSolver):
         folding = self._run.folding
         output, latents = folding.fold(output), folding.fold(latents)
         options = {**self._run.step_options, **{name: value for name, value in options.items() if name == "order"}}
-        time = time_for(scheduler, index, latents)
-        stepped = folding.unfold(scheduler.step(output, time, latents, return_dict=False, **options)[0])
-        moved: Tensor = stepped.to(x.dtype)
+        after = folding.unfold(stepped(scheduler, index, output, latents, options))
+        moved: Tensor = after.to(x.dtype)
         if unmoved:
-            self._run.stepped(moved, stepped)
+            self._run.stepped(moved, after)
         return moved

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lanpaint.adapters.bridge.run import Run
+from lanpaint.adapters.schedulers import REMEMBERED
 
 _REDIRECTED = ("set_timesteps", "scale_model_input", "step")
 
@@ -70,6 +71,8 @@ class StepArguments:
 
     def __init__(self, scheduler: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         given = _signature(scheduler.__class__).bind(scheduler, *args, **kwargs).arguments
+        for name in REMEMBERED:  # by the pipeline, of its own steps
+            given.pop(name, None)
         _, self.output, self.time, self.sample = (given.pop(name) for name in list(given)[:4])
         self._return_dict = given.pop("return_dict", True)
         self.options: dict[str, Any] = given

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.adapters.reading import evaluation_times, level_of, stage_level, view_of
+from lanpaint.adapters.reading import evaluation_times, level_of, lists_levels, stage_level, view_of
 from lanpaint.noise import NoiseLevel
 from lanpaint.plan import Plan
 from lanpaint.schedules import VP, Flow
@@ -152,6 +152,8 @@ def _between(scheduler: Any, level: NoiseLevel) -> tuple[NoiseLevel, float]:
     if view_of(scheduler) == "flow":
         time = _flow().time(level)
         return _flow().level(time), float(time) * scheduler.config.num_train_timesteps
+    if lists_levels(scheduler):
+        return level.rescale(1 / norm(level)), _angle(level) / (math.pi / 2)
     schedule = VP(scheduler.alphas_cumprod)
     exploding = float(level_of(scheduler, 0).alpha) == 1
     return level.rescale(1 / (float(level.alpha) if exploding else norm(level))), float(schedule.time(level))

@@ -2,6 +2,7 @@
 
     case         a class built small, and the registry
     judge        what it does with a picture and a mask, column by column
+    refusals     why those that are refused are
     matrix       the verdicts as text, and the file in which they are kept
     …            the classes, by kind
 

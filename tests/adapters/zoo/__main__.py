@@ -19,6 +19,7 @@ import diffusers
 from tests.adapters.zoo import REGISTRY, case
 from tests.adapters.zoo.judge import judge
 from tests.adapters.zoo.matrix import counts, keep, kept, line, write_page
+from tests.adapters.zoo.refusals import full_word
 
 
 def main(arguments: list[str]) -> int:
@@ -39,9 +40,9 @@ def main(arguments: list[str]) -> int:
             if "--trace" in options:
                 traceback.print_exc()
             continue
-        verdicts[name] = verdict.word
+        verdicts[name] = word = full_word(name, verdict.word)
         lines[name] = line(name, verdict)
-        changed = "" if before.get(name) == verdict.word else f"(was {before.get(name)}) "
+        changed = "" if before.get(name) == word else f"(was {before.get(name)}) "
         print(f"{lines[name]} {changed}{time.process_time() - began:.1f} s {verdict.message}", flush=True)
     print(counts(verdicts), f"; {broken} broken" if broken else "")
     if "--check" in options:

@@ -29,6 +29,7 @@ class Case:
         reconstruct: Function of pictures (1, C, [F,] H, W) in [0, 1] that gives decode(encode(pictures)), likewise. By
             default that of the pipeline's VAE.
         steps: Name of the pipeline's argument for the number of steps.
+        count: The number of steps.
         output_type: What the pipeline is asked for.
         networks: Names of the networks whose calls are counted.
         note: What the matrix says of the class.
@@ -44,6 +45,7 @@ class Case:
     refused: str | None = None
     reconstruct: Callable[[torch.Tensor], torch.Tensor] | None = None
     steps: str = "num_inference_steps"
+    count: int = 3
     output_type: str = "np"
     networks: tuple[str, ...] = ()
     note: str = ""

@@ -17,7 +17,7 @@ from lanpaint.adapters.known_cells import KnownCells
 from lanpaint.adapters.schedulers import fingerprint
 from tests.adapters.zoo.case import Case
 
-STEPS, INNER = 3, 2
+INNER = 2
 COLUMNS = {
     "runs": "paints to its end, in finite numbers",
     "calls": "as many network calls as the plan declares",
@@ -180,7 +180,7 @@ def _decodes(made: Case) -> bool:
         raise BrokenCaseError(f"the decoder of {made.name} cannot tell pictures apart")
     layout = lp.Inpainter(made.pipe).layout
     control = {} if made.control is None else {made.control_name: made.control}
-    layout.learn({made.steps: STEPS, **made.call, **control})
+    layout.learn({made.steps: made.count, **made.call, **control})
     nothing = torch.zeros(given[:, :1].shape)  # may change
     got, _ = _bridged(made, KnownCells(layout, given, nothing).observe, _Keep(), 1)
     return got.shape == expected.shape and bool((got - expected).abs().max() < 5e-3)  # some round to bytes
@@ -227,8 +227,8 @@ def _inpaint(made: Case, keep: _Keep) -> tuple[torch.Tensor, Any]:
     call = {name: value for name, value in made.call.items() if name not in sizes}
     if made.control is not None:
         call["control_image"] = made.control
-    steps = {made.steps: STEPS} if made.steps else {}
-    steps = {"steps": STEPS} if made.steps == "num_inference_steps" else steps
+    steps = {made.steps: made.count} if made.steps else {}
+    steps = {"steps": made.count} if made.steps == "num_inference_steps" else steps
     output = inpaint(given, _mask(made), generator=_generator(), **steps, **_output_type(made), **call)
     return _tensor(made, output), inpaint.bridge
 
@@ -238,7 +238,7 @@ def _plain(made: Case) -> torch.Tensor:
     call = dict(made.call)
     if made.control is not None:
         call[made.control_name] = made.control
-    return _tensor(made, made.pipe(generator=_generator(), **{made.steps: STEPS}, **_output_type(made), **call))
+    return _tensor(made, made.pipe(generator=_generator(), **{made.steps: made.count}, **_output_type(made), **call))
 
 
 def _bridged(made: Case, known: Any, keep: _Keep, inner_steps: int) -> tuple[torch.Tensor, Any]:

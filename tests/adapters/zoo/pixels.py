@@ -103,7 +103,12 @@ def consistency_of_classes():
 @zoo("PNDM")
 def pndm():
     pipe = diffusers.PNDMPipeline(unet2d(3, 16), diffusers.PNDMScheduler())
-    return Case(pipe, {}, refused="PNDMScheduler is not supported")
+    return Case(pipe, {}, count=4)
+
+
+@zoo("PNDM, without Runge-Kutta steps")
+def plms():
+    return Case(diffusers.PNDMPipeline(unet2d(3, 16), diffusers.PNDMScheduler(skip_prk_steps=True)), {})
 
 
 @zoo("ScoreSdeVe")
