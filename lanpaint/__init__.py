@@ -15,6 +15,7 @@ from lanpaint.callbacks import (
     TrajectoryRecorder,
 )
 from lanpaint.chain import Chain
+from lanpaint.degradations import AveragePooling, Blur, Channels, CompressiveSensing, Grey
 from lanpaint.drift import Drift
 from lanpaint.dynamics import (
     HFHR,
@@ -32,6 +33,7 @@ from lanpaint.dynamics import (
 )
 from lanpaint.fields import BiG, Decoupled
 from lanpaint.inpainter import Inpainter
+from lanpaint.linear import LinearOperator, RotatedScore
 from lanpaint.lml import LML
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
@@ -113,12 +115,16 @@ __all__ = [
     "TMPD",
     "VE",
     "VP",
+    "AveragePooling",
     "BiG",
     "Blended",
+    "Blur",
     "Callback",
     "Cancelled",
     "Chain",
+    "Channels",
     "CoPaint",
+    "CompressiveSensing",
     "CountedScore",
     "DPMSolver",
     "Decoupled",
@@ -135,6 +141,7 @@ __all__ = [
     "FlowChef",
     "FlowDPS",
     "Focused",
+    "Grey",
     "GuidedScore",
     "Heun",
     "Inpainter",
@@ -146,6 +153,7 @@ __all__ = [
     "LangevinPaint",
     "LangevinSampler",
     "LightningLogger",
+    "LinearOperator",
     "Memory",
     "Metropolis",
     "NetworkScore",
@@ -167,6 +175,7 @@ __all__ = [
     "RePaint",
     "Replace",
     "Result",
+    "RotatedScore",
     "SMCDiff",
     "Sampler",
     "SamplerState",
