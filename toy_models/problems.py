@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from toy_models.calibration import conditional_ranks, rank_kl
 from toy_models.gaussian import Gaussian, GaussianMixture
 
 
@@ -253,6 +254,67 @@ def uneven() -> Problem:
     return _mixture("uneven", GaussianMixture(means, [0.25, 0.01, 0.04], [0.6, 0.3, 0.1]))
 
 
+def thin() -> Problem:
+    """A circle of 250 Gaussians of standard deviation 0.02: a ring a hundred times wider than thick."""
+    turn = torch.arange(250, dtype=torch.float64) * math.pi / 125
+    return _planar("thin", 1.6 * torch.stack([turn.cos(), turn.sin()], 1), 0.02)
+
+
+def _by_ranks(name: str, target: GaussianMixture) -> Problem:
+    known = torch.tensor([False, True])
+    return Problem(
+        name,
+        target,
+        known,
+        lambda samples: rank_kl(conditional_ranks(_finite(samples, 2), known, target)),
+        "KL of the histogram of F(x given y), 20 equal parts of [0, 1], from uniform",
+        samples=10_000,
+    )
+
+
+def far() -> Problem:
+    """Two modes at x = -2 and 2, thirteen standard deviations each from the middle; y tells a little of which it is."""
+    cov = torch.diag(torch.tensor([0.15**2, 0.5**2], dtype=torch.float64))
+    return _by_ranks("far", GaussianMixture([[-2.0, -0.3], [2.0, 0.3]], cov.expand(2, 2, 2), [0.7, 0.3]))
+
+
+def walk(name: str, variances: Tensor, weights: Tensor) -> Problem:
+    """A walk of two increments from 0, of which the end y = e₁ + e₂ is known and the middle x = e₁ is asked for.
+
+    Each increment is a scale mixture of Gaussians. With heavy tails and a far y, x is near 0 or near y: one of the two
+    increments was a jump.
+
+    Args:
+        name: Short name.
+        variances: (K,), variances of the mixture.
+        weights: (K,), its weights.
+    """
+    first, second = (part.flatten() for part in torch.meshgrid(variances, variances, indexing="ij"))
+    cov = torch.stack([torch.stack([first, first], 1), torch.stack([first, first + second], 1)], 1)
+    pair = torch.outer(weights, weights).flatten()
+    kept = pair > 1e-9
+    return _by_ranks(name, GaussianMixture(torch.zeros(int(kept.sum()), 2), cov[kept], pair[kept]))
+
+
+def laplace(nodes: int = 8) -> Problem:
+    """A walk of Laplace increments of variance 1/2: a scale mixture over an exponential variance, by quadrature."""
+    from scipy.special import roots_laguerre
+
+    place, weight = (torch.as_tensor(part) for part in roots_laguerre(nodes))
+    return walk("laplace", 0.5 * place, weight)
+
+
+def student(freedom: float = 3.0, nodes: int = 10) -> Problem:
+    """A walk of Student-t increments of 3 degrees of freedom, scale 1/2: a scale mixture of Gaussians, by quadrature.
+
+    Its variances are 1/4 · ν/(2 u) with u from the gamma law of shape ν/2, at even places of log u from 0.004 to 12.
+    So its tails end with a Gaussian of deviation 9.7.
+    """
+    place = torch.linspace(math.log(0.004), math.log(12), nodes, dtype=torch.float64).exp()
+    weight = place ** (freedom / 2) * torch.exp(-place)
+    return walk("student", 0.25 * freedom / (2 * place), weight / weight.sum())
+
+
 PROBLEMS: dict[str, Callable[[], Problem]] = {
     "gaussian": gauss2,
     "star": star500,
@@ -269,5 +331,9 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "cross": cross,
     "spiral": spiral,
     "uneven": uneven,
+    "thin": thin,
+    "far": far,
+    "laplace": laplace,
+    "student": student,
 }
 """Name → problem, as the command line and result files spell them."""

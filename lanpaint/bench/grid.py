@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +12,12 @@ from typing import Any
 
 from lanpaint.bench.results import Results
 from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
-from lanpaint.checks import as_path, shown
-from lanpaint.methods import all_options, find_method
+from lanpaint.bench.targets import make_target
+from lanpaint.checks import as_path, check_whole, shown
+from lanpaint.methods import METHODS, all_options, find_method
 from lanpaint.names import all_dynamics_options
 from lanpaint.options import Option
+from lanpaint.plan import MOST_STEPS
 
 MOST_RUNS = 100_000
 """Most runs of a grid. More is a slip."""
@@ -37,19 +40,31 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     """The runs of a grid: every combination of the values of settings that are lists. No run occurs twice.
 
     With several methods, an option is left out for a method that does not have it. With a single method, an option that
-    the method does not have is an error.
+    the method does not have is an error. The method ``all`` stands for every method of the library.
+
+    ``evaluations`` instead of ``steps`` is a budget: the most steps whose evaluations of the score, times particles,
+    are not more. A method that cannot do a single step for it is left out.
 
     Raises:
-        ValueError: For an unknown setting, a value that does not fit, or an option that none of the methods has.
+        ValueError: For an unknown setting, a value that does not fit, an option that none of the methods has, and a
+            budget that suffices for none of the methods.
     """
     if not isinstance(grid, Mapping):
         raise TypeError(f"a grid must map each setting to a value or a list of values, got {shown(grid)}")
-    lists = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
+    lists = {name: _listed(value) for name, value in grid.items()}
+    if "all" in lists.get("method", []):
+        lists["method"] = [*dict.fromkeys([*METHODS, *(name for name in lists["method"] if name != "all")])]
+    budgets = lists.get("evaluations")
+    if budgets is not None:
+        if "steps" in lists:
+            raise ValueError("steps follow from evaluations; leave one of them out")
+        for budget in budgets:
+            check_whole("evaluations", budget, least=1, most=MOST_STEPS)
     empty = [name for name, value in lists.items() if not value]
     if empty:
         raise ValueError(f"{empty[0]} is an empty list; give at least one value")
     options = options_of(lists)
-    names = dict.fromkeys([*NAMES, *options, *all_options(), *all_dynamics_options()])
+    names = dict.fromkeys([*NAMES, "evaluations", *options, *all_options(), *all_dynamics_options()])
     unknown = [name for name in grid if name not in names]
     if unknown:
         raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(names)}")
@@ -62,18 +77,56 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     runs: dict[Settings, None] = {}
     left_out, taken = set(), set()
     for combination in itertools.product(*lists.values()):
-        settings = Settings.of(dict(zip(lists, combination, strict=True)))
+        chosen = dict(zip(lists, combination, strict=True))
+        budget = chosen.pop("evaluations", None)
+        settings = Settings.of(chosen)
         if several:
             values = settings.given()
             has = OF_EVERY_METHOD | find_method(settings.method).takes(settings.dynamics)
             left_out |= set(values) - has
             taken |= has
             settings = Settings.of({name: value for name, value in values.items() if name in has})
+        if budget is not None:
+            steps = _affordable(settings, budget)
+            if not steps:
+                continue
+            settings = replace(settings, steps=steps)
         runs[settings.complete()] = None
+    if not runs:
+        raise ValueError(
+            f"{max(budgets or [0])} evaluations suffice for no step of {', '.join(lists.get('method', ['lanpaint']))}"
+        )
     nowhere = sorted(left_out - taken - {"inner_steps"})
     if nowhere:
         raise ValueError(f"none of {', '.join(lists['method'])} has {' or '.join(nowhere)}; leave it out")
     return list(runs)
+
+
+def _takes_images(grid: Mapping[str, Any]) -> bool:
+    """Whether a grid has a target that is a model without images of its own."""
+    targets = grid.get("target", "")
+    return any(":" in str(target) and not str(target).startswith("digits:") for target in _listed(targets))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _affordable(settings: Settings, budget: int) -> int:
+    """The most outer steps whose evaluations are at most ``budget``; 0 if a single step needs more."""
+    any_target = replace(settings, target="gaussian", images=None, samples=None, fills=None, seed=0)
+    low, high = 0, budget + 1  # affordable, and not
+    while high - low > 1:
+        steps = (low + high) // 2
+        low, high = (steps, high) if _evaluations(replace(any_target, steps=steps)) <= budget else (low, steps)
+    return low
+
+
+@functools.lru_cache(maxsize=10_000)
+def _evaluations(settings: Settings) -> int:
+    sampler = settings.sampler(make_target(settings.target))
+    particles: int = getattr(sampler, "particles", 1)
+    return sampler.plan.evaluations * particles
 
 
 def options_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Option]:
@@ -97,7 +150,7 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
 
     Args:
         path: The file.
-        images: Folder or zip of images, for the runs whose grid has no ``images``.
+        images: Folder or zip of images, for the grids without ``images`` whose models come without images.
 
     Raises:
         ValueError: When the file cannot be read, or a grid in it is not valid.
@@ -117,7 +170,7 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
             raise ValueError(f"{path}: entry {place} must have settings (target: …), got {type(grid).__name__}")
         title = str(grid.pop("title", f"{path.stem} {place}"))
         try:
-            runs = tuple(expand(grid if images is None else {"images": images} | grid))
+            runs = tuple(expand({"images": images} | grid if images is not None and _takes_images(grid) else grid))
         except ValueError as error:
             raise ValueError(f"{path}: {title}: {error}") from error
         same = [number for number, section in enumerate(sections) if section.title == title]
@@ -141,11 +194,14 @@ def run_sections(
 ) -> Iterator[Result]:
     """Yield the result of every run. A run whose result is in ``results`` already is not run again.
 
+    Of several runs, one that a method refuses is left out, and told by ``notice``; of a single one the error is raised.
+
     Args:
         sections: The runs.
         results: The file that results are read from and appended to; None for no file.
         device: The device to sample on.
-        notice: Called with a line of text about metrics that cannot be computed. Each line is passed once.
+        notice: Called with a line of text about metrics that cannot be computed, and runs that a method refuses. Each
+            line is passed once.
         each: Called after every run.
         progress: Show a progress bar for each run.
     """
@@ -166,7 +222,14 @@ def run_sections(
                 if found:
                     row = replace(found[0], section=section.title)
                 else:
-                    row, x = run(settings, device=device, notice=once, progress=progress)
+                    try:
+                        row, x = run(settings, device=device, notice=once, progress=progress)
+                    except ValueError as error:
+                        if sum(len(other.runs) for other in sections) == 1:
+                            raise
+                        once(f"{settings.method} refuses {settings.target}: {error}")
+                        each()
+                        continue
                     row = replace(row, section=section.title)
                     if results is not None:
                         results.keep(settings, x)

@@ -48,6 +48,19 @@ TITLES = {
     "coverage": "share of modes covered",
     "histogram_kl": "histogram KL (nats)",
     "gaussian_kl": "KL of the fitted Gaussian (nats)",
+    "seam": "shift of colour at the seam",
+    "residual": "largest |A x − y|",
+    "cover50": "truth inside of the central 50 %",
+    "cover90": "truth inside of the central 90 %",
+    "rank": "distance of the ranks from uniform",
+    "spread": "spread of the fills over their error",
+    "psnr_mean": "PSNR of the mean of the fills (dB)",
+    "pit": "KL of the conditional ranks (nats)",
+    "mass50": "samples inside of the exact central 50 %",
+    "mass90": "samples inside of the exact central 90 %",
+    "width": "mean square from the exact mean over the exact one",
+    "mmse_gap": "excess error of the mean over the exact one",
+    "wrong_mode": "share of samples in a wrong mode",
 }
 MOST_CLOUDS = 16
 

@@ -28,7 +28,7 @@ from lanpaint.plan import MOST_STEPS
 from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore
 
-OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "seed"}
+OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "fills", "seed"}
 """Settings of every run, whatever its method. All other settings exist only for some methods."""
 MOST_SAMPLES = 10_000_000
 """Most samples of a run. A larger number is a slip, and does not fit into memory."""
@@ -55,7 +55,8 @@ class Settings:
         expected_noise: a.
         particles: Number of particles per sample, for ``tds``.
         images: Folder or zip of images, for a model that comes without images.
-        samples: Number of samples.
+        samples: Number of samples, of all observations together.
+        fills: Number of samples for each observation, which calibration is measured with; None for one.
         seed: Seed of all random numbers.
         options: Further options of the method or the dynamics: (name, value) pairs, sorted by name. See :meth:`of`.
 
@@ -78,6 +79,7 @@ class Settings:
     particles: int | None = None
     images: str | None = None
     samples: int | None = None
+    fills: int | None = None
     seed: int = 0
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -102,6 +104,7 @@ class Settings:
                 raise ValueError(f"{name} must be a name, got None")
         check_whole("steps", self.steps, least=1, most=MOST_STEPS)
         check_whole("inner_steps", self.inner_steps or 0, least=0, most=MOST_STEPS)
+        check_whole("fills", 1 if self.fills is None else self.fills, least=1, most=MOST_SAMPLES)
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be from 0 to 2³¹ − 1, got {self.seed}")
 
@@ -115,15 +118,19 @@ class Settings:
         """
         target, method = make_target(self.target, self.images), find_method(self.method)
         samples = target.samples if self.samples is None else self.samples
+        fills = self.fills or 1
+        if fills > 1 and samples % fills:
+            raise ValueError(f"samples must be a multiple of fills, got {samples} samples and {fills} fills")
         if target.most < 10:
             raise ValueError(f"{target.name} has {target.most} held-out images; give 10 or more")
-        if not 10 <= samples <= min(target.most, MOST_SAMPLES):
-            most = f"{target.most}, the number of images" if target.most < math.inf else f"{MOST_SAMPLES:,}"
+        if not 10 <= samples <= min(target.most * fills, MOST_SAMPLES):
+            most = f"{target.most * fills}, the number of images" if target.most < math.inf else f"{MOST_SAMPLES:,}"
             raise ValueError(f"samples must be at least 10 and at most {most}, got {samples}")
         full = replace(
             self,
             target=target.name,
             samples=samples,
+            fills=fills if fills > 1 else None,
             preset=None if self.preset == "paper" else self.preset,
             inner_steps=self.inner_steps if "inner_steps" in method.arguments else None,
         )
@@ -311,7 +318,8 @@ def run(
     target = make_target(settings.target, settings.images, device)
     count = settings.samples or target.samples
     generator = torch.Generator().manual_seed(settings.seed)
-    truth = target.draw(count, generator)
+    fills = settings.fills or 1
+    truth = target.draw(count // fills, generator).repeat_interleave(fills, 0)
     sampler = settings.sampler(target, progress=progress)
     score = next(part for part in sampler.modules() if isinstance(part, CountedScore))  # wrapped by some samplers
     parts: list[Tensor] = []
@@ -331,8 +339,8 @@ def run(
     x = None if diverged else torch.cat(parts)
     result = Result(
         settings,
-        {} if x is None else target.figures(x, truth, notice),
-        _floors(settings.target, settings.images, count, settings.seed),
+        {} if x is None else target.figures(x, truth, notice, fills),
+        _floors(settings.target, settings.images, count, settings.seed, fills),
         target.merits,
         nfe,
         _memory(settings, target, truth[:at_once], device),
@@ -345,9 +353,10 @@ def run(
 
 
 @lru_cache(maxsize=32)
-def _floors(name: str, images: str | None, count: int, seed: int) -> dict[str, float]:
+def _floors(name: str, images: str | None, count: int, seed: int, fills: int) -> dict[str, float]:
     target = make_target(name, images)
-    return target.floors(target.draw(count, torch.Generator().manual_seed(seed)), seed)
+    truth = target.draw(count // fills, torch.Generator().manual_seed(seed)).repeat_interleave(fills, 0)
+    return target.floors(truth, seed, fills)
 
 
 def _device_name(device: str) -> str:

@@ -17,21 +17,43 @@ import torch
 from torch import Tensor
 
 from lanpaint.checks import shown
+from lanpaint.degradations import OPERATORS
 from lanpaint.images import read_mask
+from lanpaint.linear import LinearOperator
 from lanpaint.masks import MASKS
-from lanpaint.metrics import energy_distance, image_figures, mmd, perceptual_figures, sliced_wasserstein
+from lanpaint.metrics import (
+    calibration,
+    energy_distance,
+    image_figures,
+    mmd,
+    perceptual_figures,
+    seam_shift,
+    sliced_wasserstein,
+)
 from lanpaint.names import model_folder
 from lanpaint.own import is_own, make_own
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
 from toy_models import features
+from toy_models.calibration import exact_calibration
 from toy_models.gaussian import Gaussian
 from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
 
 Figures = dict[str, float]
 Notice = Callable[[str], None]
 
-LARGER_IS_BETTER = {"psnr", "psnr_whole", "ssim", "ssim_whole", "ms_ssim", "coverage", "mmd_p", "energy_p", "kernel_p"}
+LARGER_IS_BETTER = {
+    "psnr",
+    "psnr_whole",
+    "psnr_mean",
+    "ssim",
+    "ssim_whole",
+    "ms_ssim",
+    "coverage",
+    "mmd_p",
+    "energy_p",
+    "kernel_p",
+}
 
 
 class Target(ABC):
@@ -67,14 +89,15 @@ class Target(ABC):
         """
 
     @abstractmethod
-    def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
         """Name → metric, for samples x of a method given the known part of ``truth``, both (B, …).
 
-        ``notice`` is called with a line of text about metrics that cannot be computed.
+        ``notice`` is called with a line of text about metrics that cannot be computed. ``fills`` samples in a row
+        belong to one truth. With more than one, distances of sets are those of the first of each.
         """
 
     @abstractmethod
-    def floors(self, truth: Tensor, seed: int) -> Figures:
+    def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """Name → metric, for exact samples given the known part of ``truth``; empty if there are no exact samples."""
 
 
@@ -99,8 +122,8 @@ class AnalyticTarget(Target):
         """The generator that has drawn the truth; the method continues its random numbers."""
         return generator
 
-    def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
-        """Divergences and distances, and for mixtures the share of stray samples and of covered modes."""
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
+        """Divergences, distances and calibration, and for mixtures what becomes of the modes."""
         mixture = self.problem.target
         figures = {"kl": self.problem.divergence(x)}
         joint = self.problem.observed is None  # then exact samples follow the joint distribution
@@ -108,18 +131,20 @@ class AnalyticTarget(Target):
             figures["gaussian_kl"] = gaussian_kl(x, mixture)
         if joint and mixture.isotropic and mixture.dim == 2:
             figures["histogram_kl"] = histogram_kl(x, mixture)
-        figures |= _distances(x, truth)
-        if len(mixture.weights) > 1:
+        figures |= _distances(x[::fills], truth[::fills])
+        figures |= calibration(x, truth, self.known, fills)
+        figures |= exact_calibration(x, truth, self.known, mixture, fills)
+        if bool((mixture.means != mixture.means[0]).any()):  # the modes of a scale mixture are one
             figures["stray"] = float(stray(x, mixture).double().mean())
             if joint:
                 figures["coverage"] = mode_coverage(x, mixture)
         return figures
 
-    def floors(self, truth: Tensor, seed: int) -> Figures:
+    def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """The metrics of exact samples, drawn independently of ``truth`` given its known part."""
         generator = torch.Generator().manual_seed(seed + 2**31)  # only the last 32 bits of a seed count
         exact = self.problem.target.sample_conditional(truth, self.known, generator)
-        return self.figures(exact, truth, lambda line: None)
+        return self.figures(exact, truth, lambda line: None, fills)
 
 
 class ImageTarget(Target):
@@ -152,26 +177,72 @@ class ImageTarget(Target):
         """One generator for each image."""
         return seeded(range(seed + first, seed + first + count))
 
-    def figures(self, x: Tensor, truth: Tensor, notice: Notice) -> Figures:
-        """Means over the images with their standard errors, and distances between the two sets of images.
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
+        """Means over the images with their standard errors, calibration, and distances between the two sets of images.
 
-        For small colour images, ``kernel`` is the squared MMD in the features of :mod:`toy_models.features`.
+        For small colour images, ``kernel`` is the squared MMD in the features of :mod:`toy_models.features`. ``seam``
+        is the mean shift of colour in the pixels of the hole at its edge, of the whole range of values.
         """
+        return self._figures(x, truth, self.known, notice, fills)
+
+    def _figures(self, x: Tensor, truth: Tensor, known: Tensor, notice: Notice, fills: int) -> Figures:
         figures: Figures = {}
-        for name, values in image_figures(x, truth, self.known).items():
-            figures[name] = float(values.mean())
-            figures[f"{name}_error"] = standard_error(values, self.families[: len(values)])
+        families = [family for family in self.families[: len(x) // fills] for _ in range(fills)]
+        values = image_figures(x, truth, known)
+        if bool(known.any()):
+            values["seam"] = seam_shift(x, truth, known)
+        for name, value in values.items():
+            figures[name] = float(value.mean())
+            figures[f"{name}_error"] = standard_error(value, families)
+        first = x[::fills], truth[::fills]
         if self.has_features:
-            kernel = mmd(features.picture_features(x), features.picture_features(truth))
+            kernel = mmd(features.picture_features(first[0]), features.picture_features(first[1]))
             figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
-        perceptual, told = perceptual_figures(x, truth)
+        figures |= calibration(x, truth, known, fills)
+        perceptual, told = perceptual_figures(*first)
         if told is not None:
             notice(told)
-        return figures | _distances(x.clamp(-1, 1), truth) | perceptual
+        return figures | _distances(first[0].clamp(-1, 1), first[1]) | perceptual
 
-    def floors(self, truth: Tensor, seed: int) -> Figures:
+    def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """Empty, because no exact samples are known."""
         return {}
+
+
+class OperatorTarget(ImageTarget):
+    """A pixel-space model and held-out images behind a linear operator: inpainting in the operator's basis.
+
+    Its truth and its samples are in the basis of the operator. Its metrics are those of whole pictures.
+
+    Args:
+        name: Name of the target in results.
+        score: The model.
+        images: Held-out images (N, C, H, W) in [−1, 1].
+        operator: What is measured of them.
+        families: As in :class:`ImageTarget`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        score: Score,
+        images: Tensor,
+        operator: LinearOperator,
+        families: Sequence[str] | None = None,
+    ) -> None:
+        super().__init__(name, operator.rotated(score), images, operator.known, families)
+        self.operator = operator
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """The first ``count`` images, in the operator's basis."""
+        return self.operator.rotate(self.images[:count])
+
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
+        """The metrics of whole pictures, so ``psnr`` is ``psnr_whole``; and how far A x is from A x of the truth."""
+        nothing = torch.zeros(self.images.shape[-2:], dtype=torch.bool)
+        x, truth = self.operator.unrotate(x), self.operator.unrotate(truth)
+        apart = float((self.operator(x) - self.operator(truth)).abs().amax())
+        return self._figures(x, truth, nothing, notice, fills) | {"residual": apart}
 
 
 def standard_error(values: Tensor, families: Sequence[object]) -> float:
@@ -210,6 +281,7 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
             - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, or a folder or hub id in
               diffusers' layout. The mask is box, half, checkerboard, outpaint, or a file that is white where the image
               is painted.
+            - ``MODEL:OPERATOR`` with an operator of :data:`lanpaint.degradations.OPERATORS`, such as pool2.
         images: Folder or zip of images, for a model other than ``digits``. Emoji that a model of this project was
             trained on are left out. The first picture of each family comes first, then the variants.
         device: The device that a network is loaded to. Analytic problems need none.
@@ -223,7 +295,7 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
     if name in PROBLEMS:
         return AnalyticTarget(name, PROBLEMS[name]())
     first, _, last = name.rpartition(":")
-    if first and (last in MASKS or Path(last).suffix):
+    if first and (last in MASKS or last in OPERATORS or Path(last).suffix):
         return _image_target(name, first, last, images, device)
     if is_own(name):
         hint = f"for images write MODEL:MASK with a mask of {', '.join(MASKS)} or a file"
@@ -237,6 +309,12 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
 def _image_target(name: str, model: str, mask: str, images: str | None, device: str) -> ImageTarget:
     score, held_out, families = _model_and_images(model, images, device)
     height, width = held_out.shape[-2:]
+    if mask in OPERATORS:
+        try:
+            operator = OPERATORS[mask](tuple(held_out.shape[1:]))
+        except ValueError as error:
+            raise ValueError(f"the operator {mask} does not suit {model}: {error}") from error
+        return OperatorTarget(name, score, held_out, operator, families)
     known = MASKS[mask](height, width) if mask in MASKS else read_mask(mask)
     if known.shape != (height, width):
         raise ValueError(

@@ -58,6 +58,24 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
     return figures
 
 
+def seam_shift(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Shift of colour at the seam: |mean of x − mean of the truth| over the hole's pixels that touch known ones.
+
+    Args:
+        x: Images (B, C, H, W) in [−1, 1]; values outside are clamped.
+        truth: True images, of the shape of x.
+        known: Boolean, (H, W) or broadcastable to x, with known and unknown pixels.
+
+    Returns:
+        The mean over the channels, as a share of the whole range of values, (B,). It is 0 where no pixel of the hole
+        touches a known one.
+    """
+    near = known.expand(1, 1, *known.shape[-2:]).float() if known.ndim == 2 else known[:, :1].float()
+    seam = (torch.nn.functional.max_pool2d(near, 3, 1, 1) > 0) & (near == 0)
+    weights = seam.to(x) / seam.sum((-2, -1), keepdim=True).clamp(min=1).to(x)
+    return ((x.clamp(-1, 1) - truth) * weights).sum((-2, -1)).abs().mean(1) / 2
+
+
 def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, float], str | None]:
     """LPIPS (AlexNet), mean over the images, and FID of the two sets, if the networks of these metrics are available.
 

@@ -139,3 +139,25 @@ def test_notices_are_told_once():
         )
     )
     assert len(told) <= 1
+
+
+def test_a_method_that_refuses_a_target_stops_no_other(monkeypatch):
+    def refusing(settings, **options):
+        if settings.method == "ddrm":
+            raise ValueError("takes no such thing")
+        return run(settings, **options)
+
+    monkeypatch.setattr(grid_module, "run", refusing)
+    runs, told = tuple(expand({**SMALL, "method": ["ddrm", "replace"]})), []
+    rows = list(run_sections([Section("A", runs)], notice=told.append))
+    assert [row.settings.method for row in rows] == ["replace"]
+    assert told == ["ddrm refuses gaussian: takes no such thing"]
+    with pytest.raises(ValueError, match="takes no such thing"):
+        list(run_sections([Section("A", runs[:1])]))
+
+
+def test_images_beside_a_study_are_for_the_models_that_come_without(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("- {target: 'digits:box', steps: 1}\n- {target: gaussian, steps: 1}\n")
+    sections = read_grid(path, images="somewhere.zip")
+    assert [section.runs[0].images for section in sections] == [None, None]
