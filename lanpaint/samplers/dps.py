@@ -7,6 +7,9 @@ After every outer step the state moves down the gradient of the squared error of
 The method is defined in variance-preserving coordinates z = x/c with c = √(α² + σ²). In any coordinates, with c' of the
 next level, it is x' ← x' − c' c (ζ / ‖y_o − x̂₀‖) ∇_x ‖y_o − x̂₀(x)‖². The norms are taken per sample.
 
+The step is that of a measurement with Gaussian noise too (their Alg. 1): ζ takes the place of the noise. What the
+noise changes is the end, where known entries are left as they are.
+
 The method is a heuristic: the point x̂₀ replaces the distribution p(x₀ | x). It takes one evaluation per outer step,
 differentiated through the network. The solver uses that evaluation too.
 """
@@ -23,6 +26,7 @@ from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.clean import measured
 from lanpaint.samplers.gradients import Answered, check_checkpoint, differentiate, norm, square_error
 from lanpaint.samplers.langevin_sampler import check_step_size
 from lanpaint.samplers.sampler import Sampler
@@ -32,7 +36,7 @@ from lanpaint.score import Score
 class DPS(Sampler):
     """DPS (Chung et al., 2023): a gradient step after each outer step draws the known part towards y_o.
 
-    Known entries are set to y_o at the end only.
+    Known entries are set to y_o at the end only; for an observation with noise they are not.
 
     Args:
         score: The model, as in :class:`Sampler`; differentiable.
@@ -48,6 +52,7 @@ class DPS(Sampler):
             first step: when the score gives no gradient.
     """
 
+    takes_noise = True
     remedy = "lower step_size (ζ)"
 
     def __init__(
@@ -68,7 +73,7 @@ class DPS(Sampler):
         """The solver's step, and then the gradient step."""
         x, level, next_level = state.x, visit.level, visit.next_level
         prediction, error, gradient = differentiate(
-            self.score, x, level, square_error(state.observation), save_memory=self.checkpoint
+            self.score, x, level, square_error(measured(state.observation)), save_memory=self.checkpoint
         )
         begun, score = replace(state.memory.solver, x=x), Answered(self.score, prediction)
         state = self.advanced(state, self.solver.step(begun, score, level, next_level, noise), visit)

@@ -30,6 +30,8 @@ class MCG(DPS, Replace):
         ValueError: As :class:`~lanpaint.DPS`.
     """
 
+    takes_noise = False  # known entries are replaced at every level
+
     def __init__(
         self, score: Score | Callable[[Tensor, NoiseLevel], Tensor], *, step_size: float = 0.1, **options: Any
     ) -> None:

@@ -71,7 +71,7 @@ class Particles:
         """The state of one particle of each group, drawn by weight, with known entries set to the observation."""
         rows = _rows(systematic(self.log_weights, noise, count=1), self.log_weights.shape[1])
         known = state.observation.known.expand_as(state.x)[rows]
-        observation = Observation(state.observation.values[rows], known)
+        observation = Observation(state.observation.values[rows], known, state.observation.noise)
         return replace(state, x=observation.finish(state.x[rows]), observation=observation)
 
 
@@ -113,7 +113,7 @@ class KeepCloud(Callback):
         """Keeps the particles if the run came to its end."""
         particles = getattr(state.memory, "particles", state.memory)
         if particles.x is not None:
-            vars(sampler)["cloud"] = particles
+            vars(getattr(sampler, "original", sampler))["cloud"] = particles
 
 
 def total(each: Tensor) -> Tensor:

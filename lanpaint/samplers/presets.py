@@ -16,6 +16,7 @@ from lanpaint.fields import BiG
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.plan import even, falling, late, rising
 from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.data_scale import WIDE
 from lanpaint.samplers.langevin_sampler import check_step_size
 from lanpaint.spacings import Focused, uniform_time
 
@@ -99,7 +100,7 @@ def fast_start(state: SamplerState, scale: float, is_drawn: bool) -> SamplerStat
     Warns if the known values are much wider than data of standard deviation s = ``scale``. Waits for the device once.
     """
     spread = state.observation.spread
-    if spread > 4 * scale:
+    if spread > WIDE * scale:
         warnings.warn(
             f"the known values have a standard deviation of {spread:.3g}, and the fast preset expects about {scale:g}; "
             "give the data's standard deviation as data_scale, or normalise the data and the score",

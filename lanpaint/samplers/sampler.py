@@ -253,7 +253,8 @@ class Sampler(nn.Module):
             ValueError: When ``start``, the generators or the levels do not fit the observation, and when both
                 ``generator`` and ``noise`` are given.
         """
-        steps = run(self, *self._prepare(observation, generator, start, noise))
+        sampler = self._fitted(observation)
+        steps = run(sampler, *sampler._prepare(observation, generator, start, noise))
         with torch.no_grad():
             while True:  # a for loop would keep the last state alive during the next step
                 try:
@@ -289,7 +290,15 @@ class Sampler(nn.Module):
             inner 1 (4, 2)
             outer 1 (4, 2)
         """
-        return torch.no_grad()(run)(self, *self._prepare(observation, generator, start, noise))
+        sampler = self._fitted(observation)
+        return torch.no_grad()(run)(sampler, *sampler._prepare(observation, generator, start, noise))
+
+    def _fitted(self, observation: Observation | Sequence[int]) -> Sampler:
+        return self.fitted(observation) if isinstance(observation, Observation) else self
+
+    def fitted(self, observation: Observation) -> Sampler:
+        """The sampler that runs for an observation: this one, unless a subclass adapts its plan to what is known."""
+        return self
 
     def _prepare(
         self,

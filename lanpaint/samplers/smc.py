@@ -26,6 +26,9 @@ That suits long steps better, but the moments are infinite where the model's var
 
 The last step sets the known entries to y_o, and unknown entries follow the chain. The chain's density of y_o is the
 twist itself. So the weights are complete when the last level is reached.
+
+For a measurement with noise s the twist is N(y_o; x̂₀, v + s²), all entries follow the chain to the end, and the last
+factor of the weight is N(y_o; x₀, s²). This is the likelihood of Wu et al. (Sec. 3.1) with Gaussian noise.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.clean import measured
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, known_error
 from lanpaint.samplers.particles import KeepCloud, Particles, grouped, repeated, total
 from lanpaint.samplers.sampler import Sampler, refuse_solver
@@ -81,6 +85,8 @@ class TwistedSMC(Sampler):
         ValueError: For settings outside of these ranges, for a solver, for ``checkpoint=True`` with a score that holds
             no network, and as :class:`Sampler`. In the first step: when the score gives no gradient.
     """
+
+    takes_noise = True
 
     def __init__(
         self,
@@ -125,18 +131,27 @@ class TwistedSMC(Sampler):
         return state
 
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
-        """One particle of each group, drawn by weight. The memory keeps all particles."""
-        cloud = replace(state.memory, x=state.observation.finish(state.x))
+        """One particle of each group, drawn by weight. The memory keeps all particles.
+
+        A measurement with noise s weighs the particles by N(y_o; x₀, s²), which is ψ where v is 0.
+        """
+        state, particles = replace(state, observation=measured(state.observation)), state.memory
+        if state.observation.noise:
+            error = torch.where(state.observation.known, state.observation.values - state.x, 0.0)
+            variance = torch.full((), state.observation.noise**2, dtype=torch.float64)
+            particles = particles.weighted(_log_normal(error, variance, state.observation.known))
+        cloud = replace(particles, x=state.observation.finish(state.x))
         return replace(cloud.chosen(state, noise), memory=cloud)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One step of Alg. 1: weigh, resample, propose."""
-        x, count, observation, particles = state.x, self.particles, state.observation, state.memory
+        x, count, observation, particles = state.x, self.particles, measured(state.observation), state.memory
         level = state.level
         next_level = _repeated_level(visit.next_level, count, x.ndim)
         variance = self._clean_variance(level)
-        # Known entries that reach σ' = 0 in this step are set to y_o. Their weight is the twist itself.
-        pinned = observation.known & cast_like(next_level.sigma == 0, observation.known)
+        # Exact known entries that reach σ' = 0 in this step are set to y_o. Their weight is the twist itself.
+        ends = torch.zeros_like(next_level.sigma) if observation.noise else next_level.sigma == 0
+        pinned = observation.known & cast_like(ends, observation.known).bool()
         kept = observation.known & ~pinned
 
         # Weigh by ψ at x. The twist of the kept entries gives the pull, and is divided out of the weight below.
@@ -171,10 +186,16 @@ class TwistedSMC(Sampler):
 
 
 def _log_twist(prediction: Prediction, observation: Observation, variance: Tensor, mask: Tensor) -> Tensor:
-    """Log N(y_o; x̂₀, v) over the entries of ``mask`` with v > 0, shape (B K,), float64."""
-    variance = cast_like(variance, prediction.x)
-    square = (observation.values - prediction.denoised).square() * reciprocal(variance)
-    normal = -0.5 * (square + torch.log(2 * math.pi * torch.where(variance > 0, variance, 1.0)))
+    """Log N(y_o; x̂₀, v + s²) over the entries of ``mask``, with v the variance given, shape (B K,), float64."""
+    return _log_normal(observation.values - prediction.denoised, variance + observation.noise**2, mask)
+
+
+def _log_normal(error: Tensor, variance: Tensor, mask: Tensor) -> Tensor:
+    """Log N(error; 0, v) over the entries of ``mask`` with v > 0, shape (B K,), float64."""
+    variance = cast_like(variance, error)
+    normal = -0.5 * (
+        error.square() * reciprocal(variance) + torch.log(2 * math.pi * torch.where(variance > 0, variance, 1.0))
+    )
     return total(torch.where(mask & (variance > 0), normal, 0.0))
 
 

@@ -60,7 +60,7 @@ class SMCDiff(LanPaint):
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
         *,
         particles: int = 8,
-        inner_steps: int | Sequence[int] = 1,
+        inner_steps: int | Sequence[int] = 2,
         threshold: float = 0.5,
         eta: float = 0.0,
         **options: Any,

@@ -1,5 +1,6 @@
 """DDRM against its paper's equations in the paper's own coordinates."""
 
+import functools
 import itertools
 
 import pytest
@@ -16,26 +17,37 @@ VALUES = torch.tensor([0.0, 1.1, -0.4], dtype=DOUBLE)
 EYE = torch.eye(3, dtype=DOUBLE)
 
 
-@pytest.mark.parametrize(("eta", "eta_b"), [(0.7, 1.0), (0.7, 0.6), (0.0, 1.0), (1.0, 0.3)])
-@pytest.mark.parametrize("schedule", [lp.VP.linear(), lp.VE(), lp.Flow(first_time=0.99)], ids=["vp", "ve", "flow"])
-def test_law_of_ddrm_on_a_gaussian_is_that_of_equations_7_and_8(eta, eta_b, schedule):
+def law_of_ddrm(levels, eta, eta_b, noise):
     """Kawar et al. write x/√ᾱ for the state and σ_t for its noise, that is z = x/α and r = σ/α here."""
-    sampler = DDRM(TARGET, steps=4, eta=eta, eta_b=eta_b, schedule=schedule)
-    first = sampler.levels[0]
+    first = levels[0]
     state = Law(torch.zeros(3, dtype=DOUBLE), EYE * float(1 + first.relative_sigma**2))
-    state = state.replace(KNOWN, VALUES, first.relative_sigma**2)  # Eq. 7
-    for level, next_level in itertools.pairwise(sampler.levels):
+    state = state.replace(KNOWN, VALUES, first.relative_sigma**2 - noise**2)  # Eq. 7
+    for level, next_level in itertools.pairwise(levels):
         r, r_next = float(level.relative_sigma), float(next_level.relative_sigma)
         gain, offset = denoiser(TARGET, level)
         gain = gain * float(level.alpha)  # of z
         kept = (1 - eta**2) ** 0.5 * r_next / r
-        # Eq. 8, first line, in the unknown rows; third line with σ_y = 0 in the known ones.
-        matrix = torch.where(KNOWN[:, None], (1 - eta_b) * gain, gain + kept * (EYE - gain))
-        vector = torch.where(KNOWN, (1 - eta_b) * offset + eta_b * VALUES, (1 - kept) * offset)
+        # Eq. 8, first line, in the unknown rows; second or third line in the known ones.
+        above = r_next >= noise
+        weight = eta_b if above else (1 - eta**2) ** 0.5 * r_next / noise
+        variance = r_next**2 - (eta_b * noise) ** 2 if above else (eta * r_next) ** 2
+        matrix = torch.where(KNOWN[:, None], (1 - weight) * gain, gain + kept * (EYE - gain))
+        vector = torch.where(KNOWN, (1 - weight) * offset + weight * VALUES, (1 - kept) * offset)
         state = state.map(matrix, vector)
-        state.cov = state.cov + torch.diag(torch.where(KNOWN, r_next**2, (eta * r_next) ** 2))
-    state = state.replace(KNOWN, VALUES, torch.tensor(0.0))
-    mean, cov = law(sampler, VALUES, KNOWN)
+        state.cov = state.cov + torch.diag(torch.where(KNOWN, variance, (eta * r_next) ** 2))
+    return state
+
+
+@pytest.mark.parametrize(("eta", "eta_b"), [(0.7, 1.0), (0.7, 0.6), (0.0, 1.0), (1.0, 0.3)])
+@pytest.mark.parametrize("schedule", [lp.VP.linear(), lp.VE(), lp.Flow(first_time=0.99)], ids=["vp", "ve", "flow"])
+@pytest.mark.parametrize("noise", [0.0, 0.6])
+def test_law_of_ddrm_on_a_gaussian_is_that_of_equations_7_and_8(eta, eta_b, schedule, noise):
+    sampler = DDRM(TARGET, steps=4, eta=eta, eta_b=eta_b, schedule=schedule)
+    assert any(level.relative_sigma >= noise for level in sampler.levels[1:])
+    state = law_of_ddrm(sampler.levels, eta, eta_b, noise)
+    if not noise:
+        state = state.replace(KNOWN, VALUES, torch.tensor(0.0))
+    mean, cov = law(sampler, VALUES, KNOWN, functools.partial(lp.Observation, noise=noise))
     assert torch.allclose(mean, state.mean, atol=1e-9)
     assert torch.allclose(cov, state.cov, atol=1e-9)
 

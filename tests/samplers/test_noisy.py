@@ -9,7 +9,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.fields import BiG
-from lanpaint.samplers import DDRM, DPS, MCG, CoPaint, RePaint, TwistedSMC
+from lanpaint.samplers import DPS, MCG, CoPaint, RePaint, TwistedSMC
 from lanpaint.samplers.posterior_flow import PosteriorFlow
 from tests.adapters import tiny
 from tests.samplers.affine import DOUBLE, law
@@ -105,14 +105,15 @@ MIXTURE = GaussianMixture([[-0.6, -0.3], [0.9, 0.4]], [[[0.5, 0.2], [0.2, 0.4]],
 
 @pytest.mark.parametrize("s", [0.2, 1.0])
 @pytest.mark.parametrize(
-    "make",
+    ("make", "count"),
     [
-        lambda: lp.LanPaint(MIXTURE, steps=50, spacing="logsnr", expected_noise=0.1),
-        lambda: lp.LangevinPaint(MIXTURE, steps=60, inner_steps=10, spacing="logsnr", step_size=0.05),
+        (lambda: lp.LanPaint(MIXTURE, steps=50, spacing="logsnr", expected_noise=0.1), 8_000),
+        (lambda: lp.LangevinPaint(MIXTURE, steps=60, inner_steps=10, spacing="logsnr", step_size=0.05), 8_000),
+        (lambda: TwistedSMC(MIXTURE, particles=32, steps=30, spacing="logsnr"), 1_500),
     ],
-    ids=["lanpaint", "langevin"],
+    ids=["lanpaint", "langevin", "tds"],
 )
-def test_samples_of_a_mixture_follow_the_posterior(make, s):
+def test_samples_of_a_mixture_follow_the_posterior(make, count, s):
     """The exact posterior: the mixture with a third coordinate y + s n, conditioned on that."""
     means = torch.cat([MIXTURE.means, MIXTURE.means[:, 1:]], 1)
     wide = torch.stack([torch.block_diag(c, torch.tensor(s**2)) for c in MIXTURE.full_cov])
@@ -120,21 +121,32 @@ def test_samples_of_a_mixture_follow_the_posterior(make, s):
     cov[:, 2, :2] = cov[:, :2, 2] = MIXTURE.full_cov[:, 1]
     exact = GaussianMixture(means, cov, MIXTURE.weights).conditional([0.0, 0.0, 0.2], [False, False, True])
     true = exact.sample(200_000, torch.Generator().manual_seed(1))
-    observation = lp.Observation(torch.tensor([[0.0, 0.2]]).double().repeat(8_000, 1), torch.tensor([False, True]), s)
+    observation = lp.Observation(torch.tensor([[0.0, 0.2]]).double().repeat(count, 1), torch.tensor([False, True]), s)
     got = make()(observation, generator=torch.Generator().manual_seed(0))
     for statistic in (lambda z: z, lambda z: z.square(), lambda z: (z > 0).double(), lambda z: z[:, :1] * z[:, 1:]):
         mine, exact_ones = statistic(got), statistic(true[:, :2])
-        error = exact_ones.std(0) * math.sqrt(1 / 8_000 + 1 / 200_000)
+        error = exact_ones.std(0) * math.sqrt(1 / count + 1 / 200_000)
         assert bool(((mine.mean(0) - exact_ones.mean(0)).abs() < 5 * error + 0.02 * exact_ones.std(0)).all())
 
 
-@pytest.mark.parametrize("make", [lp.Replace, RePaint, DDRM, DPS, MCG, CoPaint, TwistedSMC], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("make", [lp.Replace, RePaint, MCG, CoPaint, lp.SMCDiff], ids=lambda m: m.__name__)
 def test_a_sampler_that_needs_exact_values_says_so(make):
     noisy = lp.Observation(VALUES[None], KNOWN, noise=0.5)
     with pytest.raises(ValueError, match=r"takes no noise of a measurement \(noise=0\.5\); use LanPaint, or values"):
         make(TARGET, steps=2)(noisy)
     drawn = make(TARGET, steps=2)(lp.Observation(VALUES[None], KNOWN, jitter=0.5))
     assert torch.isfinite(drawn).all()
+
+
+def test_dps_makes_the_same_steps_for_a_measurement_and_leaves_its_end_as_it_is():
+    """Chung et al., Alg. 1: ζ takes the place of the noise."""
+    sampler, start = DPS(TARGET, steps=5), torch.ones(4, 3, dtype=DOUBLE)
+    noisy, exact = (
+        list(sampler.iterate(lp.Observation(VALUES.expand(4, 3), KNOWN, noise=s), start=start)) for s in (0.5, 0.0)
+    )
+    assert all(torch.equal(one.x, other.x) for one, other in zip(noisy[:-1], exact[:-1], strict=True))
+    assert torch.equal(noisy[-1].x[:, ~KNOWN], exact[-1].x[:, ~KNOWN])
+    assert not bool((noisy[-1].x[:, KNOWN] == VALUES[KNOWN]).any())
 
 
 def test_noise_and_jitter_are_two_things():

@@ -1,5 +1,6 @@
 """The presets: paper is the paper, and fast is faster, on targets that it was and was not chosen on."""
 
+import functools
 import math
 import warnings
 
@@ -149,9 +150,10 @@ def test_known_values_far_from_the_expected_scale_are_told_of():
     known, values = torch.tensor([False, True]), 100 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
     target = Gaussian([0.0, 0.0], [[1e4, 0.0], [0.0, 1e4]])
     with pytest.warns(UserWarning, match=r"the known values have a standard deviation of .*data_scale"):
-        lp.LanPaint(target, preset="fast", steps=2, inner_steps=1)(lp.Observation(values, known))
+        lp.LanPaint(target, preset="fast", steps=2, spacing="logsnr")(lp.Observation(values, known))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        lp.LanPaint(target, preset="fast", steps=2, inner_steps=1)(lp.Observation(values, known))
         lp.LanPaint(target, preset="fast", steps=2, inner_steps=1, data_scale=100.0)(lp.Observation(values, known))
         lp.LanPaint(target, preset="paper", steps=2, inner_steps=1)(lp.Observation(values, known))
     with pytest.raises(ValueError, match=r"data_scale \(s\) must be a positive finite number, got 0"):
@@ -198,3 +200,28 @@ def test_the_progress_bar_of_a_ramp_counts_every_evaluation(capsys):
     sampler = lp.LanPaint(gauss2().target, preset="fast", steps=4, inner_steps=3, progress=True)
     sampler(lp.Observation(torch.ones(5, 2), torch.tensor([False, True])))
     assert "/16" in capsys.readouterr().err
+
+
+def test_the_fast_preset_takes_wide_known_values_for_its_units():
+    """Data of standard deviation 100: without data_scale the samples are those of data_scale = that of the values."""
+    target = Gaussian([20.0, -30.0], (100.0**2 * torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)).tolist())
+    known = torch.tensor([False, True])
+    observation = lp.Observation(target.sample(500, torch.Generator().manual_seed(0)), known)
+    for make in (functools.partial(lp.LanPaint, preset="fast"), functools.partial(lp.SMCDiff, particles=2)):
+        alone, told = make(target, steps=5), make(target, steps=5, data_scale=observation.spread)
+        x = alone(observation, generator=torch.Generator().manual_seed(1))
+        assert torch.equal(x, told(observation, generator=torch.Generator().manual_seed(1)))
+        assert alone.plan.evaluations == told.plan.evaluations
+        assert alone.data_scale == 1.0  # the sampler itself stays as it is
+    assert alone.cloud is not None
+
+
+def test_known_values_that_are_uniform_or_shifted_change_nothing():
+    target, known = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]]), torch.tensor([False, True])
+    for values in (torch.full((9, 2), 0.3), torch.full((9, 2), 5000.0), 3.9 * torch.randn(9, 2).clamp(-1, 1)):
+        paint = lp.LanPaint(target, preset="fast", steps=2)
+        assert paint.fitted(lp.Observation(values, known)) is paint
+    wide = lp.Observation(torch.tensor([[0.0, -50.0], [0.0, 50.0]]), known)
+    for given in ({"data_scale": 2.0}, {"spacing": "logsnr"}, {"preset": "paper"}):
+        paint = lp.LanPaint(target, steps=2, **{"preset": "fast", **given})
+        assert paint.fitted(wide) is paint

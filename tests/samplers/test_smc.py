@@ -58,8 +58,8 @@ def chain(target, levels, data_variance=1.0):
     return state
 
 
-def run(sampler, groups, seed=0):
-    observation = lp.Observation(VALUES.expand(groups, 3), KNOWN)
+def run(sampler, groups, seed=0, noise=0.0):
+    observation = lp.Observation(VALUES.expand(groups, 3), KNOWN, noise)
     out = sampler(observation, generator=torch.Generator().manual_seed(seed))
     return out, sampler.cloud
 
@@ -71,11 +71,13 @@ def assert_unbiased(estimates, truth, power):
     assert bool(((estimates.mean(0) - truth).abs() < 4 * error).all()), (estimates.mean(0), truth, error)
 
 
-def assert_exact(sampler, groups, data_variance=1.0, power=0.02):
+def assert_exact(sampler, groups, data_variance=1.0, power=0.02, noise=0.0):
     """Evidence, and mean and second state weighted by it, are unbiased for the chain's conditional, whatever K."""
-    conditional, log_density = chain(TARGET, sampler.levels, data_variance).condition(KNOWN, VALUES)
-    _, cloud = run(sampler, groups)
-    assert torch.equal(cloud.x[:, KNOWN], VALUES[KNOWN].expand(len(cloud.x), -1))
+    law_of_chain = chain(TARGET, sampler.levels, data_variance)
+    law_of_chain.cov = law_of_chain.cov + torch.diag(torch.where(KNOWN, noise**2, 0.0).double())
+    conditional, log_density = law_of_chain.condition(KNOWN, VALUES)
+    _, cloud = run(sampler, groups, noise=noise)
+    assert torch.equal(cloud.x[:, KNOWN], VALUES[KNOWN].expand(len(cloud.x), -1)) == (noise == 0)
     ratio = (cloud.log_evidence - log_density).exp()
     assert_unbiased(ratio, 1.0, power)
     unknown = cloud.x.reshape(groups, -1, 3)[..., 0]
@@ -99,6 +101,13 @@ def test_without_observation_the_particles_are_the_chain(schedule, data_variance
 @pytest.mark.parametrize("particles", [1, 4])
 def test_evidence_and_weighted_moments_are_unbiased_for_the_chains_conditional(particles, threshold):
     assert_exact(TwistedSMC(TARGET, particles=particles, threshold=threshold, levels=LEVELS), 40_000 // particles)
+
+
+@pytest.mark.parametrize("noise", [0.2, 1.0])
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_they_are_for_a_measurement_with_noise(noise, threshold):
+    """The chain's conditional given y_o = y₀ + s n."""
+    assert_exact(TwistedSMC(TARGET, particles=4, threshold=threshold, levels=LEVELS), 8_000, noise=noise, power=0.03)
 
 
 @pytest.mark.parametrize("data_variance", [0.4, 3.0])

@@ -72,7 +72,7 @@ def test_a_mode_that_the_known_part_decides_at_low_noise_is_found():
     target, values = trapped(2_000, generator)
     score = lp.CountedScore(target)
     observation = lp.Observation(values, LAST)
-    x = lp.SMCDiff(score, steps=14)(observation, generator=generator)
+    x = lp.SMCDiff(score, steps=14, inner_steps=1)(observation, generator=generator)
     assert score.evaluations == 224
     wrong = float((x[:, 0] * values[:, 0] < 0).double().mean())
     assert wrong + 3 * math.sqrt(wrong * (1 - wrong) / len(x)) < 0.02
@@ -86,7 +86,7 @@ def test_a_known_part_that_says_nothing_leaves_all_weights_equal():
         [[-1.0, 0.0], [1.5, 0.0]], torch.diag(torch.tensor([0.04, 1.0])).repeat(2, 1, 1), [0.8, 0.2]
     )
     values = torch.randn(3_000, 2, generator=torch.Generator().manual_seed(1), dtype=DOUBLE)
-    sampler = lp.SMCDiff(target, particles=4, steps=24)
+    sampler = lp.SMCDiff(target, particles=4, steps=24, inner_steps=1)
     x = sampler(lp.Observation(values, LAST), generator=torch.Generator().manual_seed(0))
     assert all(bool((ess > 4 - 1e-6).all()) for ess in sampler.cloud.ess)
     assert abs(float((x[:, 0] > 0.25).double().mean()) - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 3_000)
