@@ -90,3 +90,15 @@ def test_every_picture_says_in_words_what_it_shows(page):
         return
     silent = [place for words, place in pictures(page) if len(words.split()) < 3]
     assert not silent, f"{page.name}: no alternative text for {', '.join(silent)}"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_code_on_a_page_is_narrow_enough_to_be_read_without_scrolling(page):
+    """88 characters are what a page of 1280 pixels shows. The lessons are held to it by the linter."""
+    wide, language = [], None
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            language = line[3:] if language is None else None
+        elif language is not None and not language.startswith("{") and len(line) > 88:
+            wide.append(line)
+    assert not wide, f"{page.name}: {wide[0]}"
