@@ -289,6 +289,12 @@ class Observation:
         """Number of the first of ``steps`` outer steps in which an entry is free; the last step at the latest."""
         return 0 if self.change is None else min(release_step(self._bounds[1], steps), steps - 1)
 
+    def from_first_level(self) -> Observation:
+        """This observation, for a run that visits all levels: those too at which a soft observation holds all."""
+        longer = copy.copy(self)
+        longer._bounds = self._bounds[0], 1.0
+        return longer
+
     def held(self, step: int, steps: int) -> Observation:
         """What is held during outer step number ``step`` of ``steps``: this observation itself, if it is not soft."""
         if self.change is None:

@@ -11,6 +11,7 @@ import lanpaint as lp
 from lanpaint.adapters.scheduler_names import FLOW_SCHEDULERS, SCHEDULERS, named_scheduler
 from lanpaint.demo import held_out_digits
 from tests.adapters import tiny
+from toy_models import Gaussian
 from toy_models.digits import FOLDER
 
 
@@ -140,8 +141,32 @@ def test_another_weight_of_the_prompt_is_for_what_is_known_to_the_end():
     assert np.array_equal(*everything)  # nothing is known to the end
 
 
-def test_a_pipeline_that_makes_sound_too_is_not_begun_in_the_middle():
-    made = tiny.ltx2()
+def test_a_pipeline_that_makes_sound_too_visits_the_levels_at_which_its_video_is_held():
+    """Sound begins with noise, and each of its steps needs an evaluation. The video is released where it always is."""
+    made, keep = tiny.ltx2(), Keep()
     mask = torch.ones(made.size[-2:])
-    with pytest.raises(ValueError, match=r"sound perhaps, .* leave strength out"):
-        _paint(made, mask, strength=0.5, output_type="latent")
+    mask[:, : mask.shape[1] // 2] = 0
+    _, latents, bridge = _paint(made, mask, keep, strength=0.5, output_type="latent")
+    assert keep.steps == [0, 1, 2, 3]
+    assert bridge.evaluations == bridge.planned == 8
+    assert torch.isfinite(torch.as_tensor(latents)).all()
+    change = keep.observation.change.expand_as(keep.x)
+    assert torch.equal(keep.x[change == 0], keep.observation.values[change == 0])
+    painted = keep.x[change == 0.5]
+    again = Keep()
+    _paint(made, mask, again, strength=1.0, output_type="latent")
+    away = [(x - keep.observation.values[change == 0.5]).abs().mean() for x in (painted, again.x[change == 0.5])]
+    assert away[0] < away[1]  # what was there is remembered
+
+
+def test_held_levels_of_a_longer_run_change_nothing_after_the_release():
+    """On a Gaussian: strength 0.5 from the first level and from the middle have the same law, to 5 standard errors."""
+    target = Gaussian(mean=[0.0, 0.0], cov=[[1.0, 0.6], [0.6, 1.0]])
+    paint = lp.Replace(target, steps=8)
+    soft = lp.Observation.soft(torch.full((20_000, 2), 1.5), torch.tensor([0.0, 0.5]))
+    short, long = (
+        paint(observation, generator=torch.Generator().manual_seed(0))[:, 1]
+        for observation in (soft, soft.from_first_level())
+    )
+    assert abs(float(short.mean() - long.mean())) < 5 * float(short.std()) * (2 / 20_000) ** 0.5
+    assert abs(float(short.std() / long.std()) - 1) < 5 / 20_000**0.5

@@ -81,7 +81,7 @@ class Bridge:
         self._known_scale: float | None = None
         self._steps: Steps | None = None
         self._generator: Any = None
-        self._in_call = self._by_sight = False
+        self._in_call = self._by_sight = self._has_companion = False
         self._gives_denoised = DENOISED in named_arguments(pipe)
         self.loop: Any = None
         self.state: Any = None
@@ -155,6 +155,7 @@ class Bridge:
         else:
             args, kwargs = self._arguments(original, args, kwargs)
         self._in_call, self._by_sight, self._part = True, False, None
+        self._has_companion = False
         replaced = self._regional_guiders() if self._known_scale is not None else {}
         own = {name: getattr(self._pipe, name) for name in replaced}
         try:
@@ -319,6 +320,7 @@ class Bridge:
         if run is None or run.has_begun or self._first is None:
             return
         (latents, handed, noise), self._first = self._first, None
+        run.has_companion = self._has_companion
         run.take_over_end()
         handed.copy_(run.begin(latents, self._known, noise))
         run.latents = handed
@@ -382,6 +384,7 @@ class Bridge:
             if self._part is not None and not self._part.is_of(given.sample):
                 raise self._by_parts(self._part.latents, given.sample.shape)
             known = self._known if self._part is None else self._part.of_known(self._known)
+            run.has_companion = self._has_companion
             latents = run.sight(sample, output, known, noise)
             self._hold_known(run)
             return given.result(run.folding.fold(latents))
@@ -423,11 +426,12 @@ class Bridge:
             run = self._run
             if run is not None and run.first_step:
                 raise ValueError(
-                    f"{type(self._pipe).__name__} samples something beside its latents, sound perhaps, which would "
-                    "begin at a level without a start; leave strength out, or give a mask with white in it"
+                    f"{type(self._pipe).__name__} samples something beside its latents, sound perhaps, and begins with "
+                    "the latents; leave strength out, or give a mask with white in it"
                 )
             return run is None or run.is_outer(number)
 
+        self._has_companion = True
         scheduler = self.scheduler if self._run is None else self._run.scheduler
         companion = Companion(scheduler, self.plan_run, is_outer, self._check_latents_first).make_stand_in()
         if self._run is not None:

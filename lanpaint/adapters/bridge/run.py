@@ -95,6 +95,7 @@ class Run:
         known: Where what is known lies in the latents, boolean; None before the start.
         sample: The sampler's result, in the pipeline's dtype; None until then.
         folding: The form in which the pipeline steps its latents.
+        has_companion: Whether the pipeline samples something beside its latents, which begins with noise.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Run:
         self.latents: Tensor | None = None
         self.sample: Tensor | None = None
         self.folding = Folding()
+        self.has_companion = False
         self._conversation: Conversation | None = None
         self._unmoved: tuple[Tensor, Tensor] | None = None
         self._last: Prediction | None = None
@@ -265,6 +267,8 @@ class Run:
     def _begin(self, latents: Tensor, known: KnownPart, noise: NoiseSource) -> Tensor | None:
         start = latents if latents.dtype == torch.float64 else latents.float()
         observation = fit(known(latents) if callable(known) else known, start)
+        if self.has_companion:
+            observation = observation.from_first_level()
         steps = self.sampler.steps
         held = observation.held(steps - 1, steps)  # to the end
         self.dtype, self.known = latents.dtype, held.known.expand(observation.shape)
