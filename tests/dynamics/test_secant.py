@@ -62,6 +62,28 @@ def test_the_spread_of_a_gaussian_is_measured_exactly(curvature):
     assert torch.allclose(state.excess, torch.full((4, 1), 1 / curvature - 1.0, dtype=torch.float64), atol=1e-10)
 
 
+def test_after_negative_curvature_the_length_is_that_of_its_magnitude():
+    """Where the density is convex in its logarithm a step is as long as where it is as strongly concave."""
+    dynamics = lp.SecantLangevin(growth=100.0, longest=100.0)
+    state = _run(dynamics, lp.Drift(lambda x: 0.4 * x, 1.0, 0.8), torch.ones(2, 3, dtype=torch.float64), 4)[-1]
+    assert torch.allclose(state.excess, torch.full((2, 1), 1.5, dtype=torch.float64), atol=1e-10)
+
+
+def test_where_levels_vary_within_a_sample_the_steepest_of_them_bounds_what_is_measured():
+    """e = 1/k − 1/A₀ with the largest A₀ of the sample, and each entry's own length is 1/A₀ + e there."""
+    damping = torch.tensor([[1.0, 4.0], [2.0, 0.5], [1.0, 1.0]], dtype=torch.float64)
+    dynamics = lp.SecantLangevin(growth=1e6, longest=1e6)
+    drift = lp.Drift(lambda x: -0.1 * x, damping, 0.8 * torch.ones_like(damping))
+    states = _run(dynamics, drift, torch.ones(3, 2, dtype=torch.float64), 4)
+    steepest = damping.amax(1, keepdim=True)
+    assert torch.allclose(states[-1].excess, 10 - 1 / steepest, atol=1e-8)
+    share = -torch.expm1(-0.8 * damping)  # h A₀
+    step = share * (1 / damping + states[-1].excess)
+    zero = dynamics.step(states[-1], drift, zero_noise)  # the noise of the step before is still to come
+    scatter = (step / 2).sqrt() * states[-1].noise
+    assert torch.allclose(zero.x, states[-1].x - 0.1 * step * states[-1].x + scatter, atol=1e-8)
+
+
 def test_a_step_grows_slowly_shrinks_at_once_and_is_bounded():
     flat = [True]
 
