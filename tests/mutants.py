@@ -55,7 +55,7 @@ TESTS = {
     "solvers/ddim.py": "solvers",
     "solvers/dpm_solver.py": "solvers",
     "samplers/loop.py": "samplers/test_samplers.py test_callbacks.py samplers/test_release.py",
-    "samplers/sampler.py": "samplers/test_samplers.py samplers/test_own_methods.py samplers/test_modules.py samplers/test_repaint.py",
+    "samplers/sampler.py": "samplers/test_samplers.py samplers/test_own_methods.py samplers/test_repaint.py",
     "samplers/langevin_sampler.py": "samplers/test_samplers.py samplers/test_presets.py test_bad_input.py",
     "samplers/lanpaint.py": "samplers/test_presets.py samplers/test_samplers.py test_defaults.py",
     "samplers/release.py": "samplers/test_release.py samplers/test_noisy.py",
