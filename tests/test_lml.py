@@ -134,6 +134,21 @@ def test_evaluations_of_one_level_are_corrected_by_the_level_before():
     assert torch.equal(score.predict(x, LEVELS[1]).epsilon, TARGET.predict(x, LEVELS[1]).epsilon)
 
 
+def test_the_rate_of_the_corrected_dynamics_is_langevin_s_at_a_large_damping_and_a_quarter_of_a_small_one():
+    """Where λ is small, x²/2 is a Brownian motion of drift −λ and variance 2 λ in one dimension: a gap of λ/4."""
+    assert study.rate(8, 1e9) == pytest.approx(1, abs=1e-6)
+    assert study.rate(1, 0.01) == pytest.approx(0.0025, rel=0.03)
+
+
+def test_the_rank_one_hessian_is_off_by_more_than_the_hessian_itself():
+    """On a Gaussian the mean square of ‖s sᵀ − Λ‖/‖Λ‖ is 1 + (tr Λ)²/‖Λ‖²."""
+    score, hessian = study.at_samples(TARGET, lp.NoiseLevel(1.0, 0.5), 20_000)
+    precision = torch.linalg.inv(TARGET.full_cov[0] + 0.25 * torch.eye(3))
+    exact = math.sqrt(1 + float(precision.trace() ** 2 / precision.square().sum()))
+    assert study.hessian_error(score, hessian)[0] == pytest.approx(exact, rel=0.03)
+    assert torch.allclose(hessian[0], -precision, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -1,6 +1,7 @@
 """LML against DDIM and the two-step Adams–Bashforth method on the probability-flow ODE: the tables of docs/lml.md.
 
-    python docs/studies/lml.py
+    python docs/studies/lml.py            # LML as a correction of the prediction
+    python docs/studies/lml.py dynamics   # LML as a dynamics
 
 The data are a Gaussian of variances 4, 1, 0.25 and 0.04, whose flow is known in closed form. The error is the root mean
 square over samples and entries at σ/α = 0.05, from exact samples at σ/α = 20.
@@ -9,17 +10,21 @@ square over samples and entries at σ/α = 0.05, from exact samples at σ/α = 2
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
+from scipy.special import eval_genlaguerre, roots_genlaguerre
 from torch import Tensor
 
-from lanpaint import LML, DPMSolver, Euler, NoiseLevel
+from lanpaint import LML, DPMSolver, Drift, Euler, LMLangevin, NoiseLevel
 from lanpaint.randomness import NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
-from toy_models import Gaussian
+from toy_models import Gaussian, GaussianMixture
+from toy_models.problems import PROBLEMS
 
 VARIANCES, MEAN = torch.tensor([4.0, 1.0, 0.25, 0.04]).double(), torch.tensor([0.5, -1.0, 0.2, 0.3]).double()
 TARGET = Gaussian(MEAN.tolist(), torch.diag(VARIANCES).tolist())
@@ -92,5 +97,135 @@ def main() -> None:
         print(f"| {name} | " + " | ".join(f"{value:.2g}" for value in errors) + f" | {order:.2f} |")
 
 
+# --- LML as a dynamics, on exact scores ---
+
+
+def printed_variance(dim: int, damping: float) -> float:
+    """Variance of an entry in the law of the printed form on N(0, I), ∞ if it has none; λ = ``dim`` · ``damping``."""
+    strength = dim * damping
+    narrow = 1 - (dim - 1) / strength
+    if narrow <= 0:
+        return math.inf
+    return (strength / narrow + (dim + 2) / narrow**2) / (strength + dim / narrow)
+
+
+def run_variance(dim: int, damping: float, form: str, step: float = 0.02, time: float = 40.0) -> float:
+    """Variance of an entry after ``time``, from N(0, I), by 1000 chains."""
+    generator = torch.Generator().manual_seed(0)
+    noise, drift = NormalNoise(generator), Drift(lambda x: -x, 1.0, step)
+    dynamics = LMLangevin(damping, form)  # type: ignore[arg-type]
+    state = dynamics.init(torch.randn(1000, dim, generator=generator, dtype=torch.float64), drift, noise)
+    for _ in range(round(time / step)):
+        state = dynamics.step(state, drift, noise)
+    return float(state.x.square().mean())
+
+
+def hessian_error(score: Tensor, hessian: Tensor) -> tuple[float, float]:
+    """Root mean square of ‖s sᵀ + ∇²log p‖/‖∇²log p‖ in the Hilbert–Schmidt norm, and of c s sᵀ with the best c."""
+    outer = score[:, :, None] * score[:, None]
+    size = hessian.square().sum((1, 2)).mean()
+    error = (outer + hessian).square().sum((1, 2)).mean()
+    overlap = -(outer * hessian).sum((1, 2)).mean()
+    best = 1 - overlap.clamp(min=0) ** 2 / (outer.square().sum((1, 2)).mean() * size)
+    return float((error / size).sqrt()), float(best.sqrt())
+
+
+def at_samples(target: GaussianMixture, level: NoiseLevel, count: int = 4000) -> tuple[Tensor, Tensor]:
+    """Score (n, d) and ∇²log p (n, d, d) at exact samples of a level."""
+    generator = torch.Generator().manual_seed(0)
+    clean = target.sample(count, generator)
+    x = level.perturb(clean, torch.randn(clean.shape, generator=generator, dtype=clean.dtype)).requires_grad_()
+    score = target.predict(x, level).score
+    rows = [torch.autograd.grad(score[:, i].sum(), x, retain_graph=True)[0] for i in range(x.shape[1])]
+    return score.detach(), torch.stack(rows, 1)
+
+
+def rate(dim: int, damping: float, size: int = 60) -> float:
+    """Exponential rate of the corrected dynamics on N(0, I): the spectral gap, by a basis of Laguerre polynomials.
+
+    Functions are r^l Y_l times polynomials of r²/2. D is λ/(λ + r²) along x, and 1 across it. Langevin has the rate 1.
+    """
+    strength, gaps = dim * damping, []
+    for degree in (0, 1, 2):
+        if dim == 1 and degree == 2:
+            continue
+        order = degree + dim / 2 - 1
+        u, weights = roots_genlaguerre(4 * size, order)
+        weights = weights / math.gamma(order + 1) if order < 100 else weights / weights.sum()
+        norms = [
+            math.exp(0.5 * (math.lgamma(k + 1) + math.lgamma(order + 1) - math.lgamma(k + order + 1)))
+            for k in range(size)
+        ]
+        values = np.array([norms[k] * eval_genlaguerre(k, order, u) for k in range(size)])
+        slopes = np.array([-norms[k] * eval_genlaguerre(k - 1, order + 1, u) if k else 0 * u for k in range(size)])
+        square = 2 * u  # r²
+        radial = degree * values + square * slopes  # r d/dr, over r^l
+        energy = (radial * (strength / (strength + square) / square * weights)) @ radial.T
+        energy += degree * (degree + dim - 2) * (values * (weights / square)) @ values.T
+        found = np.linalg.eigvalsh((energy + energy.T) / 2)
+        gaps.append(found[1] if degree == 0 else found[0])
+    return float(min(gaps))
+
+
+def conditions(spectrum: Tensor, damping: float, count: int = 500) -> tuple[float, float]:
+    """Condition number of the precisions Λ, and the mean of that of D Λ, with D of a constant v drawn from N(0, Λ)."""
+    dim = len(spectrum)
+    scaled = spectrum / spectrum.max()
+    v = torch.randn(count, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * scaled.sqrt()
+    damped = torch.eye(dim) - v[:, :, None] * v[:, None] / (dim * damping + v.square().sum(1))[:, None, None]
+    root = scaled.sqrt()
+    values = torch.linalg.eigvalsh(root[:, None] * damped * root)
+    return float(spectrum.max() / spectrum.min()), float((values[:, -1] / values[:, 0]).mean())
+
+
+def show(head: str, rows: Iterable[Sequence[object]]) -> None:
+    """Print a table in Markdown."""
+    print(f"\n| {head} |\n" + "|---" * (head.count("|") + 1) + "|")
+    for row in rows:
+        print(
+            "| " + " | ".join(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row) + " |",
+            flush=True,
+        )
+
+
+SPECTRA = {
+    "isotropic, 1-d": [1.0],
+    "isotropic, 8-d": [1.0] * 8,
+    "one of 8 stiff, 100 : 1": [100.0] + [1.0] * 7,
+    "four of 8 stiff, 100 : 1": [100.0] * 4 + [1.0] * 4,
+    "8-d, even in log from 100 to 1": torch.logspace(2, 0, 8).tolist(),
+}
+
+
+def dynamics() -> None:
+    """Print the tables of LML as a dynamics."""
+    cases = [(dim, damping) for dim in (1, 2, 8) for damping in (0.1, 0.5, 1.0, 4.0)]
+    show(
+        "entries | λ/d | printed, exact law | printed, run | corrected, run | rate, corrected",
+        (
+            (
+                *(dim, damping, printed_variance(dim, damping), run_variance(dim, damping, "printed")),
+                *(run_variance(dim, damping, "corrected"), rate(dim, damping)),
+            )
+            for dim, damping in cases
+        ),
+    )
+    rows = []
+    for name, spectrum in SPECTRA.items():
+        target = Gaussian([0.0] * len(spectrum), torch.diag(1 / torch.tensor(spectrum)).tolist())
+        precisions = torch.tensor(spectrum).double()
+        formula = math.sqrt(1 + float(precisions.sum() ** 2 / precisions.square().sum()))
+        measured = hessian_error(*at_samples(target, NoiseLevel(1.0, 0.0001)))
+        rows.append((name, formula, *measured, *conditions(precisions, 1.0), conditions(precisions, 0.01)[1]))
+    show("Gaussian | error, formula | error, samples | with the best factor | condition | at λ/d = 1 | at 0.01", rows)
+    mixtures = {"two moons": PROBLEMS["moons"]().target, "ring of 8": PROBLEMS["ring"]().target}
+    errors = []
+    for name, mixture in mixtures.items():
+        for ratio in (5.0, 1.0, 0.3, 0.1):
+            norm = math.hypot(1, ratio)
+            errors.append((name, ratio, *hessian_error(*at_samples(mixture, NoiseLevel(1 / norm, ratio / norm)))))
+    show("mixture | σ/α | error | with the best factor", errors)
+
+
 if __name__ == "__main__":
-    main()
+    dynamics() if sys.argv[1:] == ["dynamics"] else main()

@@ -31,7 +31,8 @@ class LanPaint(LangevinSampler):
     Args:
         score: The model, as in :class:`Sampler`.
         preset: ``"paper"`` for the paper's settings (Appendix A). ``"fast"`` needs fewer evaluations for the same
-            accuracy: other levels, more inner steps at less noise, and long steps. Other arguments override the preset.
+            accuracy: other levels, more inner steps at less noise, long steps. ``"lanpaint2"``, ``"lanpaint2-rising"``:
+            readings of LanPaint 2's settings (docs/frontier.md). Other arguments override the preset.
         inner_steps: N ≥ 0, inner steps at each level, in the fast preset the average over levels; or a sequence of S
             numbers, one for each level, the noisiest level first.
         lam: λ > −1, the weight of BiG: how strongly the known part responds to the unknown part (Eq. 12). 8 in the

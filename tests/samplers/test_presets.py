@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import lanpaint as lp
+from tests.samplers.affine import law
 from toy_models import Gaussian, GaussianMixture, gauss2
 from toy_models.problems import PROBLEMS, gaussian_kl, histogram_kl, stiff
 
@@ -225,3 +226,35 @@ def test_known_values_that_are_uniform_or_shifted_change_nothing():
     for given in ({"data_scale": 2.0}, {"spacing": "logsnr"}, {"preset": "paper"}):
         paint = lp.LanPaint(target, steps=2, **{"preset": "fast", **given})
         assert paint.fitted(wide) is paint
+
+
+# --- The settings of LanPaint 2 ---
+
+
+@pytest.mark.parametrize("steps", [4, 10, 20, 21])
+@pytest.mark.parametrize("inner", [0, 1, 5, 10])
+def test_the_ramps_of_lanpaint_2_are_each_other_in_reverse_and_linear_in_the_steps_left(steps, inner):
+    """Each number is within a half of N (S − k)/S, so the sum is within S/2 of N (S + 1)/2."""
+    target = gauss2().target
+    falling, rising = (
+        lp.LanPaint(target, preset=name, steps=steps, inner_steps=inner).plan.inner_steps
+        for name in ("lanpaint2", "lanpaint2-rising")
+    )
+    assert falling == rising[::-1]
+    assert falling[0] == inner
+    assert all(abs(number - inner * (steps - k) / steps) <= 0.5 for k, number in enumerate(falling))
+    assert abs(sum(falling) - inner * (steps + 1) / 2) <= steps / 2
+    assert sum(lp.LanPaint(target, preset="lanpaint2", steps=10, inner_steps=10).plan.inner_steps) == 55
+
+
+def test_lanpaint_2_is_the_limit_of_fast_langevin_for_large_friction():
+    """The exact law of a run with friction γ differs by O(1/γ²) from that of the overdamped step."""
+    target, known = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]]), torch.tensor([False, True])
+    values, settings = torch.tensor([0.0, 1.0]).double(), {"preset": "lanpaint2", "steps": 4, "inner_steps": 3}
+    limit = law(lp.LanPaint(target, **settings), values, known)
+    off = []
+    for friction in (1e2, 1e3):
+        near = law(lp.LanPaint(target, dynamics=lp.FastLangevin(friction, order=1), **settings), values, known)
+        off.append(max(float((a - b).abs().max()) for a, b in zip(near, limit, strict=True)))
+    assert off[0] < 1e-3
+    assert off[1] < 0.02 * off[0] + 1e-9
