@@ -52,6 +52,8 @@ METHODS = {
     "mmps": lambda score, **o: lp.MMPS(score, iterations=3, **o),
     "tmpd": lp.TMPD,
     "flowdps": lp.FlowDPS,
+    "mcgdiff": lambda score, **o: lp.MCGDiff(score, particles=3, **o),
+    "fpssmc": lambda score, **o: lp.FPSSMC(score, particles=3, **o),
     "tds": lambda score, **o: lp.TwistedSMC(score, particles=3, **o),
     "syncsde": lp.SyncSDE,
     "syncsde, fixed noise": lambda score, **o: lp.SyncSDE(score, partner="fixed", **o),

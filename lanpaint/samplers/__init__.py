@@ -46,12 +46,14 @@ from lanpaint.samplers.ding import DING
 from lanpaint.samplers.dps import DPS
 from lanpaint.samplers.flowchef import FlowChef
 from lanpaint.samplers.flowdps import FlowDPS
+from lanpaint.samplers.fpssmc import FPSSMC
 from lanpaint.samplers.guided import Guided
 from lanpaint.samplers.langevin_paint import LangevinPaint
 from lanpaint.samplers.langevin_sampler import LangevinMemory, LangevinSampler
 from lanpaint.samplers.lanpaint import LanPaint
 from lanpaint.samplers.latino import LATINO
 from lanpaint.samplers.mcg import MCG
+from lanpaint.samplers.mcgdiff import MCGDiff
 from lanpaint.samplers.mmps import MMPS
 from lanpaint.samplers.particles import Particles
 from lanpaint.samplers.pigdm import PiGDM
@@ -72,6 +74,7 @@ __all__ = [
     "DDRM",
     "DING",
     "DPS",
+    "FPSSMC",
     "LATINO",
     "MCG",
     "MMPS",
@@ -86,6 +89,7 @@ __all__ = [
     "LangevinMemory",
     "LangevinPaint",
     "LangevinSampler",
+    "MCGDiff",
     "Memory",
     "Particles",
     "PiGDM",

@@ -1,18 +1,7 @@
 """Twisted diffusion sampling: sequential Monte Carlo for masks (Wu et al., 2023, "TDS", Alg. 1 and Sec. 3.3).
 
-The model's ancestral chain starts from x ~ N(0, α² + σ²) at the first level. With x̂₀ and ε̂ predicted at (α, σ), and ξ
-standard normal, a step draws
-
-    x' = α' x̂₀ + σ' k ε̂ + s ξ,      k = σ' α/(σ α'),    b = α' (1 − k²),    s² = σ'² (1 − k²) + b² v
-
-This is x₀ drawn from N(x̂₀, v), and then x' drawn from the forward process given x₀ and x. v = a σ²/(α² a + σ²) is the
-variance of x₀ given x for data of variance a. The chain is exact in one step for data from N(0, a). For any data and
-any a > 0 it is exact in the limit of short steps. (In variance-preserving coordinates a = 1 is DDPM with its large
-variance, and a = 0 is DDPM with its small variance.) The last step draws x₀ ~ N(x̂₀, v), which has a density. So the
-chain can be conditioned on known entries without noise.
-
-The target is the distribution of the chain's path, given that its x₀ equals y_o on the known entries. K particles
-follow it with
+The target is the distribution of the path of the model's chain (:mod:`lanpaint.samplers.chain`, with k, b, s and v),
+given that its x₀ equals y_o on the known entries. K particles follow it with
 
     twist         ψ(x) = N(y_o; x̂₀(x), v) over the known entries
     pull          p = (σ²/α) ∇_x log ψ(x),      h = min(1, ‖e‖²/⟨e, p⟩) p,      e = y_o − x̂₀ on the known entries
@@ -33,7 +22,6 @@ factor of the weight is N(y_o; x₀, s²). This is the likelihood of Wu et al. (
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -41,20 +29,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.checks import check_between, check_real, check_whole
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
+from lanpaint.samplers.chain import ChainSampler, log_normal, repeated_level
 from lanpaint.samplers.clean import measured
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, known_error
-from lanpaint.samplers.particles import KeepCloud, Particles, grouped, repeated, total
-from lanpaint.samplers.sampler import Sampler, refuse_solver
+from lanpaint.samplers.particles import total
 from lanpaint.score import Score
 
 
-class TwistedSMC(Sampler):
+class TwistedSMC(ChainSampler):
     """Twisted SMC (Wu et al., 2023): the reference that other samplers are compared with.
 
     K particles, a group, stand for each sample of the batch. One particle of each group is returned.
@@ -98,57 +85,30 @@ class TwistedSMC(Sampler):
         checkpoint: bool = False,
         **options: Any,
     ) -> None:
-        check_whole("particles (K)", particles, least=1)
-        check_between("threshold", threshold, 0, 1)
-        check_real("data_variance (a)", data_variance)
-        if not 0 < data_variance < math.inf:
-            raise ValueError(f"data_variance (a) must be positive and finite, got {data_variance}")
-        refuse_solver("TwistedSMC", options)
-        super().__init__(score, **options)
-        self.particles, self.threshold, self.data_variance = particles, threshold, data_variance
+        super().__init__(score, particles=particles, threshold=threshold, data_variance=data_variance, **options)
         self.checkpoint = checkpoint
         if checkpoint:
             check_checkpoint(self.score)
-        self.cloud: Particles | None = None
-        self.callbacks.append(KeepCloud())
-
-    def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
-        """The state at the first level: K particles for each sample, with equal weights."""
-        groups, count = len(observation.values), self.particles
-        observation = repeated(observation.draw(noise), count)
-        step = observation.first_step(self.steps)
-        level = _repeated_level(self.plan.levels[step], count, len(observation.shape))
-        x = self._start(level, observation.values, grouped(noise, groups), start)
-        weights = torch.zeros(groups, count, dtype=torch.float64, device=x.device)
-        return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]), step=step)
-
-    def _prepare(self, *arguments: Any) -> tuple[SamplerState, NoiseSource]:
-        state, noise = super()._prepare(*arguments)
-        return state, grouped(noise, len(state.memory.log_weights))
-
-    def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
-        """The state unchanged: each step of the chain ends at the level that is entered."""
-        return state
 
     def finish(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
         """One particle of each group, drawn by weight. The memory keeps all particles.
 
         A measurement with noise s weighs the particles by N(y_o; x₀, s²), which is ψ where v is 0.
         """
-        state, particles = replace(state, observation=measured(state.observation)), state.memory
-        if state.observation.noise:
-            error = torch.where(state.observation.known, state.observation.values - state.x, 0.0)
-            variance = torch.full((), state.observation.noise**2, dtype=torch.float64)
-            particles = particles.weighted(_log_normal(error, variance, state.observation.known))
-        cloud = replace(particles, x=state.observation.finish(state.x))
-        return replace(cloud.chosen(state, noise), memory=cloud)
+        observation = measured(state.observation)
+        if observation.noise:
+            error = torch.where(observation.known, observation.values - state.x, 0.0)
+            variance = torch.full((), observation.noise**2, dtype=torch.float64)
+            weighed = state.memory.weighted(log_normal(error, variance, observation.known))
+            state = replace(state, memory=weighed)
+        return super().finish(state, noise)
 
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One step of Alg. 1: weigh, resample, propose."""
         x, count, observation, particles = state.x, self.particles, measured(state.observation), state.memory
         level = state.level
-        next_level = _repeated_level(visit.next_level, count, x.ndim)
-        variance = self._clean_variance(level)
+        next_level = repeated_level(visit.next_level, count, x.ndim)
+        variance = self.clean_variance(level)
         # Exact known entries that reach σ' = 0 in this step are set to y_o. Their weight is the twist itself.
         ends = torch.zeros_like(next_level.sigma) if observation.noise else next_level.sigma == 0
         pinned = observation.known & cast_like(ends, observation.known).bool()
@@ -164,9 +124,7 @@ class TwistedSMC(Sampler):
         error = known_error(observation, prediction)[rows]
 
         # Propose, and weigh by p/q: with x' = mean + b h + s ξ, log p/q = −⟨b h/s, ξ⟩ − ‖b h/s‖²/2.
-        kept_noise = next_level.sigma * level.alpha * reciprocal(level.sigma * next_level.alpha)  # k
-        jump = next_level.alpha * (1 - kept_noise**2)  # b
-        deviation = (next_level.sigma**2 * (1 - kept_noise**2) + jump**2 * variance).clamp(min=0).sqrt()  # s
+        kept_noise, jump, deviation = self.chain(level, next_level)
         pull = cast_like(level.sigma**2 * reciprocal(level.alpha), x) * gradient[rows]
         error = torch.where(kept, error, 0.0)
         reached, needed = total(error * pull), total(error.square())
@@ -180,30 +138,11 @@ class TwistedSMC(Sampler):
         memory = particles.weighted(log_ratio - twist[rows])
         return replace(state, x=x, level=next_level, prediction=prediction, memory=memory)
 
-    def _clean_variance(self, level: NoiseLevel) -> Tensor:
-        """The chain's variance v = a σ²/(α² a + σ²) of x₀ given x, shape of the level; a at α = 0."""
-        return level.sigma**2 * reciprocal(level.alpha**2 + level.sigma**2 / self.data_variance)
-
 
 def _log_twist(prediction: Prediction, observation: Observation, variance: Tensor, mask: Tensor) -> Tensor:
     """Log N(y_o; x̂₀, v + s²) over the entries of ``mask``, with v the variance given, shape (B K,), float64."""
-    return _log_normal(observation.values - prediction.denoised, variance + observation.noise**2, mask)
-
-
-def _log_normal(error: Tensor, variance: Tensor, mask: Tensor) -> Tensor:
-    """Log N(error; 0, v) over the entries of ``mask`` with v > 0, shape (B K,), float64."""
-    variance = cast_like(variance, error)
-    normal = -0.5 * (
-        error.square() * reciprocal(variance) + torch.log(2 * math.pi * torch.where(variance > 0, variance, 1.0))
-    )
-    return total(torch.where(mask & (variance > 0), normal, 0.0))
+    return log_normal(observation.values - prediction.denoised, variance + observation.noise**2, mask)
 
 
 def _as_column(each: Tensor, like: Tensor) -> Tensor:
     return each.to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:
-    if len(level.shape) < ndim or level.shape[0] == 1:
-        return level
-    return NoiseLevel(level.alpha.repeat_interleave(count, 0), level.sigma.repeat_interleave(count, 0))

@@ -18,6 +18,8 @@ NFE = {
     "pnpdm": 4 + 4 * 3 + 30 * 2 + 165,  # 10 · 0.9ᵏ is above 6.28 for four iterations, above 0.251 for 30 more
     "syncsde": 4 + 4,  # and as many of DDIM inversion
     "alm": 4 + 4 * 3,
+    "mcgdiff": 4 * 64,
+    "fpssmc": 4 * 20,
     "tds": 4 * 64,  # of 64 particles each
     "smcdiff": 4 * (1 + 2) * 8,  # of 8 particles each
     "repaint": 10,  # no resampling at the last level
