@@ -39,8 +39,7 @@ class LanPaint(LangevinSampler):
             paper, 20 in the fast preset. The paper calls λ a guidance scale, but it is no classifier-free guidance.
         step_size: η > 0. The time step dτ is η (σ² + α² a) on the unknown part and η σ² on the known part (Alg. 4).
             0.15 in the paper. In the fast preset 1; there dτ is at most 1.36 η σ²: unstable from η = 1.47.
-        friction: γ in (0, ∞], with Γ = γ² A (Eq. 126). If given, the dynamics is ``FastLangevin(friction)`` instead of
-            the preset's. 15 in the paper.
+        friction: γ in (0, ∞], with Γ = γ² A (Eq. 126), of ``FastLangevin(friction)`` as the dynamics. 15 in the paper.
         expected_noise: a ≥ 0: variance of one clean entry given all other entries (Eq. 121, where it is called α), in
             units of the data squared; 0 for images, 1 for unit Gaussians. See :class:`~lanpaint.BiG`.
         dynamics: The dynamics of the inner steps, instead of the preset's.
