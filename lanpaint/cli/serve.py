@@ -83,6 +83,7 @@ def serve(
     print(f"lanpaint paints at {address} with {', '.join(shelf)}; Ctrl-C ends it", flush=True)
     config = uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, timeout_graceful_shutdown=1,
+        timeout_keep_alive=30,
         limit_concurrency=1000, h11_max_incomplete_event_size=32 * 1024, http="h11", ws="none",
     )  # fmt: skip
     if browser:

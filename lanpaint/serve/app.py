@@ -7,7 +7,6 @@ import contextlib
 import json
 import re
 import shutil
-import time
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ PAGE = Path(__file__).parent / "page"
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".png": "image/png",
           ".svg": "image/svg+xml"}  # fmt: skip
 _PAUSE = 0.05  # least seconds between two events of a stream
-_BEAT = 10.0  # seconds after which a silent stream is kept alive
+_BEAT = 10.0  # seconds after which a job is told again though nothing has changed
 
 
 class InMemory(MultiPartParser):
@@ -232,14 +231,11 @@ class Server:
                 if is_over:
                     return
                 await asyncio.sleep(_PAUSE)
-                waiting = job.state == "waiting"
-                try:
-                    await asyncio.wait_for(event.wait(), 1.0 if waiting else _BEAT)
-                except asyncio.TimeoutError:
-                    yield ": still here\n\n"
+                with contextlib.suppress(asyncio.TimeoutError):  # then it is told again: its place may be another
+                    await asyncio.wait_for(event.wait(), 1.0 if job.state == "waiting" else _BEAT)
         finally:
             job.watchers.discard(event)
-            job.seen = time.monotonic()
+            job.absent = 0.0
 
     async def preview(self, request: Request) -> Response:
         """The latest preview."""

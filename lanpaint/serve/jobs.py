@@ -56,7 +56,7 @@ class Cancelled(Exception):  # noqa: N818 - no error
     """Raised inside of a job that is cancelled."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One task of a client: a picture, a mask, settings, and one or more results.
 
@@ -76,6 +76,7 @@ class Job:
         preview: Number of the latest preview, from 1; 0 for none.
         preview_png: The latest preview, encoded.
         cancelled: Set to end it.
+        absent: Seconds since its client was last heard of, as far as the server had time to listen.
     """
 
     client: str
@@ -93,7 +94,7 @@ class Job:
     preview: int = 0
     preview_png: bytes | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
-    seen: float = field(default_factory=time.monotonic)
+    absent: float = 0.0
     started: float | None = None
     ended: float | None = None
     watchers: set[asyncio.Event] = field(default_factory=set)
@@ -275,7 +276,7 @@ class Jobs:
             job = self.jobs.get(id_)
         if job is None:
             raise Refused(404, "there is no such job; it may have ended long ago")
-        job.seen = time.monotonic()
+        job.absent = 0.0
         return job
 
     def cancel(self, job: Job) -> None:
@@ -319,7 +320,7 @@ class Jobs:
             except Cancelled:
                 self._end(job, "cancelled")
             except Exception as error:
-                self._end(job, "failed", told(error))
+                self._end(job, "failed", told(error).replace(f"{job.folder}/", ""))
             self._took.append(time.monotonic() - (job.started or 0.0))
 
     def _do(self, job: Job, paint: Paint) -> None:
@@ -349,15 +350,19 @@ class Jobs:
         self._end(job, "done")
 
     async def _reap_for_ever(self) -> None:
+        pause = min(1.0, self.limits.patience / 4)
+        last = time.monotonic()
         while True:
-            await asyncio.sleep(min(1.0, self.limits.patience / 4))
-            self._reap()
+            await asyncio.sleep(pause)
+            now = time.monotonic()
+            self._reap(min(now - last, 2 * pause))  # a server that had no time to listen has not been left
+            last = now
 
-    def _reap(self) -> None:
+    def _reap(self, seconds: float) -> None:
         """Cancel jobs that nobody waits for, and forget old ones."""
-        now = time.monotonic()
         for job in list(self.jobs.values()):
-            if not job.is_over and not job.watchers and now - job.seen > self.limits.patience:
+            job.absent = 0.0 if job.watchers else job.absent + seconds
+            if not job.is_over and job.absent > self.limits.patience:
                 self.cancel(job)
         self._prune()
 

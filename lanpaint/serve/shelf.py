@@ -68,7 +68,7 @@ def _model(source: str) -> Model:
     parts = pipeline_parts(where)
     is_pipeline = not is_pixel_model(parts)
     folder = Path(where)
-    name = source if source in SHIPPED or not folder.is_dir() else folder.resolve().name
+    name = source if source in SHIPPED or not folder.is_dir() else folder.absolute().name
     config = _config(folder, "unet", "transformer") if folder.is_dir() else {}
     side = config.get("sample_size")
     side = side[0] if isinstance(side, list) and side else side

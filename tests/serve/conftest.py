@@ -39,6 +39,8 @@ class StubPainter:
                     report(made, 10, None)
                 self.evaluations += 1
                 report(made + 1, 10, lambda: png((4, 4)))
+            if job.settings["prompt"] == "name":
+                raise ValueError(f"the image {job.picture} cannot be read")
             if job.settings["prompt"] == "diverge":
                 raise ValueError("the state is no longer finite")
             if job.settings["prompt"] == "break":

@@ -60,6 +60,8 @@ def test_cancelling_stops_within_one_evaluation(client, painter):
 def test_errors_of_a_painter_are_one_line_and_tell_no_secrets(client, capsys):
     told = wait(client, send(client, settings={"model": "pipe", "prompt": "diverge"}).json(), "failed")["error"]
     assert told == "the state is no longer finite"
+    told = wait(client, send(client, settings={"model": "pipe", "prompt": "name"}).json(), "failed")["error"]
+    assert told == "the image picture.png cannot be read"
     told = wait(client, send(client, settings={"model": "pipe", "prompt": "break"}).json(), "failed")["error"]
     assert "secret" not in told
     assert "RuntimeError" in told

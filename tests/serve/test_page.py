@@ -281,6 +281,7 @@ def test_cancel_and_paint_again(page, site):
     page.select_option("#set-model", "slow")
     site.painter.gate.clear()
     page.click("#paint")
+    assert page.evaluate("document.activeElement.id") == "cancel"
     page.click("#cancel")
     says(page, "Cancelled.")
     assert mask_of(page).any()

@@ -14,8 +14,10 @@ let panel, limits, source = null, name = "picture", running = null, taken = 0, s
 
 // --- words
 
-function say(text, isProblem = false) {
+// What changes all the time is shown, and not read aloud.
+function say(text, isProblem = false, isLoud = true) {
   if ($("status").textContent === text) return;
+  $("status").setAttribute("aria-live", isLoud ? "polite" : "off");
   $("status").textContent = text;
   $("status").classList.toggle("problem", isProblem);
 }
@@ -210,7 +212,8 @@ function follow(job) {
   if (job.state === "waiting") say(job.place > 1 ? `Waiting: ${job.place - 1} before this one.` : "Waiting for its turn.");
   else if (job.state === "running") {
     const which = count > 1 ? `Result ${Math.min(count, job.results.length + 1)} of ${count}: ` : "";
-    say(job.planned ? `${which}${job.made} of ${job.planned} evaluations${seconds(job.seconds_left)}` : "Loading the model …");
+    if (job.planned) say(`${which}${job.made} of ${job.planned} evaluations${seconds(job.seconds_left)}`, false, false);
+    else say("Loading the model …");
     if (job.preview && job.preview !== running.preview) showPreview(job);
     running = job;
   } else over(job);
@@ -256,11 +259,12 @@ async function cancel() {
 }
 
 function busy(is) {
+  const hadFocus = [$("paint"), $("cancel")].includes(document.activeElement);
   $("paint").hidden = is;
   $("cancel").hidden = !is;
+  if (hadFocus) $(is ? "cancel" : "paint").focus();
   $("progress").hidden = !is;
   $("bar").value = 0;
-  if (is && document.activeElement === document.body) $("cancel").focus();
 }
 
 // --- results
