@@ -1,28 +1,6 @@
 """Samplers: algorithms that draw samples, with a solver for outer steps and often a dynamics for inner steps.
 
-The column NFE counts evaluations of the score in an outer step, with N inner steps, G gradient steps or K particles.
-(+ 1) is for DDIM inversion, before the first step.
-The last column counts backward passes, where an evaluation takes another number of them than one.
-
-============================  ==========================================  ==============  =========
-sampler                       targets                                     NFE per step    gradients
-============================  ==========================================  ==============  =========
-:class:`Replace`              heuristic                                   1               no
-:class:`RePaint`              exact conditional, by many short steps      N + 1           no
-:class:`LangevinPaint` (TFG)  exact conditional                           N + 1           no
-:class:`LanPaint`             exact conditional                           N + 1           no
-:class:`DDRM`                 heuristic                                   1               no
-:class:`SyncSDE`              heuristic                                   1 (+ 1)         no
-:class:`ALM`                  heuristic                                   2 N + 1 (+ 1)   no
-:class:`MCG`, :class:`DPS`    heuristic                                   1               yes
-:class:`CoPaint`              heuristic                                   G + 1           yes
-:class:`MMPS`                 exact posterior of Gaussian data            1               yes, n
-:class:`TMPD`                 heuristic                                   1               yes, 2
-:class:`PiGDM`                heuristic                                   1               yes
-:class:`FlowDPS`              heuristic                                   1               no
-:class:`TwistedSMC`           exact conditional of the discretised chain  K               yes
-:class:`SMCDiff`              exact conditional, by many particles        K (N + 1)       no
-============================  ==========================================  ==============  =========
+docs/methods.md is a table of all of them: what each targets, what it costs, and where it is published.
 
 The rows of LanPaint's ablation (Table 3) are settings of one class, :class:`LanPaint`, with equal ``step_size``:
 
