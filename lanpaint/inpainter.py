@@ -6,12 +6,9 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from lanpaint.adapters.bridge import Bridge, SamplerFactory, bridged
@@ -19,33 +16,30 @@ from lanpaint.adapters.bridge.call import turn
 from lanpaint.adapters.checked_autoencoders import checked_autoencoders, replaced
 from lanpaint.adapters.known_cells import KnownCells, decoder_noise
 from lanpaint.adapters.latents import CellRule, LatentLayout, wholly_known
-from lanpaint.adapters.makes import FRAMES, PICTURES, check_makes_pictures, frames_argument, missing_arguments
+from lanpaint.adapters.makes import PICTURES, check_makes_pictures, missing_arguments
 from lanpaint.adapters.modular.blocks import guiders, inputs, is_modular
 from lanpaint.adapters.modular.layout import ModularLayout
 from lanpaint.adapters.suitable import check_begins_with_noise
 from lanpaint.adapters.tail import EncodedPrompts
 from lanpaint.checks import check_whole, shown
 from lanpaint.colour import match_colour as with_matched_colour
-from lanpaint.images import as_image
-from lanpaint.masks import by_shade, edited
+from lanpaint.fitting import CONTROL, fitted
+from lanpaint.given import Given, check_pad, read_given
+from lanpaint.masks import by_shade
 from lanpaint.observation import Observation
-from lanpaint.pasting import batched, each_frame, given_back, pasted, seam_weight, with_pictures
-from lanpaint.pictures import read_change, read_pictures, read_with_origins, with_channels
+from lanpaint.pasting import batched, given_back, pasted, seam_weight, with_pictures
 from lanpaint.preview import LinearDecoder, Preview
 from lanpaint.randomness import NormalNoise
 from lanpaint.samplers import LanPaint, Sampler
 from lanpaint.solvers import Solver
 from lanpaint.window import Window
 
-# The picture of a ControlNet, which some pipelines call ``image``.
-_CONTROL = "control_image"
 # Options with which a pipeline rescales the guided output by a norm over all entries.
 _MIXING = ("guidance_rescale", "cfg_normalization", "use_dynamic_cfg")
 # Pipelines that always rescale the guided output, by the norm of each token.
 _RENORMALISED = ("QwenImage",)
 # Arguments of a sampler that the bridge gives, so that a caller may not give them.
 _FROM_BRIDGE = {"self", "score", "steps", "solver", "levels", "schedule", "spacing", "progress"}
-_MOST_PAD = 100_000  # pixels; more is a slip
 
 
 class Inpainter:
@@ -185,100 +179,67 @@ class Inpainter:
             ValueError: For pictures and masks that do not fit each other, and as
                 :func:`~lanpaint.adapters.bridge.bridged`.
         """
-        _check_pad(pad)
+        check_pad(pad)
         options = {**self.options, **{name: arguments.pop(name) for name in list(arguments) if self._is_option(name)}}
-        call = self._call_arguments(steps, arguments)
-        cells: KnownCells | None = None
-        known_part: Callable[[Tensor], Observation] | None = None
-        prompts, edits = EncodedPrompts(), {"grow": grow, "blur": blur, "invert": invert}
-        if image is not None:
-            check_makes_pictures(self.pipe)
-            pictures, change, origins = self._read(image, mask, pad, soft, edits)
-            change, known = change * checked_strength(strength), change == 0
-            weight = seam_weight(known, feather)
-            with turn(self.pipe):
-                window, call = self._fitted(pictures, known, crop, call, prompts)
-                layout = copy.copy(self.layout)  # of this size: another thread may learn another one meanwhile
-            shown, shown_change = pictures, change
-            if layout.vae is None:  # a model of pixels gives known ones back exactly, so it paints the seam as well
-                shown_change = torch.where((weight < 1) & known, change.max(), change)
-            if not window.is_all_of(pictures):
-                shown, _ = window.cut(pictures, known)
-                shown_change = by_shade(lambda known: window.cut(pictures[:, :1], known)[1], shown_change)
-            cells = KnownCells(layout, shown, shown_change, decoder_noise(self.pipe, call))
-            known_part = cells.observe
-            if preview is not None:
-                known_part, shown_by = self._previewed(
-                    preview, cells, shown, lambda made: pasted(window.placed(made, pictures), pictures, weight)
+        call, prompts = self._call_arguments(steps, arguments), EncodedPrompts()
+        edits = {"grow": grow, "blur": blur, "invert": invert}
+        if image is None:
+            if mask is not None or any((*pad, *edits.values(), soft, strength != 1, crop is not None, preview)):
+                raise ValueError(
+                    "mask, pad, crop, soft, strength, grow, blur, invert and preview need an image; leave them out to "
+                    "sample without an image"
                 )
-                options["callbacks"] = [*options.get("callbacks", ()), shown_by]
-        elif mask is not None or any((*pad, *edits.values(), soft, strength != 1, crop is not None, preview)):
-            raise ValueError(
-                "mask, pad, crop, soft, strength, grow, blur, invert and preview need an image; leave them out to "
-                "sample without an image"
+            return self._sampled(call, options, prompts, known_guidance_scale)
+
+        check_makes_pictures(self.pipe)
+        given = read_given(image, mask, self.layout, pad=pad, soft=soft, strength=strength, edits=edits)
+        weight = seam_weight(given.known, feather)
+        with turn(self.pipe):
+            window, call = fitted(self.layout, self._names, given, crop, call, prompts)
+            layout = copy.copy(self.layout)  # of this size: another thread may learn another one meanwhile
+        shown, change = _shown(given, weight, window, layout)
+        cells = KnownCells(layout, shown, change, decoder_noise(self.pipe, call))
+        known_part: Callable[[Tensor], Observation] = cells.observe
+        if preview is not None:
+            known_part, shown_by = self._previewed(
+                preview, cells, shown, lambda made: pasted(window.placed(made, given.pictures), given.pictures, weight)
             )
+            options["callbacks"] = [*options.get("callbacks", ()), shown_by]
+
+        output = self._sampled(call, options, prompts, known_guidance_scale, cells, known_part)
+
+        asked = call.get("output")  # what a modular pipeline is to return, where that is not all
+        if call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in PICTURES):
+            return output
+        if layout.vae is not None:
+            cells.check_latents()
+
+        def finished(made: Any) -> Any:
+            if layout.vae is None:
+                cells.check_pictures(made)
+            made = window.placed(made, given.pictures)
+            if match_colour and layout.vae is not None:
+                made = with_matched_colour(made, batched(given.pictures, len(made)), batched(given.known, len(made)))
+            return given_back(pasted(made, given.pictures, weight), given.origins, weight)
+
+        return with_pictures(output, finished)
+
+    def _sampled(
+        self,
+        call: dict[str, Any],
+        options: dict[str, Any],
+        prompts: EncodedPrompts,
+        known_guidance_scale: float | None,
+        cells: KnownCells | None = None,
+        known_part: Callable[[Tensor], Observation] | None = None,
+    ) -> Any:
+        """The output of the pipeline, with the sampler in it."""
         factory = functools.partial(self.sampler, **options) if options else self.sampler
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
             with checked_autoencoders(self.pipe, cells), replaced(self.pipe, prompts.functions(self.pipe)):
-                output = self._called(call)
-        asked = call.get("output")  # what a modular pipeline is to return, where that is not all
-        if cells is None or call.get("output_type") == "latent" or (isinstance(asked, str) and asked not in PICTURES):
-            return output
-        if self.layout.vae is not None:
-            cells.check_latents()
-
-        def finished(made: Any) -> Any:
-            if self.layout.vae is None:
-                cells.check_pictures(made)
-            made = window.placed(made, pictures)
-            if match_colour and self.layout.vae is not None:
-                made = with_matched_colour(made, batched(pictures, len(made)), batched(known, len(made)))
-            return given_back(pasted(made, pictures, weight), origins, weight)
-
-        return with_pictures(output, finished)
-
-    def _fitted(
-        self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any], prompts: EncodedPrompts
-    ) -> tuple[Window, dict[str, Any]]:
-        """What is painted, and the arguments of the call for it. The layout is learned for its size."""
-        for ask in (False, True):
-            sized = dict(call)
-            window = self._window(pictures, known, crop, sized, prompts if ask else None)
-            self._set_size(window, pictures, sized)
-            self.layout.learn(sized, prompts)
-            if self.layout.made_size in (None, window.size):
-                break
-        return window, sized
-
-    def _window(
-        self, pictures: Tensor, known: Tensor, crop: float | None, call: dict[str, Any], ask: EncodedPrompts | None
-    ) -> Window:
-        """What is painted: the whole pictures, or a window around the unknown pixels. ValueError if that cannot be.
-
-        With encoded prompts the pipeline itself is asked what size it makes of a size.
-        """
-        layout = self.layout
-        multiple = _asked_multiple(self.pipe, layout.multiple, call)
-
-        def nearest(height: int, width: int) -> tuple[int, int]:
-            height, width = layout.nearest(height, width, None if ask is None else call, ask)
-            if multiple == layout.multiple:
-                return height, width
-            return max(multiple, round(height / multiple) * multiple), max(multiple, round(width / multiple) * multiple)
-
-        if crop is None:
-            height, width = pictures.shape[-2:]
-            window = Window.whole(height, width, nearest, multiple, layout.factor)
-            if not layout.is_video:
-                return window
-            return replace(window, frames=layout.frames_above(pictures.shape[2]))
-        if layout.is_video:
-            raise ValueError(f"{type(self.pipe).__name__} makes videos, and crop is for still images; leave it out")
-        if call.get("output_type") == "latent":
-            raise ValueError("crop needs pictures to lay back in their place, not latents; leave out output_type")
-        return Window.around(known, crop, layout.native_side, nearest, layout.factor)
+                return self._called(call)
 
     def _previewed(
         self,
@@ -304,7 +265,7 @@ class Inpainter:
         return name not in self._names and name in _option_names(self.sampler)
 
     def _call_arguments(self, steps: int | None, arguments: dict[str, Any]) -> dict[str, Any]:
-        unknown = set(arguments) - self._names - ({_CONTROL} if "image" in self._names else set())
+        unknown = set(arguments) - self._names - ({CONTROL} if "image" in self._names else set())
         if unknown:
             mask = "; the mask is called mask" if "mask_image" in unknown else ""
             raise TypeError(
@@ -312,8 +273,8 @@ class Inpainter:
             )
         call = dict(arguments)
         NormalNoise(call.get("generator"))  # raises for what is no generator
-        if _CONTROL in call and _CONTROL not in self._names:
-            call["image"] = call.pop(_CONTROL)
+        if CONTROL in call and CONTROL not in self._names:
+            call["image"] = call.pop(CONTROL)
         if steps is not None:
             if "num_inference_steps" in call:
                 raise ValueError("give steps or num_inference_steps, not both; they are two names of one argument")
@@ -372,74 +333,16 @@ class Inpainter:
             )
         call[weight] = bridge.guidance(call.get(weight, parameters[weight].default), known_scale)
 
-    # Pictures
 
-    def _read(
-        self, image: Any, mask: Any, pad: Sequence[int], soft: bool, edits: dict[str, Any]
-    ) -> tuple[Tensor, Tensor, list[Any]]:
-        """Pictures (n, C, [frames,] H, W) in [0, 1], how much may change, (n, 1, [frames,] H, W), and their origins."""
-        pictures, opaque, origins = read_with_origins(image)
-        pictures = with_channels(pictures, self.layout.channels)
-        change = None if opaque is None else (~opaque).float()
-        if mask is not None:
-            height, width = pictures.shape[-2:]
-            may_be_empty = any(pad) or any(edits.values())
-            change = read_change(mask, (height, width), len(pictures), may_be_empty, soft)
-        if self.layout.is_video:
-            pictures = _channels_first(pictures)
-            origins = origins if isinstance(origins[0], list) else [origins]
-            change = None if change is None else _channels_first(change)
-        elif pictures.ndim == 5:
-            raise ValueError(
-                f"{type(self.pipe).__name__} makes still images, but a video was given; give an image, "
-                "or use a video pipeline"
-            )
-        change = torch.zeros(()).expand(pictures[:, :1].shape) if change is None else change
-        if len(change) not in (1, len(pictures)):
-            raise ValueError(
-                f"got {len(change)} masks for {len(pictures)} images; give one mask for all, or one per image"
-            )
-        if change.ndim == 5 and change.shape[2] not in (1, pictures.shape[2]):
-            raise ValueError(
-                f"the mask has {change.shape[2]} frames and the video {pictures.shape[2]}; "
-                "give one mask for all frames, or one per frame"
-            )
-        if change.ndim != pictures.ndim:
-            raise ValueError(
-                f"the mask has shape {tuple(change.shape)} for a picture of {tuple(pictures.shape)}; "
-                "give (height, width)"
-            )
-        if any(edits.values()):
-            change = edited(change, **edits)
-            change = change if soft else (change >= 0.5).float()
-        change = change.expand(pictures[:, :1].shape).clone()
-        if any(pad):
-            pictures, change = _padded(pictures, change, pad)
-            origins = [each_frame(origin, lambda one: one.padded(pad)) for origin in origins]
-        if not bool(change.any()) and (mask is None or any(edits.values())):
-            changed = ", ".join(f"{name}={value}" for name, value in edits.items() if value)
-            raise ValueError(
-                "there is nothing to paint: give a mask, an image with transparent pixels, or pad"
-                if not changed
-                else f"nothing is left to paint after {changed}; give a mask that is larger, or change it less"
-            )
-        return pictures, change, origins
-
-    def _set_size(self, window: Window, pictures: Tensor, call: dict[str, Any]) -> None:
-        """Have the pipeline paint the size of the window, and show a ControlNet what the window shows."""
-        sizes = dict(zip(("height", "width"), window.size, strict=True))
-        if window.frames is not None:
-            sizes[frames_argument(self.pipe) or FRAMES[0]] = window.frames
-        for side, size in sizes.items():
-            if side in self._names and call.setdefault(side, size) != size:
-                raise ValueError(f"{side}={call[side]}, but the image is painted at {side} {size}; leave {side} out")
-        check_whole("batch_size", call.get("batch_size", 1), least=1)
-        if "batch_size" in self._names and len(pictures) > 1:
-            call.setdefault("batch_size", len(pictures))
-        guided = hasattr(self.pipe, "controlnet")
-        for name in (_CONTROL, "image"):
-            if call.get(name) is not None:
-                call[name] = _shown_control(call[name], window, pictures, guided)
+def _shown(given: Given, weight: Tensor, window: Window, layout: LatentLayout) -> tuple[Tensor, Tensor]:
+    """The pictures that the model is shown, and how much may change in them."""
+    change = given.change
+    if layout.vae is None:  # a model of pixels gives known ones back exactly, so it paints the seam as well
+        change = torch.where((weight < 1) & given.known, change.max(), change)
+    if window.is_all_of(given.pictures):
+        return given.pictures, change
+    shown, _ = window.cut(given.pictures, given.known)
+    return shown, by_shade(lambda known: window.cut(given.pictures[:, :1], known)[1], change)
 
 
 def _is_ours(error: BaseException) -> bool:
@@ -448,54 +351,6 @@ def _is_ours(error: BaseException) -> bool:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     return trace is not None and str(trace.tb_frame.f_globals.get("__name__", "")).startswith("lanpaint.")
-
-
-def checked_strength(strength: float) -> float:
-    """``strength``. Raises ValueError for what is no number above 0 and at most 1."""
-    if isinstance(strength, bool) or not isinstance(strength, (int, float)) or not 0 < strength <= 1:
-        raise ValueError(f"strength must be a number above 0 and at most 1, got {strength!r}")
-    return float(strength)
-
-
-def _asked_multiple(pipe: Any, multiple: int, call: dict[str, Any]) -> int:
-    """The multiple of height and width that the pipeline's own check takes: ``multiple``, doubled until it passes."""
-    check = getattr(pipe, "check_inputs", None)
-    if check is None:
-        return multiple
-    names = inspect.signature(check).parameters
-    defaults = {name: value.default for name, value in inspect.signature(pipe.__call__).parameters.items()}
-    given = {name: call.get(name, defaults.get(name)) for name in names}
-    for times in (1, 2, 4, 8, 16):
-        sides = {name: times * multiple for name in ("height", "width") if name in names}
-        try:
-            check(**{**given, **sides})
-            return times * multiple
-        except Exception:  # of the size, or of anything else that the pipeline will tell itself
-            continue
-    return multiple
-
-
-def _shown_control(control: Any, window: Window, pictures: Tensor, guided: bool) -> Any:
-    """What the window shows of a picture for a ControlNet, or of one of the size of ours; or of each of several.
-
-    A reference of another size is the pipeline's own matter.
-    """
-    if isinstance(control, (list, tuple)):
-        return [_shown_control(one, window, pictures, guided) for one in control]
-    whole, size = window.is_all_of(pictures), tuple(pictures.shape[-2:])
-    if whole and isinstance(control, (np.ndarray, Tensor)):
-        return control
-    values = read_pictures(control, "control image")[0]
-    if not whole and (guided or tuple(values.shape[-2:]) == size):
-        if tuple(values.shape[-2:]) != size:
-            values = F.interpolate(values, size, mode="bicubic", antialias=True).clamp(0, 1)
-        values = replace(window, frames=None).cut(values, torch.ones(1, 1, *size))[0]
-    return as_image((values[0] * 255).round().to(torch.uint8).expand(3, -1, -1))
-
-
-def _channels_first(video: Tensor) -> Tensor:
-    """A video (frames, C, H, W), or several videos (n, frames, C, H, W), as (n, C, frames, H, W)."""
-    return (video[None] if video.ndim == 4 else video).transpose(1, 2)
 
 
 def _name(sampler: Any) -> str:
@@ -512,19 +367,3 @@ def _option_names(sampler: Any) -> set[str]:
     if isinstance(sampler, type):
         functions = [vars(kind)["__init__"] for kind in sampler.__mro__[:-1] if "__init__" in vars(kind)]
     return {name for function in functions for name in inspect.signature(function).parameters} - _FROM_BRIDGE
-
-
-def _check_pad(pad: Sequence[int]) -> None:
-    is_list = isinstance(pad, Sequence) and len(pad) == 4
-    if not is_list or any(isinstance(n, bool) or not isinstance(n, int) or not 0 <= n <= _MOST_PAD for n in pad):
-        raise ValueError(
-            f"pad must be four whole numbers from 0 to {_MOST_PAD:,} (left, top, right, bottom), got {shown(pad)}"
-        )
-
-
-def _padded(pictures: Tensor, change: Tensor, pad: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Padded pictures and how much may change in them. The added pixels repeat the edge, for the VAE."""
-    left, top, right, bottom = pad
-    flat = pictures.reshape(-1, 1, *pictures.shape[-2:])
-    flat = F.pad(flat, (left, right, top, bottom), mode="replicate")
-    return flat.reshape(*pictures.shape[:-2], *flat.shape[-2:]), F.pad(change, (left, right, top, bottom), value=1.0)

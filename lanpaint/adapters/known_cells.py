@@ -63,10 +63,9 @@ class KnownCells:
         pictures, change = self._next_chunk()
         self._eps, self._samples = torch.finfo(latents.dtype).eps, len(latents)
         self._given = []
-        layout, layout.encoded = self.layout, None
-        observation = layout.observation(pictures, change, latents)
-        self._encoded, layout.encoded = layout.encoded, None
-        return observation
+        self.layout.prepare(latents)
+        self._encoded = self.layout.encoded_cells(pictures, change)
+        return self.layout.placed(*self._encoded, latents)
 
     def _next_chunk(self) -> tuple[Tensor, Tensor]:
         """The frames that the pipeline samples now, and how much they may change: all, but where it samples by chunks.
@@ -92,7 +91,7 @@ class KnownCells:
 
     def check_latents(self) -> None:
         """Raise ValueError when the decoder was not given what was encoded, at known cells."""
-        if self._encoded is None:  # a layout of the caller's that does without encoding
+        if self._encoded is None:  # nothing was painted
             return
         encoded, change = self._encoded
         if not self._given:

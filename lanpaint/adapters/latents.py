@@ -76,14 +76,12 @@ class LatentLayout:
     Attributes:
         learned: The map of the pipeline's tail for the size of the latest call; None where it cannot be learned.
         reason: Why it cannot be learned; empty where it is.
-        encoded: The pictures of the latest observation as the VAE encodes them, and how much their cells may change.
     """
 
     def __init__(self, pipe: Any, cell_rule: CellRule = wholly_known) -> None:
         self.pipe, self.cell_rule = pipe, cell_rule
         self.learned: TailMap | None = None
         self.reason = "the pipeline was not called yet"
-        self.encoded: tuple[Tensor, Tensor] | None = None
         self._learned_for: tuple[Any, ...] | None = None
         self._nearest: dict[tuple[int, int], tuple[int, int]] = {}
         self.name = next(iter(autoencoders(pipe)), None)
@@ -448,12 +446,19 @@ class LatentLayout:
             TypeError: For a mask of booleans.
             ValueError: When the encoded pictures do not have the shape of ``latents``.
         """
+        self.prepare(latents)
+        return self.placed(*self.encoded_cells(pictures, change), latents)
+
+    def encoded_cells(self, pictures: Tensor, change: Tensor) -> tuple[Tensor, Tensor]:
+        """Pictures as the VAE encodes them, and how much each cell may change, from how much each pixel may."""
         if not change.is_floating_point():
             raise TypeError(f"change must be floating point, from 0 (known) to 1 (painted), got {change.dtype}")
-        self.prepare(latents)
         encoded = self.encode(pictures)
-        cells = by_shade(lambda known: self.cell_rule(known, tuple(encoded.shape[2:])), change).to(encoded.device)
-        self.encoded = encoded, cells
+        cells = by_shade(lambda known: self.cell_rule(known, tuple(encoded.shape[2:])), change)
+        return encoded, cells.to(encoded.device)
+
+    def placed(self, encoded: Tensor, cells: Tensor, latents: Tensor) -> Observation:
+        """The observation of what :meth:`encoded_cells` gives, in the layout of the latents."""
         values, entries = self.arrange(encoded, cells)
         if values.shape[1:] != latents.shape[1:] and self.learned is None:
             plain = self.normalise(encoded)

@@ -196,8 +196,8 @@ def inpaint(
     `lanpaint models` lists the tested pipelines.
     """
     from lanpaint.cli.pipelines import as_flag, check_sampling, parse_settings
+    from lanpaint.given import checked_strength
     from lanpaint.images import check_transparency
-    from lanpaint.inpainter import checked_strength
     from lanpaint.painting import Settings, Task, open_painter
     from lanpaint.painting.media import check_media_output, read_media, write_media
     from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts

@@ -108,7 +108,7 @@ class Settings:
         return replace(self, **parts)
 
     def __post_init__(self) -> None:
-        from lanpaint.inpainter import checked_strength
+        from lanpaint.given import checked_strength
         from lanpaint.names import make_solver
 
         for name in ("method", "levels", "dynamics", "solver", "negative_prompt"):

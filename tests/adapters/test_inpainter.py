@@ -252,9 +252,9 @@ def test_a_picture_of_any_size_keeps_its_size_and_its_known_pixels(name):
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[height // 3 : -2, width // 3 :] = True
     inpaint = lp.Inpainter(made.pipe)
-    observe = inpaint.layout.observation
-    inpaint.layout.observation = lambda shown, known, latents: (
-        sizes.append(tuple(shown.shape[-2:])) or observe(shown, known, latents)
+    encoded_cells = inpaint.layout.encoded_cells
+    inpaint.layout.encoded_cells = lambda shown, change: (
+        sizes.append(tuple(shown.shape[-2:])) or encoded_cells(shown, change)
     )
     got = _pixels(inpaint(photo, mask, **_arguments(made, output_type=kind, steps=1))[0], kind)
     assert got.shape == (1, channels, height, width)
