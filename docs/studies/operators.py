@@ -23,8 +23,8 @@ from lanpaint.plotting import new_figure, save
 TARGETS = [f"emoji-pixel:{name}" for name in ("pool2", "pool4", "grey", "blur", "sense", "red")]
 TARGETS += ["digits:pool2", "digits:blur", "digits:sense"]
 METHODS = {
-    "replace": {"steps": 30},
     "ddrm": {"steps": 30},
+    "ddnm": {"steps": 30},
     "lanpaint": {"steps": 5, "inner_steps": 5},
     "lanpaint fast": {"steps": 5, "inner_steps": 5, "preset": "fast", "spacing": "focused"},
 }
@@ -56,18 +56,17 @@ def main(data: str, picture: str, count: int) -> None:
         print(f"| `{name}` | {' | '.join(cells)} |", flush=True)
         if name.startswith("emoji"):
             rows.append((name.rpartition(":")[2], [truth, *made.values()]))
-    figure = new_figure(figsize=(11, 1.15 * len(rows)))
-    panels = figure.subplots(len(rows), 5, squeeze=False)
+    figure = new_figure(figsize=(13, 0.75 * len(rows)))
     heads = ["held-out", "A⁺ y", *METHODS]
-    shown = [0, 1, 3, 4, 5]
-    for line, (name, pictures) in zip(panels, rows, strict=True):
-        for axis, column in zip(line, shown, strict=True):
-            strip = torch.cat(list(to_pixels(pictures[column][:SHOWN])), -1).movedim(0, -1)
+    panels = figure.subplots(len(rows), len(heads), squeeze=False)
+    for place, (name, pictures) in enumerate(rows):
+        for axis, head, x in zip(panels[place], heads, pictures, strict=True):
+            strip = torch.cat(list(to_pixels(x[:SHOWN])), -1).movedim(0, -1)
             axis.imshow(strip.numpy(), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
-            if line is panels[0]:
-                axis.set_title(heads[column], fontsize=9)
-        line[0].set_ylabel(name, fontsize=9)
+            if place == 0:
+                axis.set_title(head, fontsize=9)
+        panels[place][0].set_ylabel(name, fontsize=9)
     save(figure, picture, dpi=120)
 
 

@@ -1,0 +1,313 @@
+"""Tables and pictures of the neutral benchmark, from what `make benchmark` has finished so far: docs/neutral.md.
+
+    python docs/studies/neutral.py FOLDER docs/neutral
+
+The first folder has exact.jsonl, images.jsonl and emoji.jsonl, each as far as it has come, and gets cost.json: the time
+of every method on eight digits, in seconds of the processor, which other programs on the machine do not lengthen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import lanpaint as lp
+from lanpaint.bench import METHODS, Result, Results, expand, make_target
+from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
+
+Table = dict[str, dict[str, list[Result]]]  # method → column → runs of all seeds
+Figure = Callable[[Result], float]
+BUDGETS = (4, 8, 30, 60, 120, 220, 550)
+
+
+def name_of(row: Result) -> str:
+    """The method, with its preset."""
+    return row.settings.method + (" fast" if row.settings.preset == "fast" else "")
+
+
+def budget_of(row: Result) -> int:
+    """The budget of evaluations that a run was made for: the smallest that it does not exceed."""
+    return next(budget for budget in BUDGETS if row.nfe <= budget)
+
+
+def figure_of(name: str) -> Figure:
+    """A metric of a run, infinite if the run diverged."""
+    return lambda row: math.inf if row.diverged else row.figures.get(name, math.nan)
+
+
+def mean(rows: Sequence[Result], figure: Figure) -> float:
+    """The mean over the seeds."""
+    return statistics.fmean(figure(row) for row in rows)
+
+
+def tabulated(rows: Sequence[Result], column: Callable[[Result], str]) -> Table:
+    """Runs by method and column."""
+    table: Table = {}
+    for row in rows:
+        table.setdefault(name_of(row), {}).setdefault(column(row), []).append(row)
+    return table
+
+
+def columns_of(table: Table) -> list[str]:
+    """The columns of a table, in the order in which they occur."""
+    return list(dict.fromkeys(column for cells in table.values() for column in cells))
+
+
+def ranked(table: Table, figure: Figure, floor: float) -> list[str]:
+    """Methods by the mean logarithm of a metric over all columns, the best first. Those with gaps come last."""
+    columns = columns_of(table)
+
+    def place(name: str) -> tuple[int, float]:
+        values = [mean(cells, figure) for cells in table[name].values()]
+        worst = [min(max(value, floor), 10.0) if math.isfinite(value) else 10.0 for value in values]
+        return len(columns) - len(values), statistics.fmean(map(math.log, worst))
+
+    return sorted(table, key=place)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number for a table."""
+    return "diverged" if math.isinf(value) else "–" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def written(table: Table, order: Sequence[str], figure: str, digits: int = 2, floors: bool = True) -> str:
+    """A Markdown table of a metric: the mean over the seeds, with its standard error if there are several."""
+    columns = columns_of(table)
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in order:
+        cells = []
+        for column in columns:
+            rows = table[name].get(column, [])
+            values = [figure_of(figure)(row) for row in rows]
+            text = number(statistics.fmean(values), digits) if values else ""
+            if len(values) > 1 and all(map(math.isfinite, values)):
+                text += f" ± {statistics.stdev(values) / len(values) ** 0.5:.1g}"
+            cells.append(text)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    if floors:
+        cells = []
+        for column in columns:
+            found = [
+                row.floors[figure]
+                for cells_of in table.values()
+                for row in cells_of.get(column, [])
+                if figure in row.floors
+            ]
+            cells.append(number(statistics.fmean(found), digits) if found else "")
+        if any(cells):
+            lines.append(f"| exact samples | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def heat_map(table: Table, order: Sequence[str], path: Path, floor: float) -> None:
+    """Draw a metric of every method on every target; the colour is its logarithm."""
+    columns = columns_of(table)
+    figure = new_figure(figsize=(1.05 * len(columns) + 2.2, 0.27 * len(order) + 1.0))
+    axes = figure.subplots()
+    values = np.full((len(order), len(columns)), np.nan)
+    for i, name in enumerate(order):
+        for j, column in enumerate(columns):
+            if column in table[name]:
+                value = mean(table[name][column], figure_of("pit"))
+                values[i, j] = value
+                axes.text(j, i, number(value), ha="center", va="center", fontsize=7)
+    shown = np.log10(np.clip(np.where(np.isinf(values), 10, values), floor, 3))
+    axes.imshow(shown, aspect="auto", cmap="RdYlGn_r", vmin=math.log10(floor), vmax=math.log10(3), alpha=0.75)
+    axes.set_xticks(range(len(columns)), columns, fontsize=8)
+    axes.set_yticks(range(len(order)), order, fontsize=8)
+    axes.set_title("KL of the ranks of samples in their exact conditional, nats (green: exact)", fontsize=9)
+    save(figure, path, dpi=120)
+
+
+def against_budget(rows: Sequence[Result], order: Sequence[str], path: Path) -> None:
+    """Draw the metric against evaluations on each target: the best methods in colour, all others in grey."""
+    targets = list(dict.fromkeys(row.settings.target for row in rows))
+    several = [t for t in targets if len({budget_of(r) for r in rows if r.settings.target == t}) > 1][:8]
+    figure = new_figure(figsize=(13, 6.4))
+    panels = figure.subplots(2, 4, squeeze=False).flat
+    for axes, target in zip(panels, several, strict=False):
+        for place, name in reversed(list(enumerate(order))):
+            points: dict[int, list[float]] = {}
+            for row in rows:
+                if row.settings.target == target and name_of(row) == name:
+                    points.setdefault(budget_of(row), []).append(figure_of("pit")(row))
+            xy = sorted((x, statistics.fmean(y)) for x, y in points.items())
+            xy = [(x, y) for x, y in xy if math.isfinite(y) and y > 0]
+            best = place < 8
+            style = {"color": COLOURS[place], "marker": MARKERS[place], "label": name} if best else {"color": "0.8"}
+            axes.plot(*zip(*xy, strict=True) if xy else ([], []), linewidth=1.4 if best else 0.8, markersize=4, **style)
+        floors = [row.floors["pit"] for row in rows if row.settings.target == target]
+        axes.axhline(statistics.fmean(floors), color="0.3", linestyle=":", linewidth=1)
+        axes.set(xscale="log", yscale="log", title=target)
+        axes.set_xticks(BUDGETS, [str(b) for b in BUDGETS], fontsize=7)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles[::-1], labels[::-1], loc="outside right center", fontsize=8)
+    figure.supxlabel("evaluations", fontsize=9)
+    figure.supylabel("KL of the ranks, nats (dotted: exact samples)", fontsize=9)
+    save(figure, path, dpi=110)
+
+
+def intervals(table: Table, order: Sequence[str], path: Path, names: tuple[str, str], title: str) -> None:
+    """Draw how many samples lie in the exact intervals of 50 % and 90 %, or how many truths in those of the fills."""
+    figure = new_figure(figsize=(7.5, 0.24 * len(order) + 1.2))
+    axes = figure.subplots()
+    for place, name in enumerate(order):
+        for figure_name, colour in zip(names, COLOURS, strict=False):
+            values = [mean(rows, figure_of(figure_name)) for rows in table[name].values()]
+            values = [value for value in values if math.isfinite(value)]
+            axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.55, markersize=4)
+    for level, colour in zip((0.5, 0.9), COLOURS, strict=False):
+        axes.axvline(level, color=colour, linewidth=1)
+    axes.set_yticks(range(len(order)), order, fontsize=8)
+    axes.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.5, -0.5))
+    axes.set_title(title, fontsize=9)
+    axes.grid(alpha=0.3)
+    save(figure, path, dpi=110)
+
+
+def bars(parts: Sequence[tuple[str, Table, str]], path: Path, order: Sequence[str]) -> None:
+    """Draw metrics of pictures, a panel each: a dot for each target."""
+    figure = new_figure(figsize=(3.6 * len(parts) + 1, 0.24 * len(order) + 1.4))
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, (title, table, metric) in zip(panels, parts, strict=True):
+        for i, column in enumerate(columns_of(table)):
+            xy = [
+                (mean(table[name][column], figure_of(metric)), place)
+                for place, name in enumerate(order)
+                if column in table.get(name, {})
+            ]
+            xy = [(x, y) for x, y in xy if math.isfinite(x)]
+            if xy:
+                x, y = zip(*xy, strict=True)
+                axes.plot(x, y, MARKERS[i], color=COLOURS[i], markersize=4.5, label=column.rpartition(":")[2])
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    panels[0].set_yticks(range(len(order)), order, fontsize=8)
+    panels[0].invert_yaxis()
+    save(figure, path, dpi=110)
+
+
+def measure_cost(path: Path) -> dict[str, dict[str, float]]:
+    """Milliseconds of the processor for an evaluation of one digit, of every method; measured once and kept."""
+    costs: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
+    target = make_target("digits:box")
+    observation = lp.Observation(target.draw(8, None), target.known)  # type: ignore[arg-type]
+    for name in METHODS:
+        if name in costs:
+            continue
+        try:
+            (settings,) = expand(
+                {"target": "digits:box", "method": [name, "replace"], "evaluations": 30, "particles": 4, "samples": 10}
+            )[:1]
+        except ValueError:
+            continue
+        if settings.method != name:
+            continue
+        settings.sampler(target, steps=1)(observation, generator=lp.seeded(range(8)))
+        sampler, start = settings.sampler(target), time.process_time()
+        sampler(observation, generator=lp.seeded(range(8)))
+        spent = time.process_time() - start
+        costs[name] = {"nfe": sampler.score.rows / 8, "ms": 1000 * spent / sampler.score.rows}  # type: ignore[operator]
+        path.write_text(json.dumps(costs))
+    return costs
+
+
+def main(source: Path, folder: Path) -> None:
+    """Write tables.md and the pictures."""
+    folder.mkdir(exist_ok=True)
+    exact, images, emoji = (
+        Results(source / f"{part}.jsonl").latest if (source / f"{part}.jsonl").exists() else []
+        for part in ("exact", "images", "emoji")
+    )
+    text = ["# Tables of the neutral benchmark\n"]
+    text.append(f"{len(exact)} runs on exact targets, {len(images)} on digits, {len(emoji)} on emoji.\n")
+    main_rows = [row for row in exact if row.section == "Exact answers"]
+    table = tabulated([row for row in main_rows if budget_of(row) == 60], lambda row: row.settings.target)
+    floor = 0.003
+    order = ranked(table, figure_of("pit"), floor)
+    heat_map(table, order, folder / "exact.png", floor)
+    against_budget(exact, order, folder / "budget.png")
+    intervals(
+        table, order, folder / "intervals.png", ("mass50", "mass90"), "share of samples in the exact 50 % and 90 %"
+    )
+    for budget in (60, 30, 220, 120, 550):
+        part = tabulated([row for row in main_rows if budget_of(row) == budget], lambda row: row.settings.target)
+        if part:
+            text += [
+                f"## {budget} evaluations: KL of the ranks (nats)\n",
+                written(part, ranked(part, figure_of("pit"), floor), "pit"),
+            ]
+    few = tabulated(
+        [row for row in exact if row.section == "Few evaluations"],
+        lambda row: f"{row.settings.target}, {budget_of(row)}",
+    )
+    if few:
+        text += [
+            "## 4 and 8 evaluations: KL of the ranks (nats)\n",
+            written(few, ranked(few, figure_of("pit"), floor), "pit"),
+        ]
+    for metric, title in (
+        ("sliced_wasserstein", "sliced Wasserstein distance of the joint samples"),
+        ("wrong_mode", "share of samples in a wrong mode"),
+        ("stray", "share of stray samples"),
+        ("mass90", "share of samples inside of the exact central 90 %"),
+        ("mass50", "share of samples inside of the exact central 50 %"),
+        ("width", "mean square from the exact mean, over the exact one"),
+        ("mmse_gap", "excess error of the mean of the fills, over the exact variance"),
+    ):
+        has = {n: {c: r for c, r in cells.items() if any(metric in x.floors for x in r)} for n, cells in table.items()}
+        has = {name: cells for name, cells in has.items() if cells}
+        if has:
+            text += [f"## 60 evaluations: {title}\n", written(has, [n for n in order if n in has], metric)]
+    digits = tabulated([r for r in images if r.section == "Held-out digits"], lambda row: row.settings.target)
+    fills = tabulated([r for r in images if r.section.startswith("Calibration")], lambda row: row.settings.target)
+    faces = tabulated([r for r in emoji if r.settings.samples == 12], lambda row: row.settings.target)
+    parts = []
+    for place, each, metrics in (
+        ("digits, 60 evaluations", digits, ("psnr", "ssim", "seam", "energy")),
+        ("digits, 19 fills each, 30 evaluations", fills, ("cover50", "cover90", "spread", "rank", "psnr_mean")),
+        ("emoji, 30 evaluations", faces, ("psnr", "kernel", "seam")),
+    ):
+        for metric in metrics:
+            if each:
+                best = sorted(each, key=lambda n: -mean(next(iter(each[n].values())), figure_of(metrics[0])))
+                text += [f"## {place}: {metric}\n", written(each, best, metric, 3)]
+                if metric in ("psnr", "seam", "kernel", "spread"):
+                    parts.append((f"{place}: {metric}", each, metric))
+    if parts:
+        names = [n for n in order if any(n in part[1] for part in parts)]
+        names += [n for part in parts for n in part[1] if n not in names]
+        bars(parts, folder / "pictures.png", list(dict.fromkeys(names)))
+    if fills:
+        intervals(
+            fills,
+            [name for name in order if name in fills],
+            folder / "fills.png",
+            ("cover50", "cover90"),
+            "share of true pixels in the central 50 % and 90 % of 19 fills, digits",
+        )
+    costs = measure_cost(source / "cost.json")
+    lines = ["| | gradient | ms of the processor an evaluation | KiB a sample |", "|---|---|---|---|"]
+    for name in sorted(costs, key=lambda n: costs[n]["ms"]):
+        rows = [r for cells in digits.get(name, {}).values() for r in cells]
+        memory = f"{rows[0].memory / 1024:.3g}" if rows else ""
+        gradient = "yes" if METHODS[name].needs_gradient else ""
+        lines.append(f"| {name} | {gradient} | {costs[name]['ms']:.2g} | {memory} |")
+    text += ["## Cost on digits, eight at once\n", "\n".join(lines) + "\n"]
+    (folder / "tables.md").write_text("\n".join(text).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("give the folder of results and the folder to write to: neutral.py benchmark docs/neutral")
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
