@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test hostile lint types bench mutants zoo docs dist clean
+.PHONY: help demo test hostile lint types bench benchmark mutants zoo docs dist clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -39,6 +39,13 @@ bench: $(BIN)/lanpaint  ## cost of a step; the authors' benchmark into bench.jso
 	$(BIN)/python -m lanpaint.cost
 	$(BIN)/lanpaint bench docs/studies/authors.yaml -r bench.jsonl
 	$(BIN)/lanpaint report bench.jsonl -o bench-report
+
+benchmark: $(BIN)/lanpaint  ## every method with equal evaluations, goes on where it was stopped (hours); IMAGES=noto-emoji-128.zip for emoji
+	mkdir -p benchmark/page
+	$(BIN)/lanpaint bench docs/studies/neutral-exact.yaml -r benchmark/exact.jsonl
+	$(BIN)/lanpaint bench docs/studies/neutral-images.yaml -r benchmark/images.jsonl
+	test -z "$(IMAGES)" || $(BIN)/lanpaint bench docs/studies/neutral-emoji.yaml --images "$(IMAGES)" -r benchmark/emoji.jsonl
+	$(BIN)/python docs/studies/neutral.py benchmark benchmark/page
 
 mutants: $(VENV)/.dev  ## plants mistakes in the code and counts those that the tests see (two hours)
 	$(BIN)/python -m tests.mutants

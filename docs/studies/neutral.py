@@ -24,6 +24,7 @@ from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
 
 Table = dict[str, dict[str, list[Result]]]  # method → column → runs of all seeds
 Figure = Callable[[Result], float]
+EXACT = ("gaussian", "stiff24", "star", "thin", "far", "moons", "laplace", "student")
 BUDGETS = (4, 8, 30, 60, 120, 220, 550)
 
 
@@ -56,8 +57,9 @@ def tabulated(rows: Sequence[Result], column: Callable[[Result], str]) -> Table:
 
 
 def columns_of(table: Table) -> list[str]:
-    """The columns of a table, in the order in which they occur."""
-    return list(dict.fromkeys(column for cells in table.values() for column in cells))
+    """The columns of a table, exact targets in the order of the study."""
+    found = dict.fromkeys(column for cells in table.values() for column in cells)
+    return sorted(found, key=lambda column: (*EXACT, column.partition(",")[0]).index(column.partition(",")[0]))
 
 
 def ranked(table: Table, figure: Figure, floor: float) -> list[str]:
@@ -226,12 +228,14 @@ def main(source: Path, folder: Path) -> None:
     """Write tables.md and the pictures."""
     folder.mkdir(exist_ok=True)
     exact, images, emoji = (
-        Results(source / f"{part}.jsonl").latest if (source / f"{part}.jsonl").exists() else []
+        list({(row.settings, row.section[:8]): row for row in Results(source / f"{part}.jsonl").latest}.values())
+        if (source / f"{part}.jsonl").exists()
+        else []
         for part in ("exact", "images", "emoji")
     )
     text = ["# Tables of the neutral benchmark\n"]
     text.append(f"{len(exact)} runs on exact targets, {len(images)} on digits, {len(emoji)} on emoji.\n")
-    main_rows = [row for row in exact if row.section == "Exact answers"]
+    main_rows = [row for row in exact if row.section.startswith("Exact answers")]
     table = tabulated([row for row in main_rows if budget_of(row) == 60], lambda row: row.settings.target)
     floor = 0.003
     order = ranked(table, figure_of("pit"), floor)
@@ -269,7 +273,7 @@ def main(source: Path, folder: Path) -> None:
         has = {name: cells for name, cells in has.items() if cells}
         if has:
             text += [f"## 60 evaluations: {title}\n", written(has, [n for n in order if n in has], metric)]
-    digits = tabulated([r for r in images if r.section == "Held-out digits"], lambda row: row.settings.target)
+    digits = tabulated([r for r in images if r.section.startswith("Held-out digits")], lambda row: row.settings.target)
     fills = tabulated([r for r in images if r.section.startswith("Calibration")], lambda row: row.settings.target)
     faces = tabulated([r for r in emoji if r.settings.samples == 12], lambda row: row.settings.target)
     parts = []

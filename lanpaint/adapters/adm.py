@@ -56,9 +56,10 @@ def convert(state: State, sample_size: int, head_channels: int = 64) -> UNet2DMo
         raise ValueError("this is no checkpoint of guided-diffusion: it has no input_blocks and time_embed")
     plan = _plan(state)
     config = _config(state, plan, sample_size, head_channels)
-    unet = UNet2DModel(**config)
+    unet: Any = UNet2DModel(**config)
     unet.load_state_dict(_renamed(state, plan, head_channels))
-    return unet.eval()
+    model: UNet2DModel = unet.eval()
+    return model
 
 
 def _numbers(state: State, part: str) -> list[int]:
@@ -183,7 +184,8 @@ def save(state: State, folder: str | Path, sample_size: int) -> Path:
     from diffusers import DDPMPipeline, DDPMScheduler
 
     scheduler = DDPMScheduler(num_train_timesteps=1000, beta_start=0.0001, beta_end=0.02, beta_schedule="linear")
-    DDPMPipeline(convert(state, sample_size), scheduler).save_pretrained(folder)
+    pipe: Any = DDPMPipeline(convert(state, sample_size), scheduler)
+    pipe.save_pretrained(folder)
     return Path(folder)
 
 
