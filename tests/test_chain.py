@@ -1,5 +1,6 @@
 """Chains of windows and averages over windows, by exact algebra on stationary Gaussian processes."""
 
+import functools
 import itertools
 import weakref
 
@@ -8,6 +9,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.tiling import Tiling, starts
+from tests.adapters import tiny
 from tests.samplers.affine import law
 from toy_models import Gaussian, GaussianMixture
 
@@ -227,6 +229,30 @@ def test_a_stream_takes_known_content_window_by_window():
 
     x = torch.cat([s for _, s in lp.Chain(_painter(), 5, 2).stream((1, 17), content=content)], dim=1)
     assert torch.equal(x[0, ::4], torch.arange(0.0, 17, 4))
+
+
+def test_latents_of_a_pipeline_are_passed_on_from_window_to_window():
+    made, given = tiny.sd(), []
+
+    def paint(observation, generator):
+        last = {}
+
+        class Keep(lp.Callback):
+            def on_level_end(self, sampler, state):
+                last["x"] = state.x
+
+        with lp.bridged(made.pipe, functools.partial(lp.Replace, callbacks=[Keep()]), observation):
+            made.pipe(num_inference_steps=2, output_type="latent", generator=generator, **made.call)
+        given.append((observation, last["x"]))
+        return last["x"]
+
+    with torch.no_grad():
+        side = made.pipe(num_inference_steps=1, output_type="latent", **made.call).images.shape[-1]
+    chain = lp.Chain(paint, window=(None, side), overlap=2)
+    canvas = chain((1, 4, side, 2 * side - 2), generator=torch.Generator().manual_seed(0))
+    (_, first), (observation, second) = given
+    assert torch.equal(observation.values[..., :2], first[..., -2:])
+    assert torch.equal(canvas, torch.cat([first, second[..., 2:]], dim=-1))
 
 
 def test_decoding_lays_each_window_on_top_of_the_next():

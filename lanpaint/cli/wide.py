@@ -156,7 +156,7 @@ def _painted(
 
 def _picture(image: Path | None, mask: Path | None) -> tuple[Tensor | None, Tensor | None]:
     """The pixels (C, H, W), uint8, and which of them are painted, boolean (H, W)."""
-    from lanpaint.cli.media import read_media
+    from lanpaint.painting.media import read_media
 
     if image is None:
         return None, None
