@@ -154,7 +154,7 @@ def gaussian() -> None:
             style = {"color": COLOURS[number % 8], "marker": MARKERS[number % 8], "label": name}
             axes.semilogy(OVERLAPS, [max(value, 1e-5) for value in values], **style)
         axes.set(xlabel="overlap (window 16)", ylabel="KL per entry (nats)", title=process)
-    axes.legend(fontsize=7)
+    figure.axes[0].legend(fontsize=7, loc="center", bbox_to_anchor=(0.55, 0.33))
     save(figure, Path(__file__).parents[1] / "chains.png")
 
 
