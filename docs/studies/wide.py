@@ -4,7 +4,8 @@
 
 24 strips of 8×62 pixels, each begun with a held-out digit. Windows of 8 pixels overlap by 2. Every method makes 24
 evaluations of the model for each window. The seam is between the last column of one window and the first new column of
-the next, columns 1 and 2 of its digit: its gradient is the mean |difference| of the two columns. Errors are standard errors over strips.
+the next, columns 1 and 2 of its digit: its gradient is the mean |difference| of the two columns. Errors are standard
+errors over strips.
 """
 
 from __future__ import annotations
