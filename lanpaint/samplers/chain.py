@@ -29,7 +29,7 @@ from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.clean import measured
-from lanpaint.samplers.particles import KeepCloud, Particles, grouped, repeated, total
+from lanpaint.samplers.particles import KeepCloud, Particles, grouped, repeated, repeated_level, total
 from lanpaint.samplers.sampler import Sampler, refuse_solver
 from lanpaint.score import Score
 
@@ -75,6 +75,10 @@ class ChainSampler(Sampler):
         observation = repeated(observation.draw(noise), count)
         step = observation.first_step(self.steps)
         level = repeated_level(self.plan.levels[step], count, len(observation.shape))
+        if observation.noise and level is not self.plan.levels[step]:
+            raise ValueError(
+                f"{type(self).__name__} takes a measurement with noise only where all samples have one level"
+            )
         x = self._start(level, observation.values, grouped(noise, groups), start)
         weights = torch.zeros(groups, count, dtype=torch.float64, device=x.device)
         return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]), step=step)
@@ -111,10 +115,3 @@ def log_normal(difference: Tensor, variance: Tensor, mask: Tensor) -> Tensor:
     square = difference.square() * reciprocal(variance)
     normal = -0.5 * (square + torch.log(2 * math.pi * torch.where(variance > 0, variance, 1.0)))
     return total(torch.where(mask & (variance > 0), normal, 0.0))
-
-
-def repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:
-    """A level of samples (B, …) as one of their particles (B K, …)."""
-    if len(level.shape) < ndim or level.shape[0] == 1:
-        return level
-    return NoiseLevel(level.alpha.repeat_interleave(count, 0), level.sigma.repeat_interleave(count, 0))

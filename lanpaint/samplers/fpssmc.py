@@ -32,9 +32,9 @@ from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
-from lanpaint.samplers.chain import ChainSampler, log_normal, repeated_level
+from lanpaint.samplers.chain import ChainSampler, log_normal
 from lanpaint.samplers.clean import ancestral, clean_step, measured, recomputed
-from lanpaint.samplers.particles import OneByOne, Particles
+from lanpaint.samplers.particles import OneByOne, Particles, repeated_level
 from lanpaint.score import Score
 
 

@@ -99,11 +99,18 @@ class OneByOne(ScoreWrapper):
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """The prediction at all particles, by K evaluations."""
-        parts = [self.wrapped.predict(x[first :: self.particles], level) for first in range(self.particles)]
+        firsts = range(self.particles)
+        parts = [self.wrapped.predict(x[k :: self.particles], self._level_of(k, level, x)) for k in firsts]
         denoised, epsilon = (
             torch.stack([getattr(part, view) for part in parts], 1).flatten(0, 1) for view in ("denoised", "epsilon")
         )
         return Prediction(x, level, denoised=denoised, epsilon=epsilon)
+
+    def _level_of(self, k: int, level: NoiseLevel, x: Tensor) -> NoiseLevel:
+        """The level of particle k of each group: that of the batch, or its rows of a level of all particles."""
+        if len(level.shape) < x.ndim or level.shape[0] != len(x):
+            return level
+        return NoiseLevel(level.alpha[k :: self.particles], level.sigma[k :: self.particles])
 
 
 class KeepCloud(Callback):
@@ -146,6 +153,13 @@ def repeated(observation: Observation, count: int) -> Observation:
 
     change = None if observation.change is None else each(observation.change)
     return observation.like(each(observation.values), each(observation.known), change=change)
+
+
+def repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:
+    """A level of samples (B, …) as one of their particles (B K, …)."""
+    if len(level.shape) < ndim or level.shape[0] == 1:
+        return level
+    return NoiseLevel(level.alpha.repeat_interleave(count, 0), level.sigma.repeat_interleave(count, 0))
 
 
 def grouped(noise: NoiseSource, groups: int) -> NoiseSource:

@@ -34,10 +34,10 @@ from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
-from lanpaint.samplers.chain import ChainSampler, log_normal, repeated_level
+from lanpaint.samplers.chain import ChainSampler, log_normal
 from lanpaint.samplers.clean import measured
 from lanpaint.samplers.gradients import check_checkpoint, differentiate, known_error
-from lanpaint.samplers.particles import total
+from lanpaint.samplers.particles import repeated_level, total
 from lanpaint.score import Score
 
 

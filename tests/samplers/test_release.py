@@ -33,6 +33,17 @@ METHODS = {
     "mmps": lp.MMPS,
     "tmpd": lp.TMPD,
     "flowdps": lp.FlowDPS,
+    "blended": lp.Blended,
+    "ding": lp.DING,
+    "ddnm": lp.DDNM,
+    "diffpir": lp.DiffPIR,
+    "daps": lambda score, **o: lp.DAPS(score, ode_steps=2, **o),
+    "pnpdm": lambda score, **o: lp.PnPDM(score, iterations=2, rho=0.3, **o),
+    "flowchef": lp.FlowChef,
+    "latino": lp.LATINO,
+    "reddiff": lp.REDDiff,
+    "mcgdiff": lambda score, **o: lp.MCGDiff(score, particles=4, **o),
+    "fpssmc": lambda score, **o: lp.FPSSMC(score, particles=4, **o),
     "tds": lambda score, **o: lp.TwistedSMC(score, particles=8, **o),
 }
 
