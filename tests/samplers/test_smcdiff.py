@@ -141,3 +141,22 @@ def test_in_a_pipeline_it_makes_the_evaluations_that_it_declares_and_keeps_what_
         out = made.pipe(num_inference_steps=4, num_images_per_prompt=2, output_type="latent", **made.call).images
     assert bridge.planned == bridge.evaluations == 3 * 4 * 2
     assert torch.equal(out[known["mask"]], known["values"][known["mask"]])
+
+
+def test_an_interrupt_of_a_pipeline_gives_a_guess_that_keeps_what_is_known():
+    made = tiny.sd()
+
+    def interrupt(pipe, step, time, tensors):
+        pipe._interrupt = True
+        return {}
+
+    def observe(latents):
+        return lp.Observation(torch.full(latents.shape, 0.7), torch.arange(latents.shape[-1]) < 3)
+
+    sampler = functools.partial(lp.SMCDiff, particles=3, inner_steps=0, eta=1.0)
+    call = {**made.call, "callback_on_step_end": interrupt, "output_type": "latent", "num_images_per_prompt": 2}
+    with lp.bridged(made.pipe, sampler, observe), pytest.warns(UserWarning, match="interrupted after 3 of 12"):
+        out = made.pipe(num_inference_steps=4, **call).images
+    assert out.shape[0] == 2
+    assert bool((out[..., :3] == 0.7).all())
+    assert bool(torch.isfinite(out).all())

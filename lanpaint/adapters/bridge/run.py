@@ -391,7 +391,10 @@ class Run:
         """End the run with x̂₀ of the last evaluation in the latents that the pipeline holds; False before the first."""
         if self._last is None or self.latents is None or self._conversation is None:
             return False
-        guess = self.observation.finish(self._last.denoised)
+        held, denoised = self.observation, self._last.denoised
+        every = len(held.values) // len(denoised)  # particles of a sample that share what is known, or 1
+        known = held.known.expand(held.shape)[::every]
+        guess = Observation(held.values[::every], known, held.noise).finish(denoised)
         self._conversation.close()
         self.latents.copy_(guess)
         self.sample = self.latents
