@@ -115,7 +115,7 @@ def wrong() -> None:
                 cells.append(f"{two.wrong(x, side):.4f}")
             exact = two.target.sample_conditional(values, two.known, generator)
             row = f"| {name} | {budget} | {' | '.join(cells)} | {two.wrong(exact, side):.4f} |"
-            print(row + f" SMCDiff: {score.evaluations}", flush=True)
+            print(row, flush=True)
 
 
 def shares(count: int = 6_000) -> None:
