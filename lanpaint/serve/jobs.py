@@ -34,7 +34,8 @@ class Limits:
         pixels: Most pixels of a picture, frame included.
         waiting: Most jobs that wait.
         waiting_each: Most jobs that wait for one client.
-        kept: Most jobs that are kept after their end, with their results.
+        kept: Most jobs that are kept after their end, with their results, when their clients have left; ten times as
+            many in all.
         kept_seconds: How long a job is kept after its end.
         patience: Seconds after which a job is cancelled that nobody watches or asks for.
         uploads: Most requests whose bodies are read at a time.
@@ -367,13 +368,15 @@ class Jobs:
         self._prune()
 
     def _prune(self) -> None:
-        now = time.monotonic()
+        """Forget jobs that ended long ago, and where there are many those whose clients have left."""
+        now, limits = time.monotonic(), self.limits
         with self._lock:
-            over = [job for job in self.jobs.values() if job.ended is not None]
-            over.sort(key=lambda job: job.ended or 0.0)
-            many = max(0, len(over) - self.limits.kept)
-            old = [job for place, job in enumerate(over)
-                   if place < many or now - (job.ended or now) > self.limits.kept_seconds]  # fmt: skip
+            over = sorted((job for job in self.jobs.values() if job.is_over), key=lambda job: job.ended or 0.0)
+            old = [job for job in over if now - (job.ended or now) > limits.kept_seconds]
+            left = [job for job in over if job.absent > limits.patience and job not in old]
+            old += left[: max(0, len(over) - len(old) - limits.kept)]
+            if len(over) - len(old) > 10 * limits.kept:
+                old = over[: len(over) - 10 * limits.kept]
             for job in old:
                 del self.jobs[job.id]
         for job in old:

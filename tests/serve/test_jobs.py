@@ -122,16 +122,22 @@ def test_a_job_that_is_asked_for_is_kept(painter):
         painter.gate.set()
 
 
-def test_old_jobs_and_their_files_are_forgotten(painter):
-    with serving(painter, limits=Limits(kept=2)) as client:
-        jobs = []
-        for _ in range(4):
-            jobs.append(send(client).json())
-            wait(client, jobs[-1], "done")
-        last = send(client).json()
-        wait(client, last, "done")
-        assert client.get(f"/api/jobs/{jobs[0]['id']}").status_code == 404
-        assert len(list(client.jobs.folder.iterdir())) <= 3
+def test_jobs_are_forgotten_with_their_files_when_their_clients_have_left(painter):
+    with serving(painter, limits=Limits(kept=2, patience=1.0)) as client:
+        jobs = [send(client).json() for _ in range(4)]
+        for job in jobs:
+            wait(client, job, "done")
+        time.sleep(2.5)
+        assert [client.get(f"/api/jobs/{job['id']}").status_code for job in jobs] == [404, 404, 200, 200]
+        assert len(list(client.jobs.folder.iterdir())) == 2
+
+
+def test_no_result_is_forgotten_while_its_client_may_still_fetch_it(painter):
+    with serving(painter, limits=Limits(kept=1)) as client:
+        jobs = [send(client).json() for _ in range(5)]
+        for job in jobs:
+            wait(client, job, "done")
+        assert all(client.get(f"/api/jobs/{job['id']}/results/0").status_code == 200 for job in jobs)
 
 
 def test_the_temporary_folder_is_removed_at_the_end(painter):
