@@ -13,7 +13,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import http.client
 import io
+import json
+import os
+import select
 import statistics
 import subprocess
 import sys
@@ -55,16 +59,33 @@ def serve(model: str) -> None:
     uvicorn.Server(config).run(sockets=[bound])
 
 
+def look(port: int, server: int) -> None:
+    """Ask for the page, and look at the server's memory, ten times a second, until stdin ends; print all as JSON."""
+    page, memory = [], []
+    while not select.select([sys.stdin], [], [], 0.1)[0]:
+        for path in ("/", "/api/models"):
+            start = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            assert answer.status == 200
+            answer.read()
+            connection.close()
+            page.append(time.perf_counter() - start)
+        status = Path(f"/proc/{server}/status").read_text()
+        memory.append(int(status.split("VmRSS:")[1].split()[0]) / 1024)
+    used = Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[11:13]
+    print(json.dumps({"page": page, "memory": memory, "cpu": sum(map(int, used)) / os.sysconf("SC_CLK_TCK")}))
+
+
 class Load:
     """Clients of one server, and what they saw."""
 
-    def __init__(self, address: str, process: int) -> None:
-        self.address, self.process = address, process
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.good = self.refused = 0
         self.wrong: list[str] = []
         self.took: list[float] = []
-        self.page: list[float] = []
-        self.memory: list[float] = []
 
     async def request(self, client: Any, name: str, seed: int) -> None:
         """One picture, from its upload to its result."""
@@ -96,25 +117,12 @@ class Load:
             self.wrong.append(f"{result.status_code}, {last[:200]}")
         self.took.append(time.perf_counter() - start)
 
-    async def watch(self, client: Any) -> None:
-        """Ask for the page, and look at the server's memory, ten times a second."""
-        while True:
-            for path in ("/", "/api/models"):
-                start = time.perf_counter()
-                answer = await client.get(path)
-                assert answer.status_code == 200
-                self.page.append(time.perf_counter() - start)
-            status = Path(f"/proc/{self.process}/status").read_text()
-            self.memory.append(int(status.split("VmRSS:")[1].split()[0]) / 1024)
-            await asyncio.sleep(0.1)
-
     async def run(self, clients: int, requests: int) -> None:
         """All clients at once."""
         import httpx
 
         limits = httpx.Limits(max_connections=None, keepalive_expiry=2)  # below the server's own
         async with httpx.AsyncClient(base_url=self.address, timeout=600, limits=limits) as client:
-            watcher = asyncio.create_task(self.watch(client))
             each = requests // clients
 
             async def one(number: int) -> None:
@@ -122,7 +130,6 @@ class Load:
                     await self.request(client, f"client-{number}", number * each + turn)
 
             await asyncio.gather(*(one(number) for number in range(clients)))
-            watcher.cancel()
 
 
 def png(values: np.ndarray) -> bytes:
@@ -139,7 +146,11 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--requests", type=int, default=1000)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--look", type=int, nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.look:
+        look(*given.look)
+        return
     if given.serve:
         serve(given.model)
         return
@@ -147,14 +158,17 @@ def main() -> None:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        load = Load(f"http://127.0.0.1:{int(process.stdout.readline())}", process.pid)
-        start = time.perf_counter()
+        port = int(process.stdout.readline())
+        command = [sys.executable, __file__, "--look", str(port), str(process.pid)]
+        looker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        load, start = Load(f"http://127.0.0.1:{port}"), time.perf_counter()
         asyncio.run(load.run(given.clients, given.requests))
         seconds = time.perf_counter() - start
+        seen = json.loads(looker.communicate("")[0])
     finally:
         process.terminate()
         process.wait(20)
-    page, memory = sorted(load.page), load.memory
+    page, memory = sorted(seen["page"]), seen["memory"]
     tenth = max(1, len(memory) // 10)
     print(f"{given.clients} clients, {given.requests} requests, {given.model}: {seconds:.0f} s")
     print(f"results as they must be: {load.good}, wrong or lost: {given.requests - load.good}")
@@ -164,6 +178,8 @@ def main() -> None:
     print(f"a request: median {statistics.median(load.took):.2f} s, longest {max(load.took):.2f} s")
     print(f"the page meanwhile: median {1000 * statistics.median(page):.0f} ms, "
           f"99 % within {1000 * page[int(0.99 * len(page))]:.0f} ms, longest {1000 * page[-1]:.0f} ms")  # fmt: skip
+    each = 1000 * seen["cpu"] / given.requests
+    print(f"processor time of the server: {seen['cpu']:.0f} s with its start, {each:.0f} ms a request")
     early, late = statistics.median(memory[tenth : 2 * tenth]), statistics.median(memory[-tenth:])
     print(f"memory of the server: {early:.0f} MB after a tenth, {late:.0f} MB at the end, {max(memory):.0f} MB at most")
 
