@@ -110,12 +110,14 @@ def wide(
     pixels, change = _picture(image, mask)
     where = _sides(None if pixels is None else (pixels.shape[-2], pixels.shape[-1]), width, height, padding)
     score = load_pixel_model(model_folder(model), device=find_device(device), dtype=find_dtype(dtype))
-    side = window or score.sample_size[0] or min(where[:2])
+    side = score.sample_size[0] or min(where[:2]) if window is None else window
     check_whole("--window", side, least=1)
     if side % score.multiple:
         raise ValueError(f"--window must be a multiple of {score.multiple} for this model, got {side}")
     shared = side // 4 if overlap is None else overlap
     canvas, known = _canvas(pixels, change, where, score.channels)
+    if bool(known.all()):
+        raise ValueError("there is nothing to paint: give --width, --height or --pad, or a mask with white in it")
     observation = Observation((canvas.float() / 127.5 - 1).to(find_device(device)), known.to(find_device(device)))
     generator = torch.Generator().manual_seed(seed)
     made, evaluations = _painted(chosen, score, options, observation, side, shared, order, generator, state, quiet)

@@ -65,6 +65,8 @@ def _model(source: str) -> Model:
     from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 
     where = model_folder(source)
+    if Path(where).is_file():
+        raise ValueError(f"model {source} is a file; give the folder of a model, or a name on the hub")
     parts = pipeline_parts(where)
     is_pipeline = not is_pixel_model(parts)
     folder = Path(where)

@@ -17,6 +17,9 @@ def test_all_frames_but_the_first_are_a_part():
     assert torch.equal(part.take(latents), latents[:, :, 1:])
     other = _latents(1, 3, 4, 5, 5)
     assert torch.equal(part.take(other), other[:, :, 1:])
+    assert part.is_of(other[:, :, 1:])
+    assert not part.is_of(other[:, 1:, 1:])  # later it may step another part
+    assert part.latents == (1, 3, 4, 5, 5)
 
 
 def test_a_part_of_packed_latents_is_found_by_its_values():

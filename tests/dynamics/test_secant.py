@@ -69,6 +69,16 @@ def test_after_negative_curvature_the_length_is_that_of_its_magnitude():
     assert torch.allclose(state.excess, torch.full((2, 1), 1.5, dtype=torch.float64), atol=1e-10)
 
 
+def test_a_measured_step_is_h_a_0_times_the_measured_spread():
+    """x + h A₀ (1/A₀ + e) s(x), and the noise of the step before, with one level for the batch."""
+    dynamics, drift = lp.SecantLangevin(growth=1e6, longest=1e6), lp.Drift(lambda x: -0.1 * x, 2.0, 0.4)
+    states = _run(dynamics, drift, torch.ones(3, 2, dtype=torch.float64), 4)
+    step = -math.expm1(-0.8) * 10
+    moved = dynamics.step(states[-1], drift, zero_noise)
+    expected = (1 - 0.1 * step) * states[-1].x + math.sqrt(step / 2) * states[-1].noise
+    assert torch.allclose(moved.x, expected, atol=1e-8)
+
+
 def test_where_levels_vary_within_a_sample_the_steepest_of_them_bounds_what_is_measured():
     """e = 1/k − 1/A₀ with the largest A₀ of the sample, and each entry's own length is 1/A₀ + e there."""
     damping = torch.tensor([[1.0, 4.0], [2.0, 0.5], [1.0, 1.0]], dtype=torch.float64)

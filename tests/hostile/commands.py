@@ -24,7 +24,7 @@ from tests.hostile import files
 from tests.hostile.files import BAD, EITHER, GOOD, File
 from tests.hostile.judge import LOST, MISLEADING, SILENT, TRACEBACK, Counts, changes, complaint, snapshot
 
-COUNT = 960
+COUNT = 1020
 _PATIENCE = 20  # seconds; what takes longer has hung
 
 
@@ -361,6 +361,7 @@ def generate(folder: Path, seed: int) -> list[Command]:
         _models(wrong_models),
         _results(rows, grids),
         _others(),
+        _further_commands(folder),
         _of_ones_own(small),
     ):
         made += group
@@ -1003,6 +1004,82 @@ def _others() -> list[Command]:
         Command("others", ("--version",), GOOD),
         Command("others", ("inpaint", "--help"), GOOD),
     ]
+
+
+def _further_commands(folder: Path) -> list[Command]:
+    """``wide``, folders, ``serve`` and ``verify``. Each is refused, for a reason that it names, and keeps all files."""
+    for name in ("folder-in", "folder-masks"):
+        (folder / name).mkdir()
+    shutil.copy(folder / "d-plain.png", folder / "folder-in" / "one.png")
+    shutil.copy(folder / "d-mask.png", folder / "folder-masks" / "one.png")
+    wide = ("wide", "d-plain.png", "-o", "out.png", "--steps", "2", "-q")
+    folders = ("inpaint", "folder-in", "folder-masks", "-o", "folder-out", "--steps", "2", "-q")
+    serve = ("serve", "--no-browser", "--port", "0")
+    given = {
+        "wide": [
+            (wide, ("width", "height", "pad", "size")),
+            (("wide", "-o", "out.png"), ("width", "height", "size")),
+            (("wide", "nowhere.png", "-o", "out.png", "--width", "40"), ("nowhere.png",)),
+            (("wide", "d-text.png", "-o", "out.png", "--width", "40"), ("d-text.png",)),
+            (("wide", "d-plain.png", "-o", "out.txt", "--width", "40"), ("out.txt",)),
+            (("wide", "d-plain.png", "-o", "d-folder.png", "--width", "40"), ("d-folder.png",)),
+            *(
+                ((*wide, flag, value), about)
+                for flag, values, about in (
+                    ("--width", ("0", "-1", "nan", "1000000000", "2"), ("width", "picture", "smaller")),
+                    ("--height", ("0", "-1", "1e9", "2"), ("height", "picture", "smaller")),
+                    ("--pad", ("1,2,3", "a,b,c,d", "-1,0,0,0", "0,0,1000000000,0"), ("pad",)),
+                    ("--model", ("nowhere", "d-text.png", "empty-folder"), ("nowhere", "d-text.png", "empty-folder")),
+                    ("--seed", ("-1", "4294967296"), ("seed",)),
+                )
+                for value in values
+            ),
+            *(
+                ((*wide, "--width", "40", flag, value), about)
+                for flag, values, about in (
+                    ("--window", ("0", "-1", "nan", "100000000"), ("window",)),
+                    ("--overlap", ("-1", "nan", "1000"), ("overlap",)),
+                    ("--order", ("sideways", ""), ("order",)),
+                    ("--state", ("d-plain.png", "d-folder.png"), ("state", "d-plain.png", "d-folder.png")),
+                    ("--method", ("nothing",), ("nothing", "method")),
+                    ("--steps", ("0", "100000000"), ("steps",)),
+                )
+                for value in values
+            ),
+        ],
+        "folder": [
+            *(((*folders, "--shard", shard), ("shard",)) for shard in ("0/2", "3/2", "1/0", "a", "-1/2")),
+            (("inpaint", "nowhere-folder", "folder-masks", "-o", "folder-out"), ("nowhere-folder", "folder-out")),
+            (("inpaint", "folder-in", "nowhere-masks", "-o", "folder-out"), ("nowhere-masks",)),
+            (("inpaint", "empty-folder", "folder-masks", "-o", "folder-out"), ("empty-folder", "picture")),
+            (("inpaint", "folder-in", "folder-masks", "-o", "d-plain.png"), ("d-plain.png", "folder")),
+            (("inpaint", "folder-in", "folder-masks", "-o", "folder-in"), ("folder-in",)),
+            (("inpaint", "folder-in", "folder-masks", "-o", "folder-masks"), ("folder-masks",)),
+        ],
+        "serve": [
+            (("serve", "--port", "-1"), ("port",)),
+            (("serve", "--port", "70000"), ("port",)),
+            *(
+                ((*serve, flag, value), about)
+                for flag, values, about in (
+                    ("--model", ("nowhere", "d-text.png"), ("nowhere", "d-text.png")),
+                    ("--device", ("gpu9", "cpu,"), ("device", "gpu9")),
+                    ("--dtype", ("float8",), ("dtype", "float8")),
+                    ("--queue", ("0", "-1"), ("queue",)),
+                    ("--megapixels", ("0", "nan", "-1"), ("megapixels",)),
+                    ("--megabytes", ("0",), ("megabytes",)),
+                    ("--host", ("not a host",), ("host",)),
+                )
+                for value in values
+            ),
+        ],
+        "verify": [
+            (("verify",), ("dynamics",)),
+            *((("verify", name), (name.split(":")[0],)) for name in ("nothing", "nowhere:thing", "d-text.png", "")),
+            *((("verify", "fld", "--friction", value), ("friction",)) for value in ("nan", "-1", "x")),
+        ],
+    }
+    return [Command(group, arguments, BAD, about) for group, commands in given.items() for arguments, about in commands]
 
 
 PARTS = """
