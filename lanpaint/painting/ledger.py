@@ -49,7 +49,7 @@ class Ledger:
     def __init__(self, out: str | Path, identity: Mapping[str, Any]) -> None:
         self.out, self.home = Path(out), Path(out) / ".lanpaint"
         self._identity = json.dumps(identity, sort_keys=True, default=str)
-        self._records: dict[str, dict[str, Any]] = {}
+        self._places: dict[str, tuple[float, str, int, int]] = {}  # of an output's latest line: time, file, start, end
         self._read_up_to: dict[str, int] = {}
         self._hashes: dict[str, tuple[list[int], str]] = {}
         self._claims: dict[str, tuple[int, Path]] = {}
@@ -66,13 +66,16 @@ class Ledger:
         self.refresh()
 
     def close(self) -> None:
-        """Let go of all claims, and remove what is temporary."""
+        """Let go of all claims, and remove what is temporary. A second call does nothing."""
+        if self._file < 0:
+            return
         for output in list(self._claims):
             self.release(output)
         shutil.rmtree(self._temporary, ignore_errors=True)
         if not self._end:  # nothing was entered
             (self.home / f"{self.worker}.jsonl").unlink(missing_ok=True)
         os.close(self._file)
+        self._file = -1
 
     def _clean(self) -> None:
         """Remove the temporary files of workers that are gone."""
@@ -102,20 +105,30 @@ class Ledger:
                     found = stream.read()
             except FileNotFoundError:
                 continue
-            end = found.rfind(b"\n") + 1
-            self._read_up_to[file.name] = start + end
-            for line in found[:end].splitlines():
-                try:
-                    record = json.loads(line)
-                    output, when = record["output"], record["time"]
-                except (ValueError, TypeError, KeyError):  # a line that was cut off
-                    continue
-                if when >= self._records.get(output, {}).get("time", 0):
-                    self._records[output] = record
+            for line in found.split(b"\n")[:-1]:  # what follows the last line's end was cut off
+                self._place(line, file.name, start)
+                start += len(line) + 1
+            self._read_up_to[file.name] = start
+
+    def _place(self, line: bytes, file: str, start: int) -> None:
+        """Note where a line is. All lines of a million outputs would not fit into memory."""
+        try:
+            record = json.loads(line)
+            output, when = record["output"], record["time"]
+        except (ValueError, TypeError, KeyError):  # a line that was cut off
+            return
+        if output not in self._places or when >= self._places[output][0]:
+            self._places[output] = when, file, start, start + len(line)
 
     def record(self, output: str) -> dict[str, Any] | None:
         """The latest line of an output, or None."""
-        return self._records.get(output)
+        if output not in self._places:
+            return None
+        _, file, start, end = self._places[output]
+        with (self.home / file).open("rb") as stream:
+            stream.seek(start)
+            record: dict[str, Any] = json.loads(stream.read(end - start))
+        return record
 
     def is_done(self, entry: Entry, verify: bool = False) -> bool:
         """Whether an entry is painted, from this picture and mask, with these settings, and its output is there.
@@ -125,7 +138,7 @@ class Ledger:
             verify: Whether the contents of all files are compared. If not, a file is taken to be the one of the ledger
                 if it has its size and, for a picture or a mask, its time.
         """
-        record = self._records.get(entry.output)
+        record = self.record(entry.output)
         if record is None or record.get("error") or record.get("setup") != self.setup(entry):
             return False
         for name, path in (("picture", entry.picture), ("mask", entry.mask)):
@@ -248,9 +261,9 @@ class Ledger:
             except OSError:
                 os.ftruncate(self._file, self._end)
                 raise
+        self._place(line, f"{self.worker}.jsonl", self._end)
         self._end += len(line)
         self._read_up_to[f"{self.worker}.jsonl"] = self._end
-        self._records[entry.output] = record
 
 
 class _told:  # noqa: N801

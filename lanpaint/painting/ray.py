@@ -9,11 +9,6 @@ from lanpaint.painting.entries import Entry, batches, list_entries
 from lanpaint.painting.folder import Summary, Worker
 from lanpaint.painting.painter import open_painter
 
-try:
-    import ray.data
-except ImportError as error:
-    raise ImportError("this needs Ray: pip install 'lanpaint[ray]'") from error
-
 
 class PaintingActor:
     """A class for ``Dataset.map_batches``: one painter in each actor.
@@ -67,7 +62,15 @@ def paint_by_ray(
 
     Returns:
         The summary of all actors, without ``seconds``.
+
+    Raises:
+        ImportError: Without Ray Data.
+        ValueError, OSError: As :func:`lanpaint.paint_folder`.
     """
+    try:
+        import ray.data
+    except ImportError as error:
+        raise ImportError(f"this needs Ray Data ({error}): pip install 'lanpaint[ray]'") from error
     pictures, out = Path(pictures).absolute(), Path(out).absolute()
     masks = None if masks is None else Path(masks).absolute()
     entries = list_entries(pictures, masks, leave_out=[out], **listed)
