@@ -22,6 +22,8 @@ from lanpaint.samplers import (
     FPSSMC,
     LATINO,
     MCG,
+    MGDM,
+    MGPS,
     MMPS,
     TMPD,
     Blended,
@@ -33,6 +35,7 @@ from lanpaint.samplers import (
     LangevinPaint,
     LanPaint,
     MCGDiff,
+    MidpointSampler,
     PiGDM,
     PnPDM,
     REDDiff,
@@ -110,7 +113,7 @@ class Method:
     @property
     def needs_gradient(self) -> bool:
         """Whether the sampler differentiates the score: a class with gradients of this library, or a subclass."""
-        return inspect.isclass(self.make) and issubclass(self.make, (DPS, CoPaint, Guided, TwistedSMC))
+        return inspect.isclass(self.make) and issubclass(self.make, (DPS, CoPaint, Guided, MidpointSampler, TwistedSMC))
 
     def refuse(self, names: Iterable[str], dynamics: str | None = None) -> None:
         """Raise ValueError if one of ``names`` is neither an option nor a part of the method."""
@@ -224,6 +227,8 @@ METHODS: dict[str, Method] = {
         Method("pigdm", PiGDM),
         Method("mmps", MMPS),
         Method("tmpd", TMPD),
+        Method("mgps", MGPS, lacks=("solver",)),
+        Method("mgdm", MGDM, lacks=("solver",)),
         Method("flowdps", FlowDPS, lacks=("solver",)),
         Method("tds", TwistedSMC, lacks=("solver",)),
         Method("mcgdiff", MCGDiff, lacks=("solver",)),

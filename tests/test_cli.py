@@ -127,6 +127,8 @@ def test_inpaint_takes_a_folder_and_every_option(files):
         ("pigdm", ("--weight", "bayes", "--data-variance", 0.5), 3),
         ("mmps", ("--iterations", 2, "--solver", "heun"), 5),
         ("tmpd", (), 3),
+        ("mgps", ("--midpoint", 0.75, "--inner-steps", 2), 3 + 2 * 2),
+        ("mgdm", ("--sweeps", 2, "--inner-steps", 1), 1 + 4 + (1 + 2) + (1 + 1)),  # first x̂₀, fits, ancestral steps
         ("flowdps", ("--kappa", 0.9, "--eta", 0.2), 3),
         ("tds", ("--particles", 4, "--threshold", 1, "--data-variance", 0.5), 3),
         ("big", ("--lam", 2, "--dynamics", "hfhr", "--option", "psi=3"), 3 * 6),

@@ -239,7 +239,7 @@ MISTAKES = {
             ["photo.png", "mask.png", "--model", "sd", "--method", method],
             f"{method} needs the gradient of the score, and a pipeline gives none; take another --method",
         )
-        for method in ("mcg", "dps", "copaint", "pigdm", "mmps", "tmpd", "tds")
+        for method in ("mcg", "dps", "copaint", "pigdm", "mmps", "tmpd", "mgps", "mgdm", "tds")
     },
     "an option that the method lacks": (
         ["photo.png", "mask.png", "--model", "sd", "--method", "langevin", "--lam", 3],

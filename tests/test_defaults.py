@@ -69,6 +69,7 @@ PUBLISHED = [
     (PiGDM, "weight", "paper", "Song et al., 2023: r² Jᵀ(…), at all lengths of the step"),
     (PiGDM, "data_variance", 1.0, "Song et al., 2023: r² = σ²/(σ² + 1)"),
     (MMPS, "iterations", 1, "azula: one iteration"),
+    (lp.MGPS, "midpoint", 0.5, "Moufad et al., 2025: η = ½ (or ¾)"),
     (FlowDPS, "kappa", 1.0, "Kim et al., 2025: the data step converges"),
     (FlowDPS, "eta", None, "Kim et al., 2025: η = 1 − t'"),
     (lp.DDIM, "eta", 0.0, "Song et al., 2020: deterministic"),

@@ -174,6 +174,6 @@ def test_pairs():
 
 def test_a_method_that_needs_a_gradient_says_so():
     assert [name for name, method in METHODS.items() if method.needs_gradient] == [
-        *("mcg", "dps", "copaint", "pigdm", "mmps", "tmpd", "tds"),
+        *("mcg", "dps", "copaint", "pigdm", "mmps", "tmpd", "mgps", "mgdm", "tds"),
     ]
     assert Method("mine", type("Mine", (lp.DPS,), {})).needs_gradient

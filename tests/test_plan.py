@@ -51,6 +51,8 @@ METHODS = {
     "pigdm, bayes, Heun": lambda score, **o: lp.PiGDM(score, weight="bayes", solver=lp.Heun(), **o),
     "mmps": lambda score, **o: lp.MMPS(score, iterations=3, **o),
     "tmpd": lp.TMPD,
+    "mgps": lambda score, **o: lp.MGPS(score, midpoint=0.75, inner_steps=2, **o),
+    "mgdm": lambda score, **o: lp.MGDM(score, sweeps=2, inner_steps=1, **o),
     "flowdps": lp.FlowDPS,
     "mcgdiff": lambda score, **o: lp.MCGDiff(score, particles=3, **o),
     "fpssmc": lambda score, **o: lp.FPSSMC(score, particles=3, **o),

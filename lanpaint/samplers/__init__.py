@@ -32,6 +32,9 @@ from lanpaint.samplers.lanpaint import LanPaint
 from lanpaint.samplers.latino import LATINO
 from lanpaint.samplers.mcg import MCG
 from lanpaint.samplers.mcgdiff import MCGDiff
+from lanpaint.samplers.mgdm import MGDM
+from lanpaint.samplers.mgps import MGPS
+from lanpaint.samplers.midpoint import MidpointSampler
 from lanpaint.samplers.mmps import MMPS
 from lanpaint.samplers.particles import Particles
 from lanpaint.samplers.pigdm import PiGDM
@@ -55,6 +58,8 @@ __all__ = [
     "FPSSMC",
     "LATINO",
     "MCG",
+    "MGDM",
+    "MGPS",
     "MMPS",
     "TMPD",
     "Blended",
@@ -69,6 +74,7 @@ __all__ = [
     "LangevinSampler",
     "MCGDiff",
     "Memory",
+    "MidpointSampler",
     "Particles",
     "PiGDM",
     "PnPDM",

@@ -20,6 +20,8 @@ NFE = {
     "alm": 4 + 4 * 3,
     "mcgdiff": 4 * 64,
     "fpssmc": 4 * 20,
+    "mgps": 4 + 3 * 2,  # no fit in the last step
+    "mgdm": 1 + 3 * 2 + (2 + 2 + 1),  # first x̂₀, fits, ancestral steps
     "tds": 4 * 64,  # of 64 particles each
     "smcdiff": 4 * (1 + 2) * 8,  # of 8 particles each
     "repaint": 10,  # no resampling at the last level

@@ -9,7 +9,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
-from lanpaint.samplers import DDRM, DPS, MCG, MMPS, TMPD, CoPaint, FlowDPS, PiGDM, RePaint, TwistedSMC
+from lanpaint.samplers import DDRM, DPS, MCG, MGDM, MGPS, MMPS, TMPD, CoPaint, FlowDPS, PiGDM, RePaint, TwistedSMC
 from lanpaint.samplers.gradients import differentiate, networks, square_error
 from tests.samplers.affine import DOUBLE, denoiser
 from toy_models import Gaussian, GaussianMixture
@@ -25,6 +25,7 @@ LEVELS = [lp.NoiseLevel(0.6, 0.8), lp.NoiseLevel(0.96, 0.28), lp.NoiseLevel(1.0,
 GRADIENT = {
     **{"dps": DPS, "mcg": MCG, "copaint": CoPaint, "smc": lambda s, **o: TwistedSMC(s, particles=3, **o)},
     **{"pigdm": PiGDM, "pigdm-bayes": lambda s, **o: PiGDM(s, weight="bayes", **o), "mmps": MMPS, "tmpd": TMPD},
+    **{"mgps": MGPS, "mgdm": lambda s, **o: MGDM(s, sweeps=2, **o)},
 }
 EVERY = {
     "flowdps": FlowDPS,
@@ -105,7 +106,7 @@ def test_entries_that_are_clean_already_stay():
     sigma = torch.tensor([0.0, 0.6, 0.6], dtype=DOUBLE)
     levels = [lp.NoiseLevel((1 - sigma**2).sqrt(), sigma), lp.NoiseLevel(1.0, 0.0)]
     observation = lp.Observation(values(4), KNOWN)
-    for make in (DPS, MCG, CoPaint, PiGDM, MMPS, TMPD):
+    for make in (DPS, MCG, CoPaint, PiGDM, MMPS, TMPD, MGPS, MGDM):
         out = draw_from(make(MIXTURE, levels=levels), observation)
         assert torch.allclose(out[:, 0], start()[:, 0], atol=1e-12)
 

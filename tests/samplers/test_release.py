@@ -32,6 +32,7 @@ METHODS = {
     "pigdm": lambda score, **o: lp.PiGDM(score, weight="bayes", **o),
     "mmps": lp.MMPS,
     "tmpd": lp.TMPD,
+    "mgps": lp.MGPS,
     "flowdps": lp.FlowDPS,
     "blended": lp.Blended,
     "ding": lp.DING,
