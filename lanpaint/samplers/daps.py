@@ -78,7 +78,7 @@ class DAPS(Sampler):
         refuse_solver("DAPS", options)
         super().__init__(score, **options)
         self.ode_steps, self.langevin_steps = ode_steps, langevin_steps
-        self.tau = check_between("tau (τ)", tau, 1e-9 if langevin_steps else 0, math.inf)
+        self.tau = check_between("tau (τ)", tau, 1e-9 if langevin_steps else 0, 1e100)
         self.langevin_step_size = check_between("langevin_step_size (h)", langevin_step_size, 0, math.inf)
         counts = [min(ode_steps, self.steps - step) for step in range(self.steps)]
         self.plan = replace(self.plan, outer_evaluations=counts)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.checks import check_between
+from lanpaint.checks import check_between, check_whole
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.plan import Visit
@@ -65,12 +65,14 @@ class DDNM(CleanSampler):
         travels: int = 0,
         **options: Any,
     ) -> None:
-        if form not in FORMS:
+        if not isinstance(form, str) or form not in FORMS:
             raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
         super().__init__(score, **options)
         self.form, self.eta = form, check_between("eta (η)", FORMS[form] if eta is None else eta, 0, 1)
         self.epsilon = "network" if form == "code" else "recomputed"
-        if travels or travel != 1:
+        check_whole("travel (τ)", travel, least=1)
+        check_whole("travels (K)", travels, least=0)
+        if travels:
             self.plan = self.plan.with_time_travel(travel, travels)
 
     def tau(self, level: NoiseLevel, next_level: NoiseLevel) -> Tensor:

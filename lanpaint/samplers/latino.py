@@ -58,7 +58,7 @@ class LATINO(CleanSampler):
     ) -> None:
         super().__init__(score, **options)
         self.delta = check_between("delta (δ)", delta, 0, math.inf)
-        self.sigma_y = check_between("sigma_y (s)", sigma_y, 0, math.inf)
+        self.sigma_y = check_between("sigma_y (s)", sigma_y, 0, 1e100)
 
     def clean(self, prediction: Prediction, observation: Observation, visit: Visit) -> Tensor:
         """x̃₀: known entries moved by γ/(1 + γ) of the way to y."""

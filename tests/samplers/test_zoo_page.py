@@ -25,19 +25,19 @@ def table(heading):
     return rows
 
 
-ROWS = {row[0].strip("`"): row[1:] for row in table("All methods")}
+LINKS = [re.fullmatch(r"\{class\}`(\w+) <lanpaint\.(\w+)>`", row[0]).groups() for row in table("All methods")]
+ROWS = {name: [kind, *row[1:]] for (name, kind), row in zip(LINKS, table("All methods"), strict=True)}
 
 
 def test_the_table_has_every_method_once():
-    names = [row[0].strip("`") for row in table("All methods")]
-    assert sorted(names) == sorted(METHODS)
+    assert sorted(name for name, _ in LINKS) == sorted(METHODS)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_row_says_what_the_method_is_needs_and_costs(name):
     kind, _, evaluations, gradient, noise, pipelines, law, source = ROWS[name]
     method, sampler = METHODS[name], METHODS[name].sampler(gauss2().target, steps=10)
-    assert re.fullmatch(r"\{class\}`~lanpaint\.(\w+)`", kind)[1] == type(sampler).__name__
+    assert kind == type(sampler).__name__
     assert int(evaluations) == sampler.plan.evaluations
     yes_or_no = ["yes" if each else "no" for each in (method.needs_gradient, sampler.takes_noise)]
     assert [gradient, noise] == yes_or_no
