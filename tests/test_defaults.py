@@ -16,6 +16,7 @@ PUBLISHED = [
     (lp.LanPaint, "preset", "paper", "this library's default"),
     (lp.LanPaint, "inner_steps", 5, "LanPaint-5"),
     (lp.LanPaint, "expected_noise", 0.0, "LanPaint, Appendix A: α = 0"),
+    (lp.BiG, "lam", 8.0, "LanPaint, Appendix A: λ = 8"),
     (lp.FastLangevin, "friction", 15.0, "LanPaint, Appendix A: γ = 15"),
     (lp.FastLangevin, "order", 2, "LanPaint, Alg. 3"),
     (lp.HFHR, "friction", 15.0, "LanPaint, Appendix A: γ = 15"),
