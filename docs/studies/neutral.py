@@ -8,6 +8,7 @@ of every method on eight digits, in seconds of the processor, which other progra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import statistics
@@ -35,7 +36,11 @@ def name_of(row: Result) -> str:
 
 def budget_of(row: Result) -> int:
     """The budget of evaluations that a run was made for: the smallest that it does not exceed."""
-    return next(budget for budget in BUDGETS if row.nfe <= budget)
+    spent = row.nfe
+    if row.diverged:  # then it has stopped before
+        sampler = row.settings.sampler(make_target(row.settings.target, row.settings.images))
+        spent = sampler.plan.evaluations * getattr(sampler, "particles", 1)
+    return next(budget for budget in BUDGETS if spent <= budget)
 
 
 def figure_of(name: str) -> Figure:
@@ -209,17 +214,21 @@ def measure_cost(path: Path) -> dict[str, dict[str, float]]:
             continue
         try:
             (settings,) = expand(
-                {"target": "digits:box", "method": [name, "replace"], "evaluations": 30, "particles": 4, "samples": 10}
+                {"target": "digits:box", "method": [name, "tds"], "evaluations": 30, "particles": 4, "samples": 10}
             )[:1]
         except ValueError:
             continue
         if settings.method != name:
             continue
-        settings.sampler(target, steps=1)(observation, generator=lp.seeded(range(8)))
-        sampler, start = settings.sampler(target), time.process_time()
-        sampler(observation, generator=lp.seeded(range(8)))
+        with contextlib.suppress(lp.DivergenceError):
+            settings.sampler(target, steps=1)(observation, generator=lp.seeded(range(8)))
+        sampler = settings.sampler(target)
+        score = next(part for part in sampler.modules() if isinstance(part, lp.CountedScore))
+        start = time.process_time()
+        with contextlib.suppress(lp.DivergenceError):
+            sampler(observation, generator=lp.seeded(range(8)))
         spent = time.process_time() - start
-        costs[name] = {"nfe": sampler.score.rows / 8, "ms": 1000 * spent / sampler.score.rows}  # type: ignore[operator]
+        costs[name] = {"nfe": score.rows / 8, "ms": 1000 * spent / score.rows}
         path.write_text(json.dumps(costs))
     return costs
 
@@ -286,7 +295,7 @@ def main(source: Path, folder: Path) -> None:
             if each:
                 best = sorted(each, key=lambda n: -mean(next(iter(each[n].values())), figure_of(metrics[0])))
                 text += [f"## {place}: {metric}\n", written(each, best, metric, 3)]
-                if metric in ("psnr", "seam", "kernel", "spread"):
+                if metric in ("psnr", "kernel") or (metric, each) == ("seam", digits):
                     parts.append((f"{place}: {metric}", each, metric))
     if parts:
         names = [n for n in order if any(n in part[1] for part in parts)]
