@@ -197,9 +197,9 @@ def inpaint(
     """
     from lanpaint.cli.pipelines import as_flag, check_sampling, parse_settings
     from lanpaint.given import checked_strength
-    from lanpaint.images import check_transparency
+    from lanpaint.images import FORMATS, check_transparency
     from lanpaint.painting import Settings, Task, open_painter
-    from lanpaint.painting.media import check_media_output, read_media, write_media
+    from lanpaint.painting.media import VIDEO_OUTPUTS, check_media_output, read_media, write_media
     from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 
     if resize:
@@ -215,6 +215,9 @@ def inpaint(
     _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     if not is_folder:
         check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
+    elif output.suffix.lower() in (*FORMATS, *VIDEO_OUTPUTS):
+        what = "a folder" if image.is_dir() else "a manifest"
+        raise ValueError(f"{image} is {what}, whose results go into a folder; {output} names a file")
     padding = padding_of(pad)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))
