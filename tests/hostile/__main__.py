@@ -25,14 +25,16 @@ def main() -> int:
         module = __import__(f"tests.hostile.{door}", fromlist=["run_all"])
         with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
             counts.append(module.run_all(Path(folder), arguments.seed, chosen))
-    for count in counts:
-        for kind in FAULTS:
-            for name, what in count.faults[kind]:
-                print(f"{kind}: {name!r}\n    {what!r}")
-    print(head())
-    for count in counts:
-        print(count.line())
+        _print(counts[-1])  # as soon as a door is done, whatever becomes of the next
     return int(any(count.faults[kind] for count in counts for kind in FAULTS))
+
+
+def _print(count: Counts) -> None:
+    for kind in FAULTS:
+        for name, what in count.faults[kind]:
+            print(f"{kind}: {name!r}\n    {what!r}")
+    print(head())
+    print(count.line(), flush=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def _interrupted(arguments: tuple[str, ...], seconds: float, folder: Path) -> tu
     )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=600)
     return process.returncode, err
 
 
