@@ -27,7 +27,7 @@ def calibration(x: Tensor, truth: Tensor, known: Tensor, fills: int) -> dict[str
 
         - ``cover50``, ``cover90``: how often the truth lies inside of the fills' central interval of 50 % and 90 %. An
           interval consists of whole ranks, so it is exact for K = 19, and else the nearest that there is.
-        - ``rank``: distance of the truth's ranks from uniform, half of the sum of |share − 1/(K + 1)|, from 0 to 1.
+        - ``rank``: distance of the truth's ranks from uniform, half of the sum of absolute differences, from 0 to 1.
         - ``spread``: √((1 + 1/K) · variance of the fills/squared error of their mean), 1 if calibrated, less if the
           fills differ too little.
         - ``psnr_mean``: PSNR of the mean of the fills, in dB, of pictures in [−1, 1].

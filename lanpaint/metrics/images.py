@@ -59,7 +59,7 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
 
 
 def seam_shift(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """Shift of colour at the seam: |mean of x − mean of the truth| over the hole's pixels that touch known ones.
+    """Shift of the mean colour of x from that of the truth, over the pixels of the hole that touch known ones.
 
     Args:
         x: Images (B, C, H, W) in [−1, 1]; values outside are clamped.
