@@ -160,7 +160,7 @@ def test_the_help_names_every_method_and_every_option_that_one_has(command, monk
         for option in method.options():
             assert f"--{option.replace('_', '-')} " in text
     assert "20 in the fast preset [lanpaint, big]" in text
-    assert "[tds: 0.5]" in text
+    assert "nearly always at 1 [tds, smcdiff: 0.5; mcgdiff, fpssmc: 1]" in text
     assert "η in [0, 1]: share of the unknown part's noise that is drawn anew [ddrm: 0.7; ddnm" in text
     assert text.index("Sampling:") < text.index("--method") < text.index("Options of methods:") < text.index("--lam N")
 
@@ -238,7 +238,7 @@ MISTAKES = {
     ),
     "a method that is none": (
         ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--method", "magic"],
-        "unknown method 'magic'; expected one of replace, repaint, langevin, fld, big, lanpaint, ddrm, mcg, dps",
+        "unknown method 'magic'; expected one of replace, repaint, langevin, fld, big, lanpaint, ddrm, blended, ding",
     ),
     "unknown target": (["bench", "moon"], "unknown target 'moon'; expected one of gaussian, star"),
     "unknown method": (["bench", "gaussian", "--method", "magic"], "unknown method 'magic'"),
