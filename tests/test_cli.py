@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from functools import partial
 from importlib.metadata import version
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from lanpaint.cli import main
 from lanpaint.methods import METHODS
+from lanpaint.samplers import LanPaint, Replace, Sampler
 from toy_models.digits import load_digits
 
 
@@ -327,12 +329,20 @@ def test_verify_tells_a_wrong_dynamics_by_its_exit_status(tmp_path, monkeypatch,
         assert ("all well" in capsys.readouterr().out) is (status == 0)
 
 
-def test_demo_draws_a_picture_and_prints_figures(tmp_path):
-    run = lanpaint("demo", "--count", 8, "--pictures", 1, "-o", tmp_path / "demo.png")
-    assert run.returncode == 0, run.stderr
-    words = ("digits", "emoji", "box", "half", "checkerboard", "outpaint", "20 NFE", "120 NFE")
+def test_demo_draws_a_picture_and_prints_figures(tmp_path, monkeypatch, capsys):
+    """With three steps in the place of twenty: `make demo` runs it whole."""
+    monkeypatch.setattr("lanpaint.demo.LanPaint", partial(LanPaint, steps=3))
+    monkeypatch.setattr("lanpaint.demo.Replace", partial(Replace, steps=3))
+    monkeypatch.setattr("lanpaint.demo.Sampler", lambda score, steps: Sampler(score, steps=3))
+    given = ["demo", "--count", "8", "--pictures", "1", "-o", str(tmp_path / "demo.png")]
+    monkeypatch.setattr(sys, "argv", ["lanpaint", *given])
+    with pytest.raises(SystemExit) as exit_status:
+        main()
+    printed = capsys.readouterr().out
+    assert not exit_status.value.code
+    words = ("digits", "emoji", "box", "half", "checkerboard", "outpaint", "3 NFE", "18 NFE", "first picture", "next")
     for word in (*words, str(tmp_path / "demo.png")):
-        assert word in run.stdout
+        assert word in printed
     picture = np.array(Image.open(tmp_path / "demo.png"))
     assert picture.shape[1] > 1000
     assert picture[..., :3].std() > 20

@@ -3,6 +3,7 @@
 import asyncio
 import importlib.util
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -108,7 +109,9 @@ def comfy(monkeypatch):
 
 
 def test_the_node_of_comfyui_paints_a_batch_and_keeps_known_pixels_bit_for_bit(comfy):
-    (node,) = asyncio.run(asyncio.run(comfy.module.comfy_entrypoint()).get_node_list())
+    with ThreadPoolExecutor(1) as thread:  # a loop may be running here, left by the tests of the page
+        found = thread.submit(lambda: asyncio.run(asyncio.run(comfy.module.comfy_entrypoint()).get_node_list()))
+    (node,) = found.result()
     schema = node.define_schema().given
     defaults = {one.values[0]: one.given.get("default") for one in schema["inputs"]}
     image = torch.rand(2, 8, 8, 3, generator=torch.Generator().manual_seed(0)).mean(-1, keepdim=True).expand(2, 8, 8, 3)

@@ -18,7 +18,7 @@ from lanpaint.images import replacing
 
 KEPT = 2_000
 """Number of samples of a run on a planar target that are stored for pictures, in a folder beside the results."""
-_BEGINNING = '{"section"'  # of every line
+_BEGINNING = b'{"section"'  # of every line
 
 Key = tuple[str, Settings, str | None]
 
@@ -82,8 +82,7 @@ class Results:
         try:
             self._take(rest, self._lines + 1)
         except ValueError:
-            start = rest.decode(errors="ignore")
-            if not start.startswith(_BEGINNING) and not _BEGINNING.startswith(start):
+            if not rest.startswith(_BEGINNING) and not _BEGINNING.startswith(rest):
                 raise  # else it is incomplete: the run was killed
         return rest
 
