@@ -90,14 +90,14 @@ def draw(subjects: Sequence[Sequence[MaskResult]], path: str | Path) -> None:
 
     Args:
         subjects: For each subject, such as digits, the results for each mask. All subjects have the same masks in the
-            same order. Images have at most 32 pixels a side.
+            same order; with fewer than four, blocks stay empty. Images have at most 32 pixels a side.
         path: File to write.
     """
     import numpy as np
 
     figure = new_figure(figsize=(13.2, 5.9))
     blocks: Any = figure.subfigures(2, 2, wspace=0.02, hspace=0.02)
-    for block, results in zip(blocks.flat, zip(*subjects, strict=True), strict=True):
+    for block, results in zip(blocks.flat, zip(*subjects, strict=True), strict=False):
         axes = block.subplots(4, 1)
         block.suptitle(results[0].mask, fontsize=12)
         for axis, name in zip(axes, ("truth", "masked", *results[0].filled), strict=True):

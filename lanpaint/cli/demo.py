@@ -42,9 +42,15 @@ def demo(
     digits = held_out_digits(count)
     given = None if images is None else emoji_pictures(emoji_score(), pictures, images)
 
+    seen: list[MaskResult] = []
+
     def report(result: MaskResult) -> None:
         cells = [f"{result.psnr[m]:5.2f} dB {result.nfe[m]:4d} NFE {result.seconds[m]:4.1f} s" for m in result.filled]
         print(f"{result.mask:<14}" + "  ".join(cells), flush=True)
+        if not seen:
+            draw([[result]], output)
+            print(f"first picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s)", flush=True)
+        seen.append(result)
 
     def compare(score: Score, truth: Tensor, what: str) -> list[MaskResult]:
         print(f"{what}; PSNR on the hole, mean over {len(truth)}")
@@ -52,8 +58,6 @@ def demo(
         return run(score, truth, seed, report)
 
     on_digits = compare(digits_score(), digits, "held-out handwritten digits of 8×8 pixels")
-    draw([on_digits], output)
-    print(f"first picture: {output.resolve()}  ({time.perf_counter() - start:.0f} s); the emoji follow", flush=True)
     colour = emoji_score()
     emoji = emoji_pictures(colour, pictures, seed=seed) if given is None else given
     source = "emoji drawn by the model itself" if images is None else f"pictures from {images}"
