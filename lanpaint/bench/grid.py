@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     names = dict.fromkeys([*NAMES, "evaluations", *options, *all_options(), *all_dynamics_options()])
     unknown = [name for name in grid if name not in names]
     if unknown:
-        raise ValueError(f"unknown setting {unknown[0]!r}; expected some of {', '.join(names)}")
+        near = get_close_matches(str(unknown[0]), names) or [*NAMES, "evaluations"]
+        told = f"expected {', '.join(near)} or another option of lanpaint bench --help"
+        raise ValueError(f"unknown setting {unknown[0]!r}; {told}")
     if "target" not in grid:
         raise ValueError(f"target is missing among the settings {', '.join(map(str, grid)) or '(none)'}; give one")
     count = math.prod(len(values) for values in lists.values())

@@ -217,7 +217,7 @@ def inpaint(
         check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     elif output.suffix.lower() in (*FORMATS, *VIDEO_OUTPUTS):
         what = "a folder" if image.is_dir() else "a manifest"
-        raise ValueError(f"{image} is {what}, whose results go into a folder; {output} names a file")
+        raise ValueError(f"the image {image} is {what}, whose results go into a folder; {output} names a file")
     padding = padding_of(pad)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))

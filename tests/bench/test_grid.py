@@ -37,7 +37,7 @@ def test_defaults_are_filled_in_so_that_equal_runs_are_equal():
 @pytest.mark.parametrize(
     ("grid", "told"),
     [
-        ({"targets": "star"}, "unknown setting 'targets'; expected some of target, method"),
+        ({"targets": "star"}, "unknown setting 'targets'; expected target, images or another option"),
         ({"steps": 3}, "target is missing among the settings steps; give one"),
         ({"target": "gaussian", "steps": []}, "steps is an empty list"),
         ({"target": "gaussian", "method": ["replace", "magic"]}, "unknown method 'magic'"),
