@@ -36,6 +36,7 @@ def _interrupted(arguments: tuple[str, ...], seconds: float, folder: Path) -> tu
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where a shell runs us in background
     )
     time.sleep(seconds)
     process.send_signal(signal.SIGINT)
