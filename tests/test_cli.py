@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import lanpaint_command
 from lanpaint.cli import main
 from lanpaint.methods import METHODS
 from lanpaint.samplers import LanPaint, Replace, Sampler
@@ -313,6 +314,20 @@ def test_a_wrong_command_line_says_so_without_a_traceback(files, arguments):
     assert run.returncode == 2
     assert "Error: " in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_an_error_that_a_swallowed_interrupt_has_led_to_is_told_as_the_interrupt(monkeypatch, capsys):
+    def broken():
+        raise RuntimeError("half an import")
+
+    interrupt = lanpaint_command.Interrupt()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(2, None)
+    monkeypatch.setattr("signal.getsignal", lambda number: interrupt)
+    monkeypatch.setattr("lanpaint.cli.app", broken)
+    with pytest.raises(SystemExit) as exit_status:
+        main()
+    assert (exit_status.value.code, capsys.readouterr().err) == (130, "lanpaint: interrupted\n")
 
 
 def test_verify_tells_a_wrong_dynamics_by_its_exit_status(tmp_path, monkeypatch, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from importlib import metadata
@@ -68,6 +69,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _interrupted()
     except Exception as error:
+        if getattr(signal.getsignal(signal.SIGINT), "pressed", False):  # see lanpaint_command
+            _interrupted()
         if os.environ.get("LANPAINT_DEBUG"):
             raise
         print(f"lanpaint: {_told(error)}", file=sys.stderr)
