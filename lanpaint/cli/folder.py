@@ -20,7 +20,7 @@ def inpaint_folder(
     prompt: str | None,
     seed: int,
     settings: Settings,
-    batch: int,
+    batch: int | None,
     shard: str | None,
     verify: bool,
     quiet: bool,

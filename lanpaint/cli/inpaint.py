@@ -168,7 +168,7 @@ def inpaint(
         int | None,
         typer.Option(
             min=1,
-            help="Images of one size painted at a time by a pixel model [16].",
+            help="Images of one size painted at a time [16; with a pipeline 1].",
             rich_help_panel=FOLDERS,
             show_default=False,
         ),
@@ -253,7 +253,7 @@ def inpaint(
     if is_folder:
         from lanpaint.cli.folder import inpaint_folder
 
-        inpaint_folder(image, mask, output, opened, prompt, seed, asked, batch or 16, shard, verify, quiet)
+        inpaint_folder(image, mask, output, opened, prompt, seed, asked, batch, shard, verify, quiet)
         return
     media = read_media(image, mask, pixels, any(padding), soft_mask, asked.edits)
     check_transparency(output, media.keeps_transparency)

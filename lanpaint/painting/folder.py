@@ -148,7 +148,7 @@ def paint_folder(
     prompt: str | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | Settings | None = None,
-    batch: int = 16,
+    batch: int | None = None,
     shard: tuple[int, int] = (1, 1),
     verify: bool = False,
     ending: str = ".png",
@@ -169,7 +169,8 @@ def paint_folder(
         prompt: What to paint; only for pipelines.
         seed: Seed of the run, from which each picture's own seed follows by the name of its output.
         settings: As in :class:`Task`.
-        batch: Pictures of one size that a pixel model paints at a time. A pipeline paints one at a time.
+        batch: Pictures of one size that are painted at a time: by default 16 by a pixel model and 1 by a pipeline, for
+            each needs its memory. A batch for which memory does not suffice is halved.
         shard: (i, n): paint the i-th of n parts, i from 1, for schedulers that start n runs.
         verify: Compare what is there by content, not only by size and time, and paint anew what differs.
         ending: Ending of the outputs, ``.png`` for example.
@@ -186,7 +187,8 @@ def paint_folder(
         ImportError: On systems without ``fcntl``.
     """
     out = as_path("an output folder", out)
-    check_whole("batch", batch, least=1)
+    if batch is not None:
+        check_whole("batch", batch, least=1)
     _check_shard(shard)
     _check_folders(pictures, out)
     listed: dict[str, Any] = {
@@ -197,7 +199,7 @@ def paint_folder(
         "leave_out": [out],
     }
     entries = list_entries(pictures, masks, **listed)  # what is wrong is told before a large model is loaded
-    painter = model() if isinstance(model, partial) else open_painter(model, device=device)
+    painter = model(most=batch) if isinstance(model, partial) else open_painter(model, device=device, most=batch)
     if painter.is_video:
         entries = list_entries(pictures, masks, films=True, **listed)
     for one in {id(entry.settings): entry for entry in entries}.values():
@@ -210,7 +212,7 @@ def paint_folder(
 
                 bar = tqdm(total=-(-len(entries) // shard[1]), unit=" pictures", desc=out.name, smoothing=0.05)
             left: list[tuple[tuple[Entry, ...], list[Entry]]] = []
-            for part in batches(entries, min(batch, painter.most), shard):
+            for part in batches(entries, min(batch or painter.usual, painter.most), shard):
                 left += _turn(worker, part, part, bar)
             while left:  # other workers have these: see that they come to an end
                 time.sleep(_WAIT)

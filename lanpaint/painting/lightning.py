@@ -37,18 +37,26 @@ class PaintingModule(LightningModule):
         model: As in :func:`lanpaint.open_painter`. It is opened on the device of the process.
         scheduler: As in :func:`lanpaint.open_painter`.
         dtype: Name of the network's dtype: float32, float16 or bfloat16.
+        most: As in :func:`lanpaint.open_painter`.
 
     Raises:
         ValueError: For an unknown dtype.
     """
 
-    def __init__(self, model: str = "digits", scheduler: str | None = None, dtype: str = "float32") -> None:
+    def __init__(
+        self, model: str = "digits", scheduler: str | None = None, dtype: str = "float32", most: int | None = None
+    ) -> None:
         import torch
 
         super().__init__()
         if dtype not in ("float32", "float16", "bfloat16"):
             raise ValueError(f"dtype must be float32, float16 or bfloat16, got {dtype!r}")
-        self._opened: dict[str, Any] = {"model": model, "scheduler": scheduler, "dtype": getattr(torch, dtype)}
+        self._opened: dict[str, Any] = {
+            "model": model,
+            "scheduler": scheduler,
+            "dtype": getattr(torch, dtype),
+            "most": most,
+        }
         self.painter: Painter | None = None
         self.worker: Worker | None = None
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from lanpaint.checks import shown
+from lanpaint.checks import check_whole, shown
 from lanpaint.painting.media import Media, read_media
 from lanpaint.painting.task import Result, Settings, Task
 from lanpaint.painting.watch import Watch, Watching
@@ -73,10 +73,12 @@ class Painter(ABC):
     Attributes:
         is_video: Whether the model makes videos.
         most: Tasks in one batch at most.
+        usual: Tasks in one batch of a folder where none is asked for.
     """
 
     is_video: bool = False
     most: int = 1
+    usual: int = 1
 
     def __init__(self, name: str, *, spelled: Callable[[str], str] = str, progress: bool = False) -> None:
         self.name, self.spelled, self.progress = name, spelled, progress
@@ -182,7 +184,7 @@ class Painter(ABC):
             if media.change is None and not any(settings.pad):
                 raise ValueError("there is nothing to paint: give a mask, a picture with transparent pixels, or pad")
             media, key = self.fitted(media, settings)
-        return Prepared(task, media, key, tuple(notes))
+        return Prepared(task, media, None if key is None else (key, task.prompt), tuple(notes))
 
     def _painted(self, batch: list[Prepared], watching: Watching | None) -> list[Result]:
         notes: list[str] = []
@@ -247,6 +249,7 @@ def open_painter(
     dtype: torch.dtype = torch.float32,
     scheduler: str | None = None,
     offload: bool = False,
+    most: int | None = None,
     spelled: Callable[[str], str] = str,
     progress: bool = False,
 ) -> Painter:
@@ -261,11 +264,13 @@ def open_painter(
         dtype: The dtype of the network.
         scheduler: Name of a scheduler that replaces the pipeline's, see ``lanpaint models``.
         offload: Whether only what is in use is kept on the GPU.
+        most: Tasks in one batch at most: by default 64 of a pixel model and 1 of a pipeline, for each needs its memory.
         spelled: As in :class:`Painter`.
         progress: Whether runs show a progress bar on stderr.
 
     Raises:
-        ValueError: For a model that is not found or not understood, and for options of pipelines with a pixel model.
+        ValueError: For a model that is not found or not understood, for options of pipelines with a pixel model, and
+            for ``most`` below 1.
         ImportError: When a package is missing that pipelines need.
     """
     from lanpaint.adapters.diffusers import PixelModel, load_pixel_model
@@ -274,6 +279,9 @@ def open_painter(
     from lanpaint.painting.pixels import PixelPainter
 
     common: dict[str, Any] = {"spelled": spelled, "progress": progress}
+    if most is not None:
+        check_whole("most", most, least=1)
+        common["most"] = most
     if isinstance(model, Painter):
         return model
     if isinstance(model, PixelModel):

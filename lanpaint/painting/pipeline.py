@@ -86,12 +86,16 @@ def load_pipeline(
 
 
 class PipelinePainter(Painter):
-    """Paints pictures or videos with a pipeline, one at a time.
+    """Paints pictures with a pipeline, or videos one at a time.
+
+    Pictures of one size, one prompt and the same settings can be painted in one call of the pipeline. A prompt of its
+    own might pad the others, so pictures of other prompts are painted in a call of their own.
 
     Args:
         pipe: The pipeline.
         scheduler: Name of a scheduler that replaces the pipeline's, see :mod:`lanpaint.adapters.scheduler_names`.
         source: Where the pipeline comes from.
+        most: Pictures in one call at most.
         **common: As in :class:`Painter`.
 
     Raises:
@@ -100,11 +104,13 @@ class PipelinePainter(Painter):
         ValueError: For an unknown scheduler, and a pipeline that does not begin with noise.
     """
 
-    def __init__(self, pipe: Any, *, scheduler: str | None = None, source: str = "", **common: Any) -> None:
+    def __init__(
+        self, pipe: Any, *, scheduler: str | None = None, source: str = "", most: int = 1, **common: Any
+    ) -> None:
         from lanpaint.inpainter import Inpainter
 
         super().__init__(type(pipe).__name__, **common)
-        self.source, self._scheduler = source, scheduler
+        self.source, self._scheduler, self.most, self.usual = source, scheduler, most, most
         if scheduler is not None:
             from lanpaint.adapters.scheduler_names import named_scheduler
 
@@ -157,33 +163,61 @@ class PipelinePainter(Painter):
         return call
 
     def fitted(self, media: Media, settings: Settings) -> tuple[Media, Hashable]:
-        """The picture or video. Raises ValueError for a video when the pipeline makes still images."""
+        """The picture or video, and what pictures of its batch share.
+
+        Raises:
+            ValueError: For a video when the pipeline makes still images.
+        """
         if media.rate is not None and not self.is_video:
             raise ValueError(
                 f"the image has {len(media.frames)} frames and {self.name} makes still images; give a still image"
             )
-        return media, None
+        return media, self._key(media, settings)
+
+    def _key(self, media: Media, settings: Settings) -> Hashable:
+        # A window is cut for each picture. A picture of a ControlNet guides one call.
+        alone = self.is_video or settings.crop is not None or settings.control_image is not None
+        if alone or settings.mixes_samples or not self._takes_several(settings):
+            return None
+        change = 1.0 if any(settings.pad) or media.change is None else float(media.change.max())
+        return media.size, settings.sampling, repr(settings.given()), change  # samples begin together
+
+    def _takes_several(self, settings: Settings) -> bool:
+        """Whether it is known how the pipeline is asked for one picture of each generator."""
+        names = inspect.signature(self.inpainter.pipe.__call__).parameters
+        fixed = [name for name, value in settings.arguments.items() if not isinstance(value, (str, int, float, bool))]
+        return not fixed and ("prompt" in names or "batch_size" in names)
 
     def run(self, batch: Sequence[Prepared], watching: Watching | None) -> tuple[list[list[Any]], int]:
-        """The painted frames of one picture or video, known pixels unchanged."""
-        (one,) = batch
-        settings, media, inpainter = one.task.checked, one.media, self.inpainter
-        mask = torch.zeros(1, 1, *media.size) if media.change is None else media.change[:, None]
+        """The painted frames of each picture, or of one video, known pixels unchanged."""
+        task, settings, inpainter = batch[0].task, batch[0].task.checked, self.inpainter
+        masks = [
+            torch.zeros(1, 1, *one.media.size) if one.media.change is None else one.media.change[:, None]
+            for one in batch
+        ]
+        generators = [torch.Generator().manual_seed(one.task.seed) for one in batch]
         call = {
-            **self._call(one.task), "generator": torch.Generator().manual_seed(one.task.seed), "output_type": "pil",
+            **self._call(task), "generator": generators[0], "output_type": "pil",
             "known_guidance_scale": settings.known_guidance_scale, "crop": settings.crop, "pad": settings.pad,
             "strength": settings.strength, "match_colour": settings.match_colour, "feather": settings.feather,
             "soft": True,
         }  # fmt: skip
+        if len(batch) > 1:
+            call["generator"] = generators
+            texts = {name: text for name, text in call.items() if "prompt" in name and isinstance(text, str)}
+            call |= {name: [text] * len(batch) for name, text in texts.items()}
         if settings.control_image is not None:
             call["control_image"] = _control(settings.control_image)
         inpainter.sampler, inpainter.solver = settings.factory(), settings.made_solver
         if watching is not None:
             inpainter.sampler = _watched(inpainter.sampler, watching)
             call["preview"] = None if self.is_video else watching.preview()
-        picture, painted = (media.images(), mask) if self.is_video else (media.images()[0], mask[0])
+        pictures: Any = [one.media.images()[0] for one in batch]
         try:
-            output = inpainter(picture, painted, **call)
+            if self.is_video:
+                output = inpainter(batch[0].media.images(), masks[0], **call)
+            else:
+                output = inpainter(pictures, torch.cat(masks), **call)
         except (ValueError, DivergenceError, ImportError, OSError, Cancelled):
             raise
         except Exception as error:  # a pipeline may raise anything when it is given what it does not expect
@@ -192,7 +226,13 @@ class PipelinePainter(Painter):
                 raise
             raise explained from error
         assert inpainter.bridge is not None
-        return [output[0][0] if self.is_video else [output[0][0]]], inpainter.bridge.evaluations
+        made = [list(output[0][0])] if self.is_video else [[picture] for picture in output[0]]
+        if len(made) != len(batch):
+            raise ValueError(
+                f"{self.name} made {len(made)} pictures where {len(batch)} were asked for, so it paints one in a "
+                "call; give it one at a time"
+            )
+        return made, inpainter.bridge.evaluations
 
     def _explained(self, error: Exception, arguments: Mapping[str, Any]) -> Exception:
         if "out of memory" in str(error) or isinstance(error, MemoryError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from collections.abc import Hashable, Sequence
@@ -26,8 +25,6 @@ from lanpaint.samplers import Sampler
 from lanpaint.window import Window
 
 _OF_PIPELINES = ("negative_prompt", "guidance_scale", "known_guidance_scale", "control_image", "match_colour")
-# Methods whose samples depend on the batch: particles are the batch, and the fast preset measures the whole batch.
-_ALONE_METHODS, _ALONE_OPTIONS = ("tds",), ("preset",)
 
 
 class PixelPainter(Painter):
@@ -42,7 +39,7 @@ class PixelPainter(Painter):
 
     def __init__(self, network: PixelModel, *, source: str = "", most: int = 64, **common: Any) -> None:
         super().__init__(source or "the model", **common)
-        self.network, self.source, self.most = network, source, most
+        self.network, self.source, self.most, self.usual = network, source, most, min(most, 16)
         weight = next(network.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self._score = WatchedScore(network)
@@ -63,7 +60,7 @@ class PixelPainter(Painter):
         self._sampler_of(task.checked)
 
     def _sampler_of(self, settings: Settings) -> Sampler:
-        key = _sampling(settings)
+        key = settings.sampling
         if self._sampler is None or self._sampler[0] != key:
             sampler = settings.found_method.sampler(
                 self._score, steps=settings.steps, spacing=settings.levels, dynamics=settings.dynamics,
@@ -91,9 +88,9 @@ class PixelPainter(Painter):
         size = self._window(media, settings.crop).size
         self._check_size(*size)  # before the colours: a photo is told that it needs another model
         media = replace(media, frames=Picture(media.frames[0]).with_channels(self.network.channels).pixels[None])
-        if settings.method in _ALONE_METHODS or set(settings.options) & set(_ALONE_OPTIONS):
+        if settings.mixes_samples:
             return media, None
-        return media, (size, _sampling(settings), float(change.max()) * settings.strength)  # samples begin together
+        return media, (size, settings.sampling, float(change.max()) * settings.strength)  # samples begin together
 
     def _check_size(self, height: int, width: int) -> None:
         trained = self.network.sample_size
@@ -176,11 +173,3 @@ class _Sheet:
     def given_back(self, x: Tensor) -> Any:
         """A PIL image of x (1, C, H, W) with what the picture had beside its colours."""
         return self.media.origins[0].given_back(as_image(self.pasted(x)[0]), self.weight[0, 0])
-
-
-def _sampling(settings: Settings) -> str:
-    """What of the settings makes the sampler, as a key."""
-    return json.dumps(
-        [settings.method, settings.steps, settings.levels, settings.dynamics, settings.solver, dict(settings.options)],
-        sort_keys=True, default=repr,
-    )  # fmt: skip

@@ -16,10 +16,11 @@ class PaintingActor:
     Args:
         model: As in :func:`lanpaint.open_painter`.
         out: The output folder, which all actors share.
+        most: As in :func:`lanpaint.open_painter`.
     """
 
-    def __init__(self, model: str, out: str) -> None:
-        self.worker = Worker(open_painter(model), out)
+    def __init__(self, model: str, out: str, most: int | None = None) -> None:
+        self.worker = Worker(open_painter(model, most=most), out)
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, list[Any]]:
         """Paint the batches of entries in column ``entries``; a row for each entry that this actor has settled."""
@@ -44,7 +45,7 @@ def paint_by_ray(
     model: str = "digits",
     *,
     workers: int = 1,
-    batch: int = 16,
+    batch: int | None = None,
     gpus: float = 0.0,
     **listed: Any,
 ) -> Summary:
@@ -56,7 +57,7 @@ def paint_by_ray(
         out: The output folder, which all nodes share.
         model: As there, by name.
         workers: Actors.
-        batch: Pictures in a batch.
+        batch: As there.
         gpus: GPUs of each actor.
         **listed: ``prompt``, ``seed`` and ``settings``, as there.
 
@@ -74,9 +75,9 @@ def paint_by_ray(
     pictures, out = Path(pictures).absolute(), Path(out).absolute()
     masks = None if masks is None else Path(masks).absolute()
     entries = list_entries(pictures, masks, leave_out=[out], **listed)
-    whole = [{"entries": "\n".join(entry.to_json() for entry in part)} for part in batches(entries, batch)]
+    whole = [{"entries": "\n".join(entry.to_json() for entry in part)} for part in batches(entries, batch or 16)]
     made = ray.data.from_items(whole, override_num_blocks=min(len(whole), 8 * workers)).map_batches(
-        PaintingActor, fn_constructor_args=(model, str(out)), concurrency=workers, batch_size=1, num_gpus=gpus
+        PaintingActor, fn_constructor_args=(model, str(out), batch), concurrency=workers, batch_size=1, num_gpus=gpus
     )
     summary, settled = Summary(), 0
     for row in made.iter_rows():

@@ -22,6 +22,7 @@ from lanpaint.plan import MOST_STEPS
 from lanpaint.solvers import Solver
 
 _MOST_PAD = 10_000  # pixels at one side; more is a slip
+_MIXING_METHODS = ("tds",)
 
 OF_TASKS: dict[str, str | None] = {
     "num_inference_steps": "steps", "generator": "seed", "image": "picture", "num_images_per_prompt": None,
@@ -158,6 +159,17 @@ class Settings:
         from lanpaint.names import make_solver
 
         return None if self.solver is None else make_solver(self.solver)
+
+    @property
+    def sampling(self) -> str:
+        """What of the settings makes the sampler, as a key."""
+        made = (self.method, self.steps, self.levels, self.dynamics, self.solver, dict(self.options))
+        return json.dumps(made, sort_keys=True, default=repr)
+
+    @property
+    def mixes_samples(self) -> bool:
+        """Whether a sample depends on its batch: particles are the batch, and a preset may measure the whole batch."""
+        return self.method in _MIXING_METHODS or "preset" in self.options
 
     @property
     def edits(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -126,6 +127,37 @@ def test_a_pipeline_is_watched_and_cancelled_and_stays_the_same():
     assert np.array_equal(_array(painter.paint(task)), _array(plain))
     with pytest.raises(ValueError, match="levels: only for pixel-space models"):
         painter.paint(lp.Task(photo, mask, settings={"levels": "karras"}))
+
+
+@pytest.mark.parametrize("made", [lambda: tiny.with_clip(tiny.sd()), tiny.ldm], ids=["prompts", "batch size"])
+def test_a_pipeline_paints_several_pictures_in_one_call_as_alone(made):
+    pipe = made().pipe
+    prompt = "a cat" if hasattr(pipe, "tokenizer") else None
+    side = 16
+    grid = np.random.default_rng(0)
+    photos = [grid.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(4)]
+    photos[1] = photos[1][..., 0]  # a grey picture among the others
+    masks = [np.zeros((side, side), np.uint8) for _ in photos]
+    for number, mask in enumerate(masks):
+        mask[:, 4 + 2 * number :] = 255
+    tasks = [
+        lp.Task(photo, mask, prompt, seed=seed, settings=FEW)
+        for seed, (photo, mask) in enumerate(zip(photos, masks, strict=True))
+    ]
+    tasks.append(replace(tasks[0], settings={**FEW, "crop": 2.0}))  # a window of its own
+    if prompt is not None:
+        tasks.append(replace(tasks[0], prompt="two dogs and a bird"))
+    alone = [lp.open_painter(pipe).paint(task) for task in tasks]
+    together = []
+    batch = lp.open_painter(pipe, most=3).paint_many(tasks, watch=lambda progress: together.append(progress.tasks))
+    assert {(0, 1, 2), (3,), (4,)} <= set(together)
+    assert len(set(together)) == len(tasks) - 2
+    for task, one, other in zip(tasks, alone, batch, strict=True):
+        assert np.abs(_array(one).astype(int) - _array(other)).max() <= 1  # the network's rounding, then that of pixels
+        assert one.evaluations == other.evaluations
+        known = np.array(task.mask) == 0
+        given = np.array(Image.fromarray(task.picture).convert(other.picture.mode))
+        assert np.array_equal(_array(other)[known], given[known])
 
 
 def test_two_threads_paint_one_after_the_other(painter, digits, box):
