@@ -13,6 +13,7 @@ import typer
 from lanpaint.cli.options import (
     OWN,
     SAMPLING,
+    Device,
     Pairs,
     Quiet,
     find_device,
@@ -85,9 +86,7 @@ def bench(
         Path | None,
         typer.Option("--output", "-o", help="Picture of KL against evaluations, for several runs.", show_default=False),
     ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
-    ] = None,
+    device: Device = None,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON for each run.")] = False,
     quiet: Quiet = False,
     **flags: str | None,

@@ -17,6 +17,8 @@ from lanpaint.cli.options import (
     FOLDERS,
     OWN,
     SAMPLING,
+    Device,
+    Dtype,
     Pairs,
     Quiet,
     Seed,
@@ -157,12 +159,8 @@ def inpaint(
     ] = None,
     option: Pairs = None,
     seed: Seed = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
-    ] = "float32",
+    device: Device = None,
+    dtype: Dtype = "float32",
     offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
     batch: Annotated[
         int | None,

@@ -36,6 +36,8 @@ Pairs = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)]
+Dtype = Annotated[str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 

@@ -15,6 +15,8 @@ from lanpaint.cli.inpaint import check_names, padding_of, sampling_flag
 from lanpaint.cli.options import (
     OWN,
     SAMPLING,
+    Device,
+    Dtype,
     Pairs,
     Quiet,
     Seed,
@@ -73,12 +75,8 @@ def wide(
     ] = None,
     option: Pairs = None,
     seed: Seed = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
-    ] = "float32",
+    device: Device = None,
+    dtype: Dtype = "float32",
     quiet: Quiet = False,
     **flags: str | None,
 ) -> None:

@@ -32,9 +32,10 @@ from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
-from lanpaint.samplers.chain import ChainSampler, log_normal
+from lanpaint.samplers.chain import log_normal
 from lanpaint.samplers.clean import ancestral, clean_step, measured, recomputed
-from lanpaint.samplers.particles import OneByOne, Particles, repeated_level
+from lanpaint.samplers.gradient_free_chain import GradientFreeChain
+from lanpaint.samplers.particles import Particles, repeated_level
 from lanpaint.score import Score
 
 
@@ -45,7 +46,7 @@ class Paths(Particles):
     path: Tensor | None = None
 
 
-class FPSSMC(ChainSampler):
+class FPSSMC(GradientFreeChain):
     """FPS-SMC (Dou & Song, 2024), and SMCDiff where the observation has no noise. Published with 100 steps.
 
     Args:
@@ -62,8 +63,6 @@ class FPSSMC(ChainSampler):
         ValueError: As :class:`~lanpaint.TwistedSMC`.
     """
 
-    takes_noise = True
-
     def __init__(
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
@@ -74,14 +73,11 @@ class FPSSMC(ChainSampler):
         **options: Any,
     ) -> None:
         options |= {"particles": particles, "threshold": threshold, "data_variance": data_variance}
-        super().__init__(OneByOne(score, particles), **options)
-        self.plan = self.plan.with_particles(particles)
+        super().__init__(score, **options)
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
         """The particles at the first level, with known entries on the path."""
-        single, state = observation, super().begin(observation, noise, None)
-        if start is not None:
-            state.x[:: self.particles] = self._start(state.level, single.values, noise, start)
+        state = super().begin(observation, noise, start)
         level, observation, x = state.level, state.observation, state.x
         norm = reciprocal((level.alpha**2 + level.sigma**2).sqrt())
         path = level.perturb(observation.values, self.shared(cast_like(norm, x) * x))

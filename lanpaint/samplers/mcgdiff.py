@@ -30,13 +30,14 @@ from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
-from lanpaint.samplers.chain import ChainSampler, log_normal
+from lanpaint.samplers.chain import log_normal
 from lanpaint.samplers.clean import measured
-from lanpaint.samplers.particles import OneByOne, repeated_level
+from lanpaint.samplers.gradient_free_chain import GradientFreeChain
+from lanpaint.samplers.particles import repeated_level
 from lanpaint.score import Score
 
 
-class MCGDiff(ChainSampler):
+class MCGDiff(GradientFreeChain):
     """MCGdiff (Cardoso et al., 2023). The defaults are those of InverseBench, which takes 200 steps.
 
     Args:
@@ -53,8 +54,6 @@ class MCGDiff(ChainSampler):
         ValueError: As :class:`~lanpaint.TwistedSMC`.
     """
 
-    takes_noise = True
-
     def __init__(
         self,
         score: Score | Callable[[Tensor, NoiseLevel], Tensor],
@@ -65,14 +64,11 @@ class MCGDiff(ChainSampler):
         **options: Any,
     ) -> None:
         options |= {"particles": particles, "threshold": threshold, "data_variance": data_variance}
-        super().__init__(OneByOne(score, particles), **options)
-        self.plan = self.plan.with_particles(particles)
+        super().__init__(score, **options)
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
         """The particles at the first level, with known entries drawn given the observation there."""
-        single, state = observation, super().begin(observation, noise, None)
-        if start is not None:
-            state.x[:: self.particles] = self._start(state.level, single.values, noise, start)
+        state = super().begin(observation, noise, start)
         level, observation, x = state.level, state.observation, state.x
         wide, narrow = level.alpha**2 + level.sigma**2, _variance(observation, level)
         value = cast_like(level.alpha, x) * observation.values
