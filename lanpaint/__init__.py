@@ -93,6 +93,7 @@ from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, Score
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
 from lanpaint.stein import SteinCheck, stein_check
+from lanpaint.time_path import TimePath, raster_patches
 from lanpaint.verification import verify
 from lanpaint.windowed import WindowedScore
 
@@ -200,6 +201,7 @@ __all__ = [
     "Summary",
     "SyncSDE",
     "Task",
+    "TimePath",
     "TrajectoryRecorder",
     "TwistedSMC",
     "Underdamped",
@@ -209,6 +211,7 @@ __all__ = [
     "bridged",
     "open_painter",
     "paint_folder",
+    "raster_patches",
     "seeded",
     "stein_check",
     "uniform_log_snr",

@@ -47,6 +47,18 @@ class Schedule(ABC):
         """S times from the first to the last, float64; evenly spaced, unless the schedule shifts its times."""
         return torch.linspace(self.first_time, self.last_time, steps, dtype=torch.float64)
 
+    def at(self, share: Tensor | float) -> NoiseLevel:
+        """The level at a share of the time from clean data (0) to the noisiest level (1), of any shape, in float64.
+
+        It is clean, (1, 0), exactly where the share is 0. It is the level of the first time where the share is 1.
+        """
+        share = as_numbers("share", share)
+        level, clean = self.level(self._time_at(share)), share == 0
+        return NoiseLevel(torch.where(clean, 1.0, level.alpha), torch.where(clean, 0.0, level.sigma))
+
+    def _time_at(self, share: Tensor) -> Tensor:
+        return self.last_time + share * (self.first_time - self.last_time)
+
     def covers(self, level: NoiseLevel) -> bool:
         """Whether every σ/α of ``level`` occurs in the schedule, to 0.1 %; σ = 0 always counts as covered."""
         nearest = self.level(self.time(level))
@@ -217,6 +229,9 @@ class Flow(Schedule):
     def times(self, steps: int) -> Tensor:
         """S times s from the first to the last, shifted by ``shift``, float64."""
         return self._shifted(torch.linspace(*self._span, steps, dtype=torch.float64))
+
+    def _time_at(self, share: Tensor) -> Tensor:
+        return self._shifted(share * self._span[0])
 
     def level(self, time: Tensor | float) -> NoiseLevel:
         """(1 − s, s) at ``time`` s in [0, 1]."""

@@ -79,7 +79,7 @@ class ChainSampler(Sampler):
             raise ValueError(
                 f"{type(self).__name__} takes a measurement with noise only where all samples have one level"
             )
-        x = self._start(level, observation.values, grouped(noise, groups), start)
+        x = self._start(level, observation, grouped(noise, groups), start)
         weights = torch.zeros(groups, count, dtype=torch.float64, device=x.device)
         return SamplerState(x, level, observation, memory=Particles(weights, weights[:, 0]), step=step)
 

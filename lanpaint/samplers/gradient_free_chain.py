@@ -34,5 +34,5 @@ class GradientFreeChain(ChainSampler):
         """The state at the first level. ``start``, shape (B, …), is the first particle of each group."""
         state = super().begin(observation, noise, None)
         if start is not None:
-            state.x[:: self.particles] = self._start(state.level, observation.values, noise, start)
+            state.x[:: self.particles] = self._start(state.level, observation, noise, start)
         return state

@@ -150,11 +150,11 @@ class Sampler(nn.Module):
     # The five functions that the loop calls
 
     def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
-        """The state at the first level: ``start``, or drawn from N(0, α² + σ²)."""
+        """The state at the first level: ``start``, or drawn from N(0, α² + σ²); known entries that are clean there."""
         observation = observation.draw(noise)
         step = observation.first_step(self.steps)
         level = self.plan.levels[step]
-        x = self._start(level, observation.values, noise, start)
+        x = self._start(level, observation, noise, start)
         return SamplerState(x, level, observation, memory=self.remember(x), step=step)
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
@@ -203,24 +203,13 @@ class Sampler(nn.Module):
         return replace(state, x=solved.x, level=visit.next_level, prediction=solved.prediction, memory=memory)
 
     @staticmethod
-    def _start(level: NoiseLevel, values: Tensor, noise: NoiseSource, start: Tensor | None) -> Tensor:
-        level = level.to(values)
-        if start is None:
-            return (level.alpha**2 + level.sigma**2).sqrt() * noise(values)
-        if (
-            not isinstance(start, Tensor)
-            or start.is_complex()
-            or start.layout is not torch.strided
-            or start.is_meta
-            or start.is_quantized
-        ):
-            what = type(start).__name__ if not isinstance(start, Tensor) else f"{start.dtype}, {start.layout}"
-            raise TypeError(f"start must be a dense tensor of real numbers, got {what}")
-        if start.shape != values.shape:
-            raise ValueError(f"start must have the samples' shape {tuple(values.shape)}, got {tuple(start.shape)}")
-        if not bool(torch.isfinite(start).all()):
-            raise ValueError("start has entries that are NaN or infinite")
-        return start.to(values)
+    def _start(level: NoiseLevel, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
+        values, level = observation.values, level.to(observation.values)
+        x = (level.alpha**2 + level.sigma**2).sqrt() * noise(values) if start is None else _checked(start, values)
+        if level.alpha.numel() == 1 or observation.noise:
+            return x
+        clean = observation.known & (level.sigma == 0)  # the model sees these values at every level
+        return torch.where(clean, level.alpha * values, x)
 
     # Running
 
@@ -326,6 +315,24 @@ class Sampler(nn.Module):
         for level in self.plan.levels:
             _check_fit(level, observation)
         return self.begin(observation, noise, start), noise
+
+
+def _checked(start: object, values: Tensor) -> Tensor:
+    """The given first state, in the dtype and on the device of the samples."""
+    if (
+        not isinstance(start, Tensor)
+        or start.is_complex()
+        or start.layout is not torch.strided
+        or start.is_meta
+        or start.is_quantized
+    ):
+        what = type(start).__name__ if not isinstance(start, Tensor) else f"{start.dtype}, {start.layout}"
+        raise TypeError(f"start must be a dense tensor of real numbers, got {what}")
+    if start.shape != values.shape:
+        raise ValueError(f"start must have the samples' shape {tuple(values.shape)}, got {tuple(start.shape)}")
+    if not bool(torch.isfinite(start).all()):
+        raise ValueError("start has entries that are NaN or infinite")
+    return start.to(values)
 
 
 def check_same_kind(what: str, x: Tensor, before: Tensor) -> None:

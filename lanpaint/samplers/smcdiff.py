@@ -81,7 +81,7 @@ class SMCDiff(LanPaint):
         single, groups = observation.draw(noise), len(observation.values)
         state = super().begin(repeated(single, self.particles), grouped(noise, groups), None)
         if start is not None:
-            state.x[:: self.particles] = self._start(state.level, single.values, noise, start)
+            state.x[:: self.particles] = self._start(state.level, single, noise, start)
         path = single.diffused(state.level, noise(single.values)).repeat_interleave(self.particles, 0)
         ratio = first_log_ratio(path, state.level, state.observation, self.data_scale)[:: self.particles]
         particles = Particles(torch.zeros_like(ratio)[:, None].repeat(1, self.particles), ratio)

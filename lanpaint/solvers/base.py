@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from lanpaint.device import move_like
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
@@ -24,6 +26,19 @@ class SolverState:
 
     x: Tensor
     prediction: Prediction | None = None
+
+
+def keep_still(x: Tensor, before: Tensor, level: NoiseLevel, next_level: NoiseLevel) -> Tensor:
+    """The state x after a step, where entries whose level does not change are those of ``before``, bit for bit.
+
+    A formula would change such an entry by its rounding. At σ = 0 it would give what the model answers there.
+    """
+    if level.alpha.numel() == next_level.alpha.numel() == 1:
+        return before if level.numbers == next_level.numbers else x
+    still = (level.alpha == next_level.alpha) & (level.sigma == next_level.sigma)
+    if still.device.type == "cpu" and not bool(still.any()):
+        return x
+    return torch.where(move_like(still, x).bool(), before, x)
 
 
 class Solver(ABC):
@@ -46,6 +61,8 @@ class Solver(ABC):
         self, state: SolverState, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: NoiseSource
     ) -> SolverState:
         """The state at ``next_level`` after one outer step from ``level``.
+
+        Where levels differ from entry to entry, an entry whose level is the same at ``next_level`` must stay as it is.
 
         Args:
             state: State at ``level``. It is not changed.

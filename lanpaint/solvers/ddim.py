@@ -19,7 +19,7 @@ from lanpaint.checks import check_real
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
-from lanpaint.solvers.base import Solver, SolverState
+from lanpaint.solvers.base import Solver, SolverState, keep_still
 
 
 def _kept_noise(level: NoiseLevel, next_level: NoiseLevel) -> Tensor:
@@ -53,7 +53,7 @@ class DDIM(Solver):
         x = _mean(prediction, next_level, lost * self.eta**2)
         if self.eta:
             x = x + cast_like(scatter, x) * noise(x)
-        return SolverState(x, prediction)
+        return SolverState(keep_still(x, state.x, level, next_level), prediction)
 
     def _scatter(self, level: NoiseLevel, next_level: NoiseLevel, lost: Tensor) -> Tensor:
         return self.eta * next_level.sigma * lost.clamp(min=0).sqrt()

@@ -25,7 +25,7 @@ from torch import Tensor
 from lanpaint.noise import NoiseLevel, cast_like
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
-from lanpaint.solvers.base import Solver, SolverState
+from lanpaint.solvers.base import Solver, SolverState, keep_still
 
 _BEND = 2.0  # the second derivative is twice the second divided difference
 
@@ -47,7 +47,7 @@ class DPMSolver(Solver):
     """DPM-Solver++ 2M and 3M (Lu et al., 2022). One evaluation per step.
 
     The first steps have a lower order, because there is no history yet. A step that starts at α = 0 or ends at σ = 0
-    has a lower order too.
+    has a lower order too, and so has the first step of an entry after steps in which its level did not change.
 
     Args:
         order: 2 (2M) or 3 (3M). The default 2 suits models with classifier-free guidance, and 3 suits models without.
@@ -88,11 +88,15 @@ class DPMSolver(Solver):
         if len(gaps) == 1:
             add(-torch.expm1(-h) / 2, slope)
         if len(gaps) == 2:
-            earlier = cast_like(h * _inverse(gaps[1] - gaps[0]), x) * (state.history[0][0] - state.history[1][0])
-            curve = slope - earlier
-            add(torch.expm1(-h) / h + 1, slope + cast_like(gaps[0].clamp(max=1e300) * _inverse(gaps[1]), x) * curve)
+            between = _inverse(gaps[1] - gaps[0])
+            earlier = cast_like(h * between, x) * (state.history[0][0] - state.history[1][0])
+            # Three distinct levels with signal and noise are needed for a curve.
+            curve = cast_like(((between > 0) & (_inverse(gaps[0]) > 0)).to(h), x) * (slope - earlier)
+            share = torch.nan_to_num(gaps[0], posinf=0.0) * _inverse(gaps[1])
+            add(torch.expm1(-h) / h + 1, slope + cast_like(share, x) * curve)
             bend = 0.5 - (torch.expm1(-h) + h) / h**2
             add(_BEND * bend, cast_like(h * _inverse(gaps[1]), x) * curve)
+        out = keep_still(out, x, level, next_level)
         return MultistepState(out, prediction, ((now, lam), *state.history)[: self.order - 1])
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from lanpaint.noise import NoiseLevel
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
-from lanpaint.solvers.base import Solver, SolverState
+from lanpaint.solvers.base import Solver, SolverState, keep_still
 
 
 class Euler(Solver):
@@ -21,4 +21,5 @@ class Euler(Solver):
     ) -> SolverState:
         """The state α' x̂₀ + σ' ε̂ at ``next_level``."""
         prediction = score.predict(state.x, level)
-        return SolverState(next_level.perturb(prediction.denoised, prediction.epsilon), prediction)
+        x = next_level.perturb(prediction.denoised, prediction.epsilon)
+        return SolverState(keep_still(x, state.x, level, next_level), prediction)

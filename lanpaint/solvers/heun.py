@@ -15,7 +15,7 @@ from torch import Tensor
 from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 from lanpaint.score import Score
-from lanpaint.solvers.base import Solver, SolverState
+from lanpaint.solvers.base import Solver, SolverState, keep_still
 
 
 class Heun(Solver):
@@ -34,11 +34,13 @@ class Heun(Solver):
         """The state at ``next_level``: an Euler step, plus the correction (r' − r) α' (ε̂' − ε̂)/2."""
         prediction = score.predict(state.x, level)
         euler = next_level.perturb(prediction.denoised, prediction.epsilon)
+        euler = keep_still(euler, state.x, level, next_level)
         half = _half_step(level, next_level)
         if not bool(half.any()):  # does not wait: a level is on the CPU unless its tensors were made elsewhere
             return SolverState(euler, prediction)
         corrected = score.predict(euler, next_level)
-        return SolverState(euler + cast_like(half, euler) * (corrected.epsilon - prediction.epsilon), prediction)
+        x = euler + cast_like(half, euler) * (corrected.epsilon - prediction.epsilon)
+        return SolverState(keep_still(x, state.x, level, next_level), prediction)
 
 
 def _half_step(level: NoiseLevel, next_level: NoiseLevel) -> Tensor:
