@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test hostile lint types bench benchmark mutants zoo docs dist clean
+.PHONY: help demo test hostile lint types bench benchmark mutants zoo lessons docs dist clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -23,7 +23,7 @@ demo: $(BIN)/lanpaint  ## inpaint emoji and real digits with the embedded models
 
 test: $(VENV)/.dev  ## the whole test suite, doctests and notebooks included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --nbval-lax notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadfile --nbval notebooks
 
 hostile: $(VENV)/.dev  ## more than a thousand bad inputs, by every door; every count that it prints must be 0
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.hostile
@@ -52,6 +52,9 @@ mutants: $(VENV)/.dev  ## plants mistakes in the code and counts those that the 
 
 zoo: $(VENV)/.dev  ## every pipeline class of diffusers that can be built small, held at its verdict (two minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.adapters.zoo --check
+
+lessons: $(VENV)/.dev  ## the lessons run anew, with what they print and draw; `make test` compares it (three minutes)
+	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
