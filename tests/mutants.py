@@ -4,9 +4,11 @@
 line: another operator, another number, α for σ, a condition that is always true. It is killed if a test fails, or if
 the tests do not end. What survives is printed with its line: either a test is missing, or the line does not matter.
 
-The mutated file lies in a copy of the project. Each mutant runs in a process of its own, forked after the large
-packages are imported. The tests that run the mutated line come first, the fastest before the others; all tests of the
-module are run before a mutant counts as a survivor. ``--first 12`` goes on where a draw of 12 ended.
+The mutated file lies in a copy of the project. Which tests run which line is recorded once for each file of tests and
+kept in ``.mutants``. The tests of a module are imported once. Each mutant runs in a process forked from there, in which
+its function gets the mutated code; a mutant outside of functions is imported anew. It runs the tests that run its line,
+the fastest first. Each answer is added to ``.mutants/log.jsonl`` at once. A second
+run takes the kills from there, and tries the survivors again. ``--first 12`` goes on where a draw of 12 ended.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import argparse
 import ast
 import copy
 import difflib
+import functools
+import gc
+import hashlib
 import json
 import os
 import random
@@ -24,12 +29,16 @@ import signal
 import sys
 import tempfile
 import time
+import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PACKAGE = ROOT / "lanpaint"
+PACKAGE, KEPT = ROOT / "lanpaint", ROOT / ".mutants"
+_KILLER = KEPT / "killer"
+BRIDGE = "adapters/test_exactness.py adapters/test_bridge.py adapters/test_bridge_pipelines.py"
 # Module → the tests that should see its mistakes, the fastest first.
 TESTS = {
     "noise.py": "test_noise.py test_score.py solvers",
@@ -50,6 +59,7 @@ TESTS = {
     "dynamics/metropolis.py": "dynamics/test_metropolis.py",
     "dynamics/secant.py": "dynamics/test_secant.py",
     "dynamics/partial_refresh.py": "dynamics/test_partial_refresh.py",
+    "dynamics/lm_langevin.py": "dynamics/test_lm_langevin.py",
     "solvers/euler.py": "solvers",
     "solvers/heun.py": "solvers",
     "solvers/ddim.py": "solvers",
@@ -78,6 +88,29 @@ TESTS = {
     "samplers/reddiff.py": "samplers/test_zoo_steps.py",
     "samplers/mcgdiff.py": "samplers/test_zoo_particles.py",
     "samplers/fpssmc.py": "samplers/test_zoo_particles.py",
+    "samplers/replace.py": "samplers/test_samplers.py samplers/test_repaint.py",
+    "samplers/presets.py": "samplers/test_presets.py test_defaults.py",
+    "samplers/data_scale.py": "samplers/test_presets.py",
+    "samplers/langevin_paint.py": "samplers/test_samplers.py test_defaults.py",
+    "samplers/posterior_flow.py": "samplers/test_noisy.py",
+    "samplers/guided.py": "samplers/test_guided.py",
+    "samplers/pigdm.py": "samplers/test_guided.py",
+    "samplers/tmpd.py": "samplers/test_guided.py",
+    "samplers/mmps.py": "samplers/test_guided.py",
+    "samplers/flowdps.py": "samplers/test_guided.py",
+    "samplers/midpoint.py": "samplers/test_midpoint.py",
+    "samplers/mgdm.py": "samplers/test_midpoint.py",
+    "samplers/mgps.py": "samplers/test_midpoint.py",
+    "samplers/alm.py": "samplers/test_alm.py",
+    "samplers/syncsde.py": "samplers/test_alm.py",
+    "samplers/partner.py": "samplers/test_alm.py",
+    "samplers/known_path.py": "samplers/test_smcdiff.py samplers/test_alm.py",
+    "samplers/particles.py": "samplers/test_smcdiff.py samplers/test_smc.py samplers/test_zoo_particles.py",
+    "samplers/smcdiff.py": "samplers/test_smcdiff.py",
+    "linear.py": "test_linear.py samplers/test_ddrm.py",
+    "chain.py": "test_chain.py",
+    "windowed.py": "test_chain.py",
+    "tiling.py": "test_chain.py",
     "verification/affine.py": "test_verification.py",
     "verification/checks.py": "test_verification.py",
     "verification/rare_modes.py": "test_verification.py",
@@ -97,9 +130,15 @@ TESTS = {
     "adapters/tail_map.py": "adapters/test_layout.py",
     "adapters/known_cells.py": "adapters/test_layout.py adapters/test_inpainter.py",
     "adapters/bridge/part.py": "adapters/test_part.py",
-    "adapters/bridge/run.py": "adapters/test_exactness.py adapters/test_bridge.py adapters/test_bridge_pipelines.py",
-    "adapters/bridge/solver.py": "adapters/test_exactness.py adapters/test_bridge.py adapters/test_bridge_pipelines.py",
-    "adapters/bridge/times.py": "adapters/test_exactness.py adapters/test_bridge.py adapters/test_bridge_pipelines.py",
+    "adapters/bridge/folding.py": "adapters/test_folding.py adapters/test_bridge_pipelines.py",
+    "adapters/bridge/noise.py": BRIDGE,
+    "adapters/bridge/call.py": BRIDGE,
+    "adapters/bridge/conversation.py": "adapters/test_exactness.py adapters/test_bridge.py",
+    "adapters/bridge/stand_in.py": BRIDGE,
+    "adapters/bridge/bridge.py": BRIDGE,
+    "adapters/bridge/run.py": BRIDGE,
+    "adapters/bridge/solver.py": BRIDGE,
+    "adapters/bridge/times.py": BRIDGE,
 }
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.MatMult: ast.Mult,
@@ -114,6 +153,10 @@ NAMES = {
 }  # fmt: skip
 
 
+# Module → mutated line → why the mutant changes no behaviour. They are not counted.
+EQUIVALENT: dict[str, dict[str, str]] = {}
+
+
 def main() -> int:
     """Run the mutants of the modules that are named, or of all; the exit status is 1 if fewer than 95 % are killed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -126,10 +169,11 @@ def main() -> int:
     if unknown:
         parser.error(f"no tests are named for {', '.join(unknown)}; take some of {', '.join(TESTS)}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    KEPT.mkdir(exist_ok=True)
     rows, killed, total = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
-        tree = _copied(Path(folder))
-        _import_large_packages(tree)
+        tree = copied(Path(folder))
+        import_large_packages(tree)
         for module in given.modules or TESTS:
             seen, count = _run_module(tree, module, given)
             rows.append(f"{module:<32} {seen:>3} of {count:<3} {seen / max(count, 1):.0%}")
@@ -140,73 +184,268 @@ def main() -> int:
 
 
 def _run_module(tree: Path, module: str, given: argparse.Namespace) -> tuple[int, int]:
+    """Number of mutants of the draw that are killed, and of those that change a behaviour."""
     file = tree / "lanpaint" / module
     source = (PACKAGE / module).read_text(encoding="utf-8")
     order = list(range(sum(1 for _ in _places(ast.parse(source)))))
     random.Random(f"{given.seed} {module}").shuffle(order)
-    drawn = order[given.first : given.first + given.per_module]
-    tests = [str(tree / "tests" / name) for name in TESTS[module].split()]
-    tests_of, seconds = _tests_of_lines(tests, tree, file)
-    if tests_of is None:
-        print(f"the tests of {module} fail without a mutant; it is left out", flush=True)
-        return 0, 0
-    seen = 0
-    for number in sorted(drawn):
+    drawn = sorted(order[given.first : given.first + given.per_module])
+    notes = _Notes()
+    for test_file in _test_files(tree, module):
+        if not notes.record(tree, test_file, module):
+            print(f"the tests {test_file} of {module} fail without a mutant; it is left out", flush=True)
+            return 0, 0
+    killed, answers, todo = {row["key"]: row["killed"] for row in _logged()}, list[bool](), list[_Mutant]()
+    for number in drawn:
         mutated, lines = _mutated(source, number)
-        file.write_text(mutated, encoding="utf-8")
-        nearest = sorted({pair for line in lines for pair in tests_of.get(line, [])})
-        dead = bool(nearest) and _fails([test for _, test in nearest], tree, seconds)
-        dead = dead or _fails(tests, tree, seconds)
-        seen += dead
+        change = _change(source, mutated)
+        if any(line[1:].strip() in EQUIVALENT.get(module, {}) for line in change if line.startswith("+")):
+            continue
+        mutant = _Mutant(module, change, mutated, lines, notes.nearest(module, lines, source))
+        if killed.get(mutant.key):
+            answers.append(True)
+        else:
+            todo.append(mutant)
+    before = len(_logged())
+    if todo:
+        fails(_test_files(tree, module), tree, plugin=_Patcher(file, todo))
+    noted = {row["key"]: row["killed"] for row in _logged()[before:]}
+    for mutant in todo:
+        dead = noted.get(mutant.key)
+        if dead is None:  # it is run by the import
+            begin = time.time()
+            file.write_text(mutant.source, encoding="utf-8")
+            for cache in file.parent.glob(f"__pycache__/{file.stem}.*"):
+                cache.unlink()
+            dead = bool(mutant.tests) and (fails(mutant.tests[:8], tree) or fails(mutant.tests, tree))
+            mutant.note(dead, time.time() - begin)
+        answers.append(dead)
         if not dead:
-            print(f"survives in {module} ({len(nearest)} tests run it):", *_change(source, mutated), sep="\n    ")
-        sys.stdout.flush()
+            print(f"survives in {module} ({len(mutant.tests)} tests run it):", *mutant.change, sep="\n    ", flush=True)
     file.write_text(source, encoding="utf-8")
-    print(f"{module}: {seen} of {len(drawn)}", flush=True)
-    return seen, len(drawn)
+    for cache in file.parent.glob(f"__pycache__/{file.stem}.*"):
+        cache.unlink()
+    print(f"{module}: {sum(answers)} of {len(answers)}", flush=True)
+    return sum(answers), len(answers)
+
+
+@dataclass
+class _Mutant:
+    """A mutant, with the tests that run its line."""
+
+    module: str
+    change: list[str]
+    source: str
+    lines: range
+    tests: list[tuple[float, str]]
+
+    @property
+    def key(self) -> str:
+        return f"{self.module} {self.change}"
+
+    def note(self, dead: bool, seconds: float, killer: str = "") -> None:
+        """Add the answer to the log."""
+        row = {"module": self.module, "change": self.change, "killed": dead, "tests": len(self.tests), "by": killer}
+        with (KEPT / "log.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(row | {"seconds": round(seconds, 1)}, ensure_ascii=False) + "\n")
+
+    def code(self, file: Path) -> types.CodeType | None:
+        """The mutated code of the function or method in whose body the mutant is; None if the import runs it."""
+        functions = [node for node in ast.walk(ast.parse(self.source)) if isinstance(node, ast.FunctionDef)]
+        around = [f for f in functions if f.body[0].lineno <= self.lines.start <= (f.end_lineno or 0)]
+        if not around:
+            return None
+        outer = min(around, key=lambda f: f.lineno)
+        first = min([outer.lineno, *(decorator.lineno for decorator in outer.decorator_list)])
+        codes = _codes(compile(self.source, str(file), "exec"))
+        return next(code for code in codes if (code.co_name, code.co_firstlineno) == (outer.name, first))
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _codes(constant)
+
+
+class _Patcher:
+    """A plugin of pytest that collects the tests once, and runs each mutant in a process of its own.
+
+    There the mutant's function gets its mutated code. So nothing is imported or collected anew. A mutant that is run
+    by the import of its module is left out.
+    """
+
+    def __init__(self, file: Path, mutants: list[_Mutant]) -> None:
+        self._file, self._mutants = file, mutants
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        items = {item.nodeid: item for item in session.items}
+        functions: list[Any] = [f for f in gc.get_objects() if type(f) is types.FunctionType]
+        functions = [f for f in functions if f.__code__.co_filename == str(self._file)]
+        caches: list[Any] = [c for c in gc.get_objects() if type(c) is type(functools.lru_cache(int))]
+        caches = [c for c in caches if str(c.__module__).split(".")[0] in ("lanpaint", "tests")]
+        killers = dict[str, list[_Mutant]]()
+        for mutant in self._mutants:
+            code = mutant.code(self._file)
+            if code is None or not mutant.tests:
+                continue
+            same = [f for f in functions if f.__code__.co_firstlineno == code.co_firstlineno]
+            same = [f for f in same if f.__code__.co_name == code.co_name]
+            chosen = [items[name] for _, name in mutant.tests if name in items]
+            if same and all(f.__code__.co_freevars == code.co_freevars for f in same):
+                begin, limit = time.time(), 60 + 5 * sum(took for took, _ in mutant.tests)
+                dead = _dies(lambda: self._run(same, code, caches, chosen), limit)  # noqa: B023
+                killer = _KILLER.read_text() if dead and _KILLER.exists() else ""
+                mutant.note(dead, time.time() - begin, killer)
+                killers.setdefault(killer, []).append(mutant)
+        killers.pop("", None)
+        while killers:  # a test that fails here without a mutant has seen nothing
+            if not _dies(lambda: self._run([], None, caches, [items[name] for name in killers]), 3600):
+                break
+            for mutant in killers.pop(_KILLER.read_text()):
+                mutant.note(False, 0.0, "a test that fails without the mutant too")
+        return True
+
+    @staticmethod
+    def _run(functions: list[Any], code: types.CodeType | None, caches: list[Any], items: list[Any]) -> bool:
+        """Whether a test fails with the mutated code; called in the process of the mutant. Notes the test's name."""
+        from _pytest.runner import runtestprotocol
+
+        for function in functions:
+            function.__code__ = code
+        for cached in caches:
+            cached.cache_clear()
+        for item, after in zip(items, [*items[1:], None], strict=True):
+            _KILLER.write_text(item.nodeid)
+            if any(report.failed for report in runtestprotocol(item, log=False, nextitem=after)):
+                return True
+        return False
+
+
+def _logged() -> list[dict[str, Any]]:
+    if not (KEPT / "log.jsonl").exists():
+        return []
+    rows = [json.loads(line) for line in (KEPT / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [row | {"key": f"{row['module']} {row['change']}"} for row in rows]
+
+
+def _test_files(tree: Path, module: str) -> list[str]:
+    """The files of tests of a module, and the module itself for the examples in its docstrings."""
+    files = [f"lanpaint/{module}"] if ">>>" in (PACKAGE / module).read_text(encoding="utf-8") else []
+    for name in TESTS[module].split():
+        path = tree / "tests" / name
+        found = sorted(path.glob("test_*.py")) if path.is_dir() else [path]
+        files += [each.relative_to(tree).as_posix() for each in found]
+    return files
+
+
+class _Notes:
+    """Which tests run which lines, and how long each test takes; kept in a file for each file of tests."""
+
+    def __init__(self) -> None:
+        self._tests: dict[str, dict[str, Any]] = {}
+
+    def record(self, tree: Path, test_file: str, module: str) -> bool:
+        """Read the notes of a file of tests, or make them; False if its tests fail."""
+        kept = KEPT / (test_file.replace("/", "-") + ".json")
+        wanted = {name: _digest(tree / name) for name in (test_file, f"lanpaint/{module}")}
+        if kept.exists():
+            notes = json.loads(kept.read_text(encoding="utf-8"))
+            if all(notes["digests"].get(name) == digest for name, digest in wanted.items()):
+                self._tests[test_file] = notes
+                return True
+        recorder = _Recorder(tree, test_file)
+        if fails([test_file], tree, recorder, kept):
+            return False
+        self._tests[test_file] = json.loads(kept.read_text(encoding="utf-8"))
+        return True
+
+    def nearest(self, module: str, lines: range, source: str) -> list[tuple[float, str]]:
+        """The tests that run a line, with their durations, the fastest first.
+
+        For a line that is run by the import alone, those that run the function or the class whose head it is.
+        """
+        found = self._that_run(module, lines)
+        if not found:
+            heads = [n for n in ast.walk(ast.parse(source)) if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
+            around = [n for n in heads if n.lineno <= lines.start and (n.end_lineno or 0) >= lines.stop - 1]
+            bodies = [range(n.lineno, (n.end_lineno or 0) + 1) for n in around if n.body[0].lineno > lines.start]
+            bodies += [range(n.lineno, (n.end_lineno or 0) + 1) for n in around if isinstance(n, ast.ClassDef)]
+            if self._that_import(module, lines):
+                found = self._that_run(module, min(bodies, key=len, default=range(len(source))))
+        return sorted(found)
+
+    def _that_run(self, module: str, lines: range) -> set[tuple[float, str]]:
+        found: set[tuple[float, str]] = set()
+        for notes in self._tests.values():
+            seconds, by_line = notes["seconds"], notes["lines"].get(module, {})
+            for line in lines:
+                for test in by_line.get(str(line), []):
+                    found |= {(seconds[name], name) for name in (seconds if test == "setup" else [test]) if name}
+        return found
+
+    def _that_import(self, module: str, lines: range) -> bool:
+        """Whether a line was run outside of tests."""
+        runs = (notes["lines"].get(module, {}).get(str(line), []) for notes in self._tests.values() for line in lines)
+        return any("" in tests for tests in runs)
 
 
 class _Recorder:
-    """A plugin of pytest that notes which tests run which lines of a file, and how long each test takes."""
+    """A plugin of pytest that notes which tests run which lines of the package, and how long each test takes.
 
-    def __init__(self, file: Path) -> None:
+    What a fixture runs counts for all tests of the file, because a fixture may be made once for all of them.
+    """
+
+    def __init__(self, tree: Path, test_file: str) -> None:
+        self._tree, self._test_file = tree, test_file
+        self._seconds: dict[str, float] = {}
+        self._cover: Any = None
+
+    def start(self) -> None:
         from coverage import Coverage
 
-        self._cover = Coverage(data_file=None, include=[str(file)], concurrency=["greenlet", "thread"])
-        self._file, self._seconds = str(file), dict[str, float]()
-
-    def pytest_sessionstart(self) -> None:
+        names = [str(self._tree / "lanpaint" / module) for module in TESTS]
+        self._cover = Coverage(data_file=None, include=names, concurrency=["greenlet", "thread"])
         self._cover.start()
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._cover.switch_context(nodeid)
+        self._cover.switch_context("setup")
+
+    def pytest_runtest_call(self, item: Any) -> None:
+        self._cover.switch_context(item.nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
 
-    def lines(self) -> dict[int, list[tuple[float, str]]]:
+    def notes(self) -> dict[str, Any]:
         self._cover.stop()
-        by_line = self._cover.get_data().contexts_by_lineno(self._file)
-        return {line: [(self._seconds[test], test) for test in tests if test] for line, tests in by_line.items()}
+        data, lines = self._cover.get_data(), {}
+        for module in TESTS:
+            by_line = data.contexts_by_lineno(str(self._tree / "lanpaint" / module))
+            if by_line:
+                lines[module] = {line: list(tests) for line, tests in by_line.items()}
+        names = [self._test_file, *(f"lanpaint/{module}" for module in TESTS)]
+        digests = {name: _digest(self._tree / name) for name in names}
+        return {"digests": digests, "seconds": self._seconds, "lines": lines}
 
 
-def _tests_of_lines(
-    tests: list[str], tree: Path, file: Path
-) -> tuple[dict[int, list[tuple[float, str]]] | None, float]:
-    """For each line of a file the tests that run it, with their durations, and the CPU seconds that a run may take.
+class _Order:
+    """A plugin of pytest that runs some tests alone, in their order."""
 
-    None in place of the lines if the tests fail.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        kept, begin = Path(folder) / "lines.json", sum(os.times()[2:4])
-        if _fails(tests, tree, 3600, lambda: _Recorder(file), kept):
-            return None, 0.0
-        seconds = 60 + 5 * (sum(os.times()[2:4]) - begin)
-        lines = json.loads(kept.read_text(encoding="utf-8"))
-    return {int(line): [(took, test) for took, test in pairs] for line, pairs in lines.items()}, seconds
+    def __init__(self, tests: list[tuple[float, str]]) -> None:
+        self._places = {name: place for place, (_, name) in enumerate(tests)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self._places), key=lambda item: self._places[item.nodeid]
+        )
 
 
-def _copied(folder: Path) -> Path:
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def copied(folder: Path) -> Path:
     tree = folder / "project"
     tree.mkdir()
     for name in ("lanpaint", "tests", "toy_models", "docs", "pyproject.toml", "README.md"):
@@ -218,50 +457,73 @@ def _copied(folder: Path) -> Path:
     return tree
 
 
-def _import_large_packages(tree: Path) -> None:
+def import_large_packages(tree: Path) -> None:
     """Import what takes long, and nothing of this project; children find the project in its copy."""
-    import diffusers  # noqa: F401
+    import coverage  # noqa: F401
+    import diffusers
     import numpy  # noqa: F401
     import pytest  # noqa: F401
     import scipy.linalg  # noqa: F401
     import torch
 
     torch.set_num_threads(1)
+    for name in ("StableDiffusionPipeline", "DDPMPipeline", "FluxPipeline", "ModularPipeline"):
+        getattr(diffusers, name)  # is imported here
     sys.path[:0] = [str(tree)]
-    os.environ["PYTHONPATH"], os.environ["PYTHONDONTWRITEBYTECODE"] = str(tree), "1"
-    sys.dont_write_bytecode = True
+    os.environ["PYTHONPATH"] = str(tree)
     for name in [name for name in sys.modules if name.split(".")[0] in ("lanpaint", "tests", "toy_models")]:
         del sys.modules[name]
 
 
-def _fails(
-    tests: list[str],
+def fails(
+    tests: list[tuple[float, str]] | list[str],
     tree: Path,
-    seconds: float,
-    recorder: Callable[[], _Recorder] | None = None,
+    plugin: Any = None,
     kept: Path | None = None,
 ) -> bool:
-    """Whether a test fails, or the tests take more than so many CPU seconds, in a process of their own."""
-    child = os.fork()
-    if child == 0:
-        os.setsid()
+    """Whether a test fails, or the tests take far more time than before, in a process of their own.
+
+    Tests are pairs (duration, name), or names alone. A recorder's notes are written to ``kept``.
+    """
+    chosen = [test for test in tests if isinstance(test, tuple)]
+    files = dict.fromkeys(test[1].split("::")[0] if isinstance(test, tuple) else test for test in tests)
+
+    def failed_in_child() -> bool:
         os.chdir(tree)
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, 1), os.dup2(nothing, 2)
         import pytest
 
-        notes = [] if recorder is None else [recorder()]
-        failed = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests], plugins=notes) != 0)
-        if kept is not None:
-            kept.write_text(json.dumps(notes[0].lines()), encoding="utf-8")
-        os._exit(failed)
+        if isinstance(plugin, _Recorder):
+            plugin.start()
+        options = ["-x", "-q", "-s", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        failed = pytest.main([*options, *files], plugins=[plugin or _Order(chosen)] if plugin or chosen else []) != 0
+        if isinstance(plugin, _Recorder) and kept and not failed:
+            kept.write_text(json.dumps(plugin.notes()), encoding="utf-8")
+        return failed
+
+    limit = 60 + 5 * sum(took for took, _ in chosen)
+    return _dies(failed_in_child, limit if chosen else 3600.0)
+
+
+def _dies(fails: Callable[[], bool], seconds: float) -> bool:
+    """Whether ``fails()`` is true, or takes more than so many CPU seconds, or ends its process, which is its own."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
+        failed = 1
+        try:
+            failed = int(fails())
+        finally:
+            os._exit(failed)
     end = time.time() + 20 * seconds  # of a clock on the wall, for tests that wait for ever
     while time.time() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return status != 0
-        time.sleep(0.05)
+        time.sleep(0.02)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return True
@@ -297,6 +559,8 @@ def _walk(tree: ast.AST) -> Iterator[ast.AST]:
         for node in value if isinstance(value, list) else [value]:
             if not isinstance(node, ast.AST) or isinstance(node, (ast.Raise, ast.Assert, ast.JoinedStr, ast.Import)):
                 continue
+            if isinstance(node, ast.keyword) and node.arg == "stacklevel":
+                continue
             if isinstance(node, ast.FunctionDef) and node.name in ("__repr__", "__str__"):
                 continue
             if isinstance(node, ast.If) and any(isinstance(line, ast.Raise) for line in node.body):
@@ -330,7 +594,19 @@ def _mutated(source: str, number: int) -> tuple[str, range]:
     text = f"({ast.unparse(changed)})".encode()
     joined = encoded[first][: node.col_offset] + text + encoded[last][node.end_col_offset :]  # type: ignore[attr-defined]
     encoded[first : last + 1] = [joined]
-    return "\n".join(line.decode() for line in encoded), range(first + 1, last + 2)
+    return "\n".join(line.decode() for line in encoded), _statement(source, first + 1, last + 1)
+
+
+def _statement(source: str, first: int, last: int) -> range:
+    """The lines of the statement that these lines are in; of a compound one those of its head."""
+    best = range(first, last + 1)
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.stmt) and node.lineno <= first and last <= (node.end_lineno or 0):
+            body = getattr(node, "body", None)
+            end = body[0].lineno - 1 if body else node.end_lineno or 0
+            if last <= max(end, node.lineno):
+                best = range(node.lineno, max(end, node.lineno) + 1)  # the last one found is the innermost
+    return best
 
 
 def _change(source: str, mutated: str) -> list[str]:

@@ -18,6 +18,7 @@ from lanpaint import (
     Score,
     uniform_log_snr,
 )
+from lanpaint.observation import Draws
 from lanpaint.verification import affine_step
 from toy_models import Gaussian, GaussianMixture
 
@@ -152,9 +153,82 @@ def test_inner_steps_leave_entries_without_noise_alone(friction, expected_noise,
     assert math.isfinite(float(x[0, 0]))
 
 
+@pytest.mark.parametrize("name", ["nothing known", "λ = −1", "known part held", "known part moves", "with draws"])
+def test_a_drift_knows_its_density_where_it_is_the_gradient_of_one(target, x, name):
+    """On the entries that move. With λ > −1 that is where the known part does not; draws pull beside the density."""
+    known = torch.tensor([False, True, True])
+    observation = Observation(torch.full_like(x, 0.4), known)
+    if name == "nothing known":
+        observation = Observation.none(x.shape, torch.float64)
+    if name == "with draws":
+        soft = Observation.soft(torch.full_like(x, 0.4), torch.tensor([0.0, 0.0, 0.5]).double())
+        observation = soft.held(3, 4)
+        at = torch.full_like(x, 0.2) * torch.tensor([0.0, 0.0, 1.0])
+        observation.draws = Draws(torch.tensor([False, False, True]), at, NoiseLevel(0.5, 1.0))
+    field = BiG(target, observation, lam=-1.0 if name == "λ = −1" else 8.0)
+    step = 0.1 * field.time_scale(LEVEL)
+    if name in ("known part held", "with draws"):
+        step = torch.stack([step[0], torch.zeros_like(step[1])])
+    drift = field.drift(LEVEL, step)
+    assert (drift.log_density is None) == (name in ("known part moves", "with draws"))
+    if drift.log_density is not None:
+        point = x.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(drift.log_density(point).sum(), point)
+        moving = slice(0, 1) if name == "known part held" else slice(None)
+        assert torch.allclose(drift(x)[:, moving], gradient[:, moving], atol=1e-12)
+
+
+@pytest.mark.parametrize("lam", [0.0, 8.0])
+def test_released_entries_are_pulled_to_their_draw_as_by_the_transition_to_its_level(target, x, lam):
+    """s_x + r (x_c − r x)/v with r = α_c/α, v = σ_c² − r² σ²; A = 1/(σ² + α² a) + r²/v. The known part stays BiG's."""
+    soft = Observation.soft(torch.full_like(x, 0.4), torch.tensor([0.0, 1.0, 0.5]).double())
+    observation = soft.held(3, 4)
+    at = torch.full_like(x, 0.3) * torch.tensor([0.0, 0.0, 1.0])
+    observation.draws = Draws(torch.tensor([False, False, True]), at, NoiseLevel(0.5, 1.0))
+    field, score = BiG(target, observation, lam, expected_noise=0.7), target.score(x, LEVEL)
+    ratio, variance = 0.5 / 0.8, 1.0 - (0.5 / 0.8 * 0.6) ** 2
+    expected = score.clone()
+    expected[:, 0] = (1 + lam) * (0.8 * 0.4 - x[:, 0]) / 0.36 - lam * score[:, 0]
+    expected[:, 2] += ratio * (0.3 - ratio * x[:, 2]) / variance
+    assert torch.allclose(field(x, LEVEL), expected, atol=1e-12)
+    unknown = 0.36 + 0.64 * 0.7
+    damping = field.damping(LEVEL).expand(2, 3)
+    assert torch.allclose(damping[0], torch.full((3,), 1 / unknown).double())
+    assert float(damping[1, 0]) == pytest.approx((1 + lam) / 0.36)
+    assert float(damping[1, 2]) == pytest.approx(1 / unknown + ratio**2 / variance)
+    scale = field.time_scale(LEVEL).expand(2, 3)
+    assert float(scale[1, 2] * damping[1, 2]) == pytest.approx(1.0)  # A dτ = η
+
+
+def test_an_entry_does_not_move_at_the_level_of_its_draw(target, x):
+    soft = Observation.soft(torch.full_like(x, 0.4), torch.tensor([0.0, 1.0, 0.5]).double())
+    observation = soft.held(3, 4)
+    observation.draws = Draws(torch.tensor([False, False, True]), torch.zeros_like(x), LEVEL)
+    field = BiG(target, observation)
+    assert field.time_scale(LEVEL).expand(2, 3)[1].tolist() == pytest.approx([0.36, 0.36, 0.0])
+    assert field.freedom(LEVEL).tolist() == [1.0, 1.0, 0.0]
+    assert bool(torch.isfinite(field(x, LEVEL)).all())
+
+
 def test_a_drift_of_two_regions_needs_their_axis():
     with pytest.raises(ValueError, match=r"with two regions time_step needs a leading axis of 2 .*, got \(\)"):
         Drift(torch.neg, [1.0, 2.0], 0.1, known=torch.tensor([False, True]))
+
+
+@pytest.mark.parametrize(
+    ("damping", "step", "told"),
+    [
+        ([1.0, -0.1], [0.1, 0.1], "damping must be above 0, got -0.1"),
+        ([1.0, 0.0], [0.1, 0.1], "damping must be above 0, got 0"),
+        ([1.0, math.nan], [0.1, 0.1], "damping must be above 0, got nan"),
+        ([1.0, 2.0], [0.1, -0.2], "time_step must be at least 0, got -0.2"),
+    ],
+)
+def test_one_wrong_number_among_several_is_refused(damping, step, told):
+    known = torch.tensor([False, True])
+    with pytest.raises(ValueError, match=told):
+        Drift(torch.neg, damping, step, known)
+    Drift(torch.neg, [1.0, 2.0], [0.1, 0.0], known)  # entries that are held
 
 
 def test_where_nothing_is_known_the_field_is_the_score_on_one_region(target, x):

@@ -478,6 +478,14 @@ def test_epsilon_alone_is_refused_at_pure_noise_and_clean_data_are_not():
     with pytest.raises(ValueError, match=r"Moved.rewrite gave only epsilon at α = 0.*set needs_signal = True"):
         _draw(lp.Sampler(Moved(CENTRED), schedule=Flow(), steps=4))
 
+    class Both(Moved):
+        def rewrite(self, prediction):
+            epsilon = super().rewrite(prediction).epsilon
+            return Prediction(prediction.x, prediction.level, epsilon=epsilon, score=-epsilon)
+
+    with pytest.raises(ValueError, match=r"Both.rewrite gave only epsilon and score at α = 0"):
+        _draw(lp.Sampler(Both(CENTRED), schedule=Flow(), steps=4))
+
     class Honest(Moved):
         needs_signal = True
 

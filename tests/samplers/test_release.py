@@ -203,6 +203,33 @@ def test_an_entry_that_waits_at_its_level_does_not_move():
     assert all(torch.allclose(state.x[:, 0], observation.values[:, 0]) for state in states)  # clean all along
 
 
+def test_what_was_released_is_remembered_as_it_was_drawn_with_the_level_of_its_draw():
+    observation = lp.Observation.soft(VALUES.expand(2, 3), torch.tensor([0.0, 0.34, 0.67], dtype=DOUBLE))
+    run = lp.Replace(TARGET, levels=SIX).iterate(observation, generator=torch.Generator().manual_seed(0))
+    seen = {state.step: state for state in run if state.kind == "start"}
+    assert sorted(seen) == [2, 3, 4, 5]  # the first release is before step 2, the second before step 4
+    released = {2: {2: 2}, 3: {2: 2}, 4: {2: 2, 1: 4}, 5: {2: 2, 1: 4}}
+    for step, entries in released.items():
+        draws = seen[step].observation.draws
+        assert draws.entries.tolist() == [entry in entries for entry in range(3)]
+        for entry, at in entries.items():
+            assert torch.equal(draws.at[:, entry], seen[at].x[:, entry])
+            assert (draws.level.alpha[entry], draws.level.sigma[entry]) == (SIX[at].alpha, SIX[at].sigma)
+
+
+def test_entries_that_wait_from_the_start_are_drawn_before_the_others_move():
+    """With a level for each entry, an entry that may change by half is at its own level from the first visit on."""
+    change = torch.tensor([0.0, 0.5, 1.0], dtype=DOUBLE)
+    sampler = lp.Replace(TARGET, plan=lp.Plan(SIX).with_release(change))
+    observation = lp.Observation.soft(VALUES.expand(20_000, 3), change)
+    first = next(iter(sampler.iterate(observation, generator=torch.Generator().manual_seed(0))))
+    alpha, sigma = SIX[3].numbers
+    assert torch.allclose(first.x[:, 0], observation.values[:, 0])
+    assert abs(float(first.x[:, 1].mean()) - alpha * -0.7) < 5 * sigma / 20_000**0.5
+    assert abs(float(first.x[:, 1].std()) - sigma) < 5 * sigma / 40_000**0.5
+    assert first.observation.known.expand(3).tolist() == [True, False, False]  # the sampler has nothing to do with it
+
+
 def test_what_is_no_change_is_refused():
     values = torch.zeros(2, 3)
     with pytest.raises(TypeError, match="change must be a number or a floating-point tensor"):

@@ -337,10 +337,30 @@ def test_levels_that_do_not_broadcast_to_the_samples_are_refused_with_the_way_ou
     assert lp.Sampler(MIXTURE, levels=[*per_sample, clean])((3, 3)).shape == (3, 3)
 
 
+def test_a_run_that_a_callback_ends_gives_x0_at_the_level_of_clean_data():
+    class Enough(lp.Callback):
+        def on_level_end(self, sampler, state):
+            return lp.Stop.RUN if state.step == 1 else None
+
+    score, observation = lp.CountedScore(MIXTURE), lp.Observation(values(3), KNOWN)
+    *_, before, last = trajectory(lp.Replace(score, steps=4, callbacks=[Enough()]), observation, 0)
+    assert (last.kind, last.step, last.level.numbers) == ("outer", 1, (1.0, 0.0))
+    best = MIXTURE.denoised(before.x, before.level)
+    assert torch.equal(last.x, observation.finish(best))
+    assert torch.equal(last.prediction.denoised, best)
+    assert score.evaluations == 3
+
+
 def test_levels_outside_the_schedule_of_a_model_are_told():
     network = lp.NetworkScore(lambda x, time: x, "epsilon", lp.VP.linear())
     with pytest.warns(UserWarning, match="5 of 10 levels lie outside the schedule"):
         lp.Sampler(network, schedule=lp.VE(1e-4, 1.0), spacing="logsnr", steps=10)
+
+
+def test_levels_inside_the_schedule_of_a_model_are_not(recwarn):
+    network = lp.NetworkScore(lambda x, time: x, "epsilon", lp.VP.linear())
+    lp.Sampler(network, schedule=lp.VE(0.1, 100.0), spacing="logsnr", steps=10)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize("predicts", ["v", "flow", "denoised"])
