@@ -169,6 +169,32 @@ def test_a_stiff_gaussian_does_not_make_fast_diverge():
     assert kl < 0.2
 
 
+@pytest.mark.parametrize(("scale", "lam"), [(1.0, 20.0), (5.0, 3.0)])
+def test_the_steps_of_the_fast_preset_are_those_of_its_page(scale, lam):
+    """docs/frontier.md: d = √η σ (0.8 + 0.85 w), w = 1/(1 + (r/0.7)²), r = σ/(α s); √(2η/A) on the known part."""
+    paint = lp.LanPaint(Gaussian([0.0], [[1.0]]), preset="fast", step_size=0.5, lam=lam, data_scale=scale)
+    observation = lp.Observation(torch.zeros(1, 2).double(), torch.tensor([False, True]))
+    for alpha, sigma in ((0.8, 0.6), (0.1, 3.0), (1.0, 0.02)):
+        share = 1 / (1 + (sigma / (alpha * scale) / 0.7) ** 2)
+        length = math.sqrt(0.5) * sigma * (0.8 + 0.85 * share)
+        drift = paint.drift(lp.NoiseLevel(alpha, sigma), observation)
+        assert drift.time_step.tolist() == pytest.approx([length**2 / 2, 0.5 * sigma**2 / (1 + lam)])
+    without_signal = paint.drift(lp.NoiseLevel(0.0, 2.0), observation).time_step
+    assert float(without_signal[0]) == pytest.approx(0.5 * 4 * 0.64 / 2)
+    assert paint.dynamics.keep == pytest.approx(0.25 + 0.37 / math.sqrt(1 + lam))
+
+
+@pytest.mark.parametrize(("preset", "scale"), [("fast", 3.0), ("fast", 1.0), ("paper", 3.0)])
+def test_a_run_of_the_fast_preset_starts_as_wide_as_data_of_its_scale_at_the_first_level(preset, scale):
+    """√(α² s² + σ²) with s = 1 for the paper's; a state that is given stays as it is."""
+    levels = [lp.NoiseLevel(0.5, 1.5), lp.NoiseLevel(1.0, 0.0)]
+    paint = lp.LanPaint(Gaussian([0.0], [[1.0]]), preset=preset, levels=levels, inner_steps=0, data_scale=scale)
+    for start in (None, torch.full((2, 1), 7.0).double()):
+        run = paint.iterate(lp.Observation.none((2, 1), torch.float64), noise=torch.ones_like, start=start)
+        width = math.sqrt((0.5 * (scale if preset == "fast" else 1.0)) ** 2 + 2.25) if start is None else 7.0
+        assert next(run).x.flatten().tolist() == pytest.approx([width, width])
+
+
 @pytest.mark.parametrize("preset", ["paper", "fast"])
 def test_inner_steps_may_be_given_for_each_level(preset):
     target = gauss2().target
