@@ -373,6 +373,25 @@ def test_a_step_of_length_0_is_the_identity_for_a_matrix_preconditioner(dynamics
         assert torch.allclose(state.x, x, atol=1e-12)
 
 
+@pytest.mark.parametrize("known", [None, torch.tensor([False, True])])
+def test_a_matrix_preconditioner_gives_each_sample_the_step_of_its_own_level(known):
+    steps = torch.tensor([[0.1], [0.3], [0.2]], dtype=torch.float64)
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    dynamics = Preconditioned(FastLangevin(2.0), matrix=DENSE)
+
+    def run(x, step):
+        two = step if known is None else torch.stack([step, 0.5 * step])
+        drift = Drift(lambda x: -x, 0.2 / two, two, known)
+        state = dynamics.init(x, drift, torch.ones_like)
+        for _ in range(2):
+            state = dynamics.step(state, drift, torch.ones_like)
+        return state.x
+
+    together = run(x, steps)
+    for row in range(3):
+        assert torch.allclose(together[row], run(x[row : row + 1], steps[row, 0])[0], atol=1e-12)
+
+
 @every_dynamics
 def test_init_draws_the_momentum_from_its_stationary_distribution(dynamics, order, variance):
     """m of underdamped dynamics, Γ of FLD, Γ/Ψ of HFHR: read off with unit noise."""
