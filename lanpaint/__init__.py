@@ -48,6 +48,7 @@ from lanpaint.painting import (
     open_painter,
     paint_folder,
 )
+from lanpaint.pipeline_window import PipelineWindow
 from lanpaint.plan import Plan, Visit
 from lanpaint.preview import Preview
 from lanpaint.randomness import NormalNoise, seeded
@@ -173,6 +174,7 @@ __all__ = [
     "PartialRefresh",
     "Particles",
     "PiGDM",
+    "PipelineWindow",
     "Plan",
     "PnPDM",
     "Preconditioned",

@@ -164,7 +164,10 @@ class Chain:
             observation = Observation.none(cut) if content is None else content(start, start + size)
             if tail is not None:
                 observation = _begun_with(observation, tail.to(observation.values), axis)
-            painted = self.paint(observation, **source)
+            known = observation.known.expand(observation.shape)
+            painted = observation.values
+            if not bool(known.all()):
+                painted = torch.where(known, painted, self.paint(observation, **source))
             yield start, painted.narrow(axis, 0, after - start)
             tail = painted.narrow(axis, after - start, start + size - after).clone()
             _write(state, of, generator, {"next": index + 1, "tail": tail})

@@ -62,7 +62,7 @@ def _window(
 
     With encoded prompts the pipeline itself is asked what size it makes of a size.
     """
-    multiple = _asked_multiple(layout.pipe, layout.multiple, call)
+    multiple = asked_multiple(layout.pipe, layout.multiple, call)
 
     def nearest(height: int, width: int) -> tuple[int, int]:
         height, width = layout.nearest(height, width, None if ask is None else call, ask)
@@ -100,7 +100,7 @@ def _set_size(pipe: Any, names: set[str], window: Window, pictures: Tensor, call
             call[name] = _shown_control(call[name], window, pictures, guided)
 
 
-def _asked_multiple(pipe: Any, multiple: int, call: dict[str, Any]) -> int:
+def asked_multiple(pipe: Any, multiple: int, call: dict[str, Any]) -> int:
     """The multiple of height and width that the pipeline's own check takes: ``multiple``, doubled until it passes."""
     check = getattr(pipe, "check_inputs", None)
     if check is None:

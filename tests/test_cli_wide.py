@@ -77,6 +77,8 @@ def test_a_state_is_deleted_when_the_picture_is_written(monkeypatch, capsys, tmp
         (["--width", 20, "--height", 8, "--order", "average", "--state", "s.pt"], "--state"),
         (["--width", 20, "--height", 8, "--w1", "3"], "replace has no w1"),
         (["nothing.png", "--width", 20], "nothing.png"),
+        (["--width", 20, "--height", 8, "--prompt", "a cat"], "--prompt: only for pipelines"),
+        (["--frames", 20], "--frames: only for pipelines"),
     ],
 )
 def test_what_wide_cannot_do_is_told_in_one_line(monkeypatch, capsys, tmp_path, picture, arguments, told):

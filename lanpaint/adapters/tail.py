@@ -134,6 +134,20 @@ class Tail:
             raise NoTailError(failure)
         return Caught(substitute.shape, substitute.dtype, decoded)
 
+    def pictures(self, probe: Probe) -> Tensor:
+        """The pictures (n, C, [frames,] height, width) in [0, 1] that the pipeline makes of the latents ``probe(…)``.
+
+        Raises:
+            NoTailError: When no pictures come out.
+        """
+        substitute = _Substitute(probe)
+        call = self._call | ({"output_type": "np"} if "output_type" in self._names else {})
+        output, failure = self._run(substitute, None, call)
+        made = _first(output)
+        if made is None:
+            raise NoTailError(failure)
+        return made
+
     def shade(self, value: float) -> float | None:
         """What the pipeline makes of ``value``, if its decoder gives that everywhere: a shade in [0, 1].
 
@@ -146,7 +160,7 @@ class Tail:
         made = _first(output)
         return None if made is None else float(made.double().mean())
 
-    def _run(self, substitute: _Substitute, catcher: _Catcher, call: dict[str, Any]) -> tuple[Any, str]:
+    def _run(self, substitute: _Substitute, catcher: _Catcher | None, call: dict[str, Any]) -> tuple[Any, str]:
         """What the pipeline returns, None if it does not come to its end, and why its decoder was not reached."""
         twin = copy.copy(self._pipe)
         failure = "its decoder is not reached"
@@ -163,14 +177,14 @@ class Tail:
             vars(twin).clear()  # its functions lead back to it
         return output, failure
 
-    def _prepare(self, twin: Any, substitute: _Substitute, catcher: _Catcher) -> Callable[..., Any]:
+    def _prepare(self, twin: Any, substitute: _Substitute, catcher: _Catcher | None) -> Callable[..., Any]:
         """Put everything in the twin's place; returns the function to call."""
         own = vars(twin)
         draws = callable(getattr(twin, "prepare_latents", None))
         own["scheduler"] = without_times(self._pipe.scheduler, keeps_unit=not draws)
         own["_progress_bar_config"] = {"disable": True}
         own.update(self._prompts.functions(twin))
-        if self._autoencoder is not None:
+        if self._autoencoder is not None and catcher is not None:
             own[self._autoencoder] = module = copy.copy(own[self._autoencoder])
             vars(module)["decode"] = catcher
         function = self._kind.__call__

@@ -210,7 +210,7 @@ def inpaint(
     check_names([*outputs, *previews], {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
     checked_strength(strength)
-    _check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
+    check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     if not is_folder:
         check_media_output(outputs[0], video=output.suffix.lower() in (".mp4", ".gif"))
     elif output.suffix.lower() in (*FORMATS, *VIDEO_OUTPUTS):
@@ -228,7 +228,9 @@ def inpaint(
     }
     if pixels:
         others = {"scheduler": scheduler, "control_image": control_image, "set": settings or None}
-        _refuse({**of_pipelines, **others, "offload": offload or None, "match_colour": match_colour or None})
+        refuse_of_pipelines(
+            {**of_pipelines, **others, "offload": offload or None, "match_colour": match_colour or None}
+        )
     else:
         check_sampling(chosen, levels)
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
@@ -301,7 +303,8 @@ def _refuse_by_kind(is_folder: bool, of_pictures: dict[str, bool], of_folders: d
             raise ValueError(f"--{name}: only for {'one picture' if is_folder else 'a folder'}; leave it out")
 
 
-def _check_finite(numbers: dict[str, float | None]) -> None:
+def check_finite(numbers: dict[str, float | None]) -> None:
+    """Raise ValueError for a number that is not finite."""
     for flag, number in numbers.items():
         if number is not None and not math.isfinite(number):
             raise ValueError(f"{flag} must be a finite number, got {number}")
@@ -318,7 +321,7 @@ def padding_of(text: str) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
-def _refuse(options: dict[str, Any]) -> None:
+def refuse_of_pipelines(options: dict[str, Any]) -> None:
     """Raise ValueError if one of these options, which only pipelines have, was given for a pixel-space model."""
     flags = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
     if flags:

@@ -254,6 +254,24 @@ def _check_film(part: Path, path: Path, count: int) -> None:
         raise OSError(f"cannot write {path}: {found} of {count} frames arrived in the file; is the disk full?")
 
 
+def _write_mp4(path: Path, images: Sequence[Any], rate: float) -> None:
+    """Write a film frame by frame: no more than one frame is in memory."""
+    _imageio()
+    import imageio_ffmpeg
+
+    writer = imageio_ffmpeg.write_frames(  # the default macro_block_size would stretch the sides to multiples of 16
+        str(path), images[0].size, fps=rate, codec="libx264", quality=None, macro_block_size=2,
+        ffmpeg_log_level="quiet",
+        output_params=["-crf", "12"],
+    )  # fmt: skip
+    try:
+        writer.send(None)
+        for image in images:
+            writer.send(np.array(image.convert("RGB")).tobytes())
+    finally:
+        writer.close()
+
+
 def write_media(path: Path, images: Sequence[Any], media: Media | Result) -> None:
     """Write painted frames as a film, or the one of a picture, at the pace of ``media``.
 
@@ -265,11 +283,7 @@ def write_media(path: Path, images: Sequence[Any], media: Media | Result) -> Non
     rate = media.rate or _RATE
     with replacing(path) as part:
         if path.suffix.lower() == ".mp4":
-            array = np.stack([np.array(image.convert("RGB")) for image in images])
-            _imageio().imwrite(  # the default macro_block_size would stretch the sides to multiples of 16
-                part, array, plugin="FFMPEG", fps=rate, codec="libx264", macro_block_size=2,
-                output_params=["-crf", "12"],
-            )  # fmt: skip
+            _write_mp4(part, images, rate)
             _check_film(part, path, len(images))
             return
         pace: Any = 1000 / rate if media.durations is None else [round(float(time)) for time in media.durations]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,6 +18,9 @@ from lanpaint.painting.task import Settings, Task
 from lanpaint.painting.watch import Cancelled, Watching
 from lanpaint.pictures import read_pictures, with_channels
 from lanpaint.samplers import Sampler
+
+if TYPE_CHECKING:
+    from lanpaint.pipeline_window import PipelineWindow
 
 # The parts of an unconditional pixel-space pipeline. Its network is used directly, without the pipeline.
 _PIXEL_PARTS = {"unet", "scheduler"}
@@ -161,6 +164,26 @@ class PipelinePainter(Painter):
                 f"{self.spelled('arguments')} true_cfg_scale=4"
             )
         return call
+
+    def window(self, task: Task, size: tuple[int, int] | None = None, frames: int | None = None) -> PipelineWindow:
+        """What completes the windows of a :class:`~lanpaint.Chain` by a task's prompt and settings.
+
+        Args:
+            task: The task; its picture and mask are not read.
+            size: (height, width) of a window in pixels; None for what the model was trained on.
+            frames: Frames of a window of a video; None for the pipeline's default.
+
+        Raises:
+            ValueError: As :meth:`paint` and :class:`~lanpaint.PipelineWindow`.
+        """
+        from lanpaint.pipeline_window import PipelineWindow
+
+        self.check(task)
+        settings = task.checked
+        return PipelineWindow(
+            self.inpainter.pipe, size, frames, sampler=settings.factory(), solver=settings.made_solver,
+            known_guidance_scale=settings.known_guidance_scale, **self._call(task),
+        )  # fmt: skip
 
     def fitted(self, media: Media, settings: Settings) -> tuple[Media, Hashable]:
         """The picture or video, and what pictures of its batch share.

@@ -50,6 +50,8 @@ class Bridge:
         planned: Evaluations that its plan declares; those of a pipeline with guidance count once.
         evaluations: Evaluations made so far.
         outer_steps: Outer steps made so far.
+        sample: What the sampler of the present call, or of the last one, has made, in the pipeline's own layout; None
+            before it has come to its end.
         scheduler: The pipeline's own scheduler.
         stand_in: What takes its place.
         loop: The denoising loop of a modular pipeline that was entered last, with its ``state`` then.
@@ -90,6 +92,10 @@ class Bridge:
     @property
     def sampler(self) -> Sampler | None:  # noqa: D102
         return None if self._run is None else self._run.sampler
+
+    @property
+    def sample(self) -> Tensor | None:  # noqa: D102
+        return None if self._run is None else self._run.sample
 
     @property
     def planned(self) -> int:  # noqa: D102
