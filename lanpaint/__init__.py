@@ -86,6 +86,7 @@ from lanpaint.samplers import (
     Replace,
     Sampler,
     SMCDiff,
+    StochSync,
     SyncSDE,
     TwistedSMC,
 )
@@ -199,6 +200,7 @@ __all__ = [
     "SolverState",
     "State",
     "SteinCheck",
+    "StochSync",
     "Stop",
     "Summary",
     "SyncSDE",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,17 +26,11 @@ Order = Literal["forward", "backward", "outward"]
 Content = Callable[[int, int], Observation]
 
 
-class Completer(Protocol):
-    """What completes a window: a sampler, or any function that is called as one."""
-
-    def __call__(self, observation: Observation, **source: Any) -> Tensor: ...  # noqa: D102
-
-
 class Chain:
     """Completes a canvas by overlapping windows, one after the other.
 
     Args:
-        paint: A sampler of one window, or any function that is called as one.
+        paint: A sampler of one window, or any function that is called as one: ``paint(observation, generator=…)``.
         window: Entries of a window along the last axes: a number for the last axis, or one for each of several last
             axes. None is a whole axis. Videos (B, C, F, H, W) in windows of 16 frames: ``(16, None, None)``.
         overlap: Entries that neighbours share, a number or one for each axis. The paper has a window of 512 pixels and
@@ -59,7 +53,7 @@ class Chain:
 
     def __init__(
         self,
-        paint: Completer,
+        paint: Callable[..., Tensor],
         window: int | Sequence[int | None],
         overlap: int | Sequence[int],
         *,

@@ -29,6 +29,16 @@ def starts(length: int, window: int, overlap: int) -> list[int]:
     return regular if regular[-1] == length - window else [*regular, length - window]
 
 
+def shifted_starts(length: int, window: int) -> list[int]:
+    """Where windows that do not overlap begin, shifted by half of a window; those at the ends overlap their neighbours.
+
+    Example:
+        >>> shifted_starts(20, 8)
+        [0, 4, 12]
+    """
+    return sorted({0, *range(window // 2, length - window + 1, window), length - window})
+
+
 @dataclass(frozen=True)
 class Tiling:
     """Windows of one size, each of which overlaps its neighbours.
@@ -37,6 +47,8 @@ class Tiling:
         window: Entries of a window along the last axes of the canvas: a number for the last axis, or one number for
             each of several last axes. None is a whole axis.
         overlap: Entries that neighbours share: one number for all axes, or one for each.
+        shifted: Whether the windows are shifted by half of a window, as :func:`shifted_starts` has them; only for an
+            overlap of 0.
 
     Raises:
         ValueError: For a window below 1, and an overlap below 0 or not below the window.
@@ -44,6 +56,7 @@ class Tiling:
 
     window: int | Sequence[int | None]
     overlap: int | Sequence[int]
+    shifted: bool = False
 
     def __post_init__(self) -> None:
         sizes = (self.window,) if not isinstance(self.window, Sequence) else tuple(self.window)
@@ -56,6 +69,8 @@ class Tiling:
             check_whole("overlap", overlap, least=0)
             if size is not None and overlap >= size:
                 raise ValueError(f"the overlap must be below the window, got {overlap} of {size}")
+        if self.shifted and any(overlaps):
+            raise ValueError(f"shifted windows have the overlap 0, got {overlaps}")
         object.__setattr__(self, "window", sizes)
         object.__setattr__(self, "overlap", overlaps)
 
@@ -82,7 +97,8 @@ class Tiling:
                     f"the window ({size}) is larger than the canvas ({shape[axis]}) along axis {axis}; "
                     "give a larger canvas, or a smaller window"
                 )
-            ranges[axis] = [slice(at, at + size) for at in starts(shape[axis], size, overlap)]
+            begins = shifted_starts(shape[axis], size) if self.shifted else starts(shape[axis], size, overlap)
+            ranges[axis] = [slice(at, at + size) for at in begins]
         whole = [ranges.get(axis, [slice(None)]) for axis in range(-len(shape), 0)]
         return list(itertools.product(*whole))
 

@@ -32,6 +32,7 @@ class WindowedScore(ScoreWrapper):
             axes. None is a whole axis. Videos (B, C, F, H, W) in windows of 16 frames: ``(16, None, None)``.
         overlap: Entries that neighbours share, a number or one for each axis.
         batch: Windows in one call of the model; fewer take less memory.
+        shifted: Whether windows without an overlap are shifted by half of a window.
 
     Raises:
         ValueError: For an overlap that is not below the window, and as :class:`~lanpaint.ScoreWrapper`; at a call, for
@@ -52,10 +53,11 @@ class WindowedScore(ScoreWrapper):
         overlap: int | Sequence[int],
         *,
         batch: int = 16,
+        shifted: bool = False,
     ) -> None:
         super().__init__(score)
         check_whole("batch", batch, least=1)
-        self.tiling, self.batch = Tiling(window, overlap), batch
+        self.tiling, self.batch = Tiling(window, overlap, shifted), batch
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """The average of the predictions of all windows."""

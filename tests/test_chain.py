@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lanpaint as lp
-from lanpaint.tiling import Tiling, starts
+from lanpaint.tiling import Tiling, shifted_starts, starts
 from tests.adapters import tiny
 from tests.samplers.affine import law
 from toy_models import Gaussian, GaussianMixture
@@ -114,6 +114,43 @@ def test_the_averaged_score_of_independent_entries_is_the_joint_score():
     assert torch.allclose(windows.predict(x, LEVELS[1]).denoised, joint.predict(x, LEVELS[1]).denoised)
 
 
+class Flow(lp.Score):
+    """x̂₀ is where Euler steps through the levels end, n of them."""
+
+    def __init__(self, score, levels, count):
+        super().__init__()
+        self.model, self.levels, self.count = lp.as_score(score), levels, count
+
+    def predict(self, x, level):
+        first = next(n for n, one in enumerate(self.levels) if float(one.sigma) == float(level.sigma))
+        left = len(self.levels) - 1 - first
+        count, end = min(self.count, left), x
+        at = [first + round(n * left / count) for n in range(count + 1)]
+        for here, there in itertools.pairwise(at):
+            seen = self.model.predict(end, self.levels[here])
+            end = self.levels[there].perturb(seen.denoised, seen.epsilon)
+        return lp.Prediction(x, level, denoised=end)
+
+
+def test_stochsync_over_one_window_is_latino_with_the_flow_and_no_noise():
+    observation = lp.Observation(torch.tensor([[0.5, -1.0, 0.2]], dtype=DOUBLE), torch.tensor([True, False, False]))
+    ours = lp.StochSync(MIXTURE, window=3, ode_steps=2, levels=LEVELS)
+    latino = lp.LATINO(Flow(MIXTURE, LEVELS, 2), sigma_y=0.0, levels=LEVELS)
+    made = [make(observation, generator=torch.Generator().manual_seed(0)) for make in (ours, latino)]
+    assert torch.allclose(*made, rtol=0, atol=1e-12)
+
+
+def test_stochsync_s_windows_are_shifted_by_half_of_a_window_in_every_other_step():
+    """The first step joins 0 to 3 and 4 to 7, the second 2 to 5: a canvas is joined across each seam in turn."""
+    assert [part[1].start for part in Tiling(4, 0).parts((1, 8))] == [0, 4]
+    assert [part[1].start for part in Tiling(4, 0, shifted=True).parts((1, 12))] == [0, 2, 6, 8]
+    joined = Gaussian([0.0] * 4, torch.full((4, 4), 0.9, dtype=DOUBLE) + 0.1 * torch.eye(4, dtype=DOUBLE))
+    for steps, is_joined in ((1, False), (3, True)):
+        sampler = lp.StochSync(joined, window=4, ode_steps=1, steps=steps, schedule=lp.VP.linear())
+        _, cov = law(sampler, torch.zeros(8, dtype=DOUBLE), torch.zeros(8, dtype=torch.bool))
+        assert bool(cov[3, 4].abs() > 0.01) == is_joined
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 9)])
 def test_levels_for_each_sample_or_entry_are_cut_with_the_windows(shape):
     x = torch.randn(2, 9, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
@@ -143,6 +180,9 @@ def test_windows_cover_every_entry_and_lie_inside():
             if window > length:
                 continue
             begins = starts(length, window, overlap)
+            if overlap == 0:
+                shifted = shifted_starts(length, window)
+                assert {at + i for at in shifted for i in range(window)} == set(range(length))
             assert {at + i for at in begins for i in range(window)} == set(range(length))
             assert all(b - a <= window - overlap for a, b in itertools.pairwise(begins))
 
@@ -288,6 +328,8 @@ def test_what_a_chain_cannot_take_is_told_in_one_line(tmp_path):
         (lambda: next(lp.Chain(paint, (3, 3), 1).stream((1, 9, 9))), "one axis"),
         (lambda: lp.WindowedScore(MIXTURE, 4, 1).predict(torch.ones(1, 3), LEVELS[1]), "larger than the canvas"),
         (lambda: lp.WindowedScore(MIXTURE, 4, 1, batch=0), "batch"),
+        (lambda: lp.WindowedScore(MIXTURE, 4, 1, shifted=True), "shifted windows have the overlap 0"),
+        (lambda: lp.StochSync(MIXTURE, 4, ode_steps=0), "ode_steps"),
     ]
     for make, told in cases:
         with pytest.raises(ValueError, match=told) as error:

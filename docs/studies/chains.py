@@ -147,7 +147,12 @@ def gaussian() -> None:
             )
         whole = torch.zeros(LENGTH, dtype=torch.bool)
         averages = [lp.Sampler(lp.WindowedScore(score, WINDOW, o), steps=120) for o in OVERLAPS]
-        row("average, 120 steps", [spread(sampler, LENGTH, whole) for sampler in averages])
+        row(
+            "average (MultiDiffusion, SyncTweedies), 120 steps",
+            [spread(sampler, LENGTH, whole) for sampler in averages],
+        )
+        synced = spread(lp.StochSync(score, WINDOW, steps=26, ode_steps=5), LENGTH, whole)
+        print(f"StochSync, 26 steps of 5 | {divergence(synced, truth):.4f}, {across(synced, 0):.3f}")
         joint = spread(lp.Sampler(Gaussian([0.0] * LENGTH, truth), steps=120), LENGTH, whole)
         print(f"model of the whole strip, 120 steps | {divergence(joint, truth):.4f}")
         for number, (name, values) in enumerate(curves.items()):

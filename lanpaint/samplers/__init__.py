@@ -45,6 +45,7 @@ from lanpaint.samplers.replace import Replace
 from lanpaint.samplers.sampler import Memory, Sampler
 from lanpaint.samplers.smc import TwistedSMC
 from lanpaint.samplers.smcdiff import SMCDiff
+from lanpaint.samplers.stochsync import StochSync
 from lanpaint.samplers.syncsde import SyncSDE
 from lanpaint.samplers.tmpd import TMPD
 
@@ -83,6 +84,7 @@ __all__ = [
     "Replace",
     "SMCDiff",
     "Sampler",
+    "StochSync",
     "SyncSDE",
     "TwistedSMC",
 ]
