@@ -103,7 +103,7 @@ def make_solver(name: str) -> Solver:
     return make_own(name, "solver", Solver, "a lanpaint.Solver")
 
 
-SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent")
+SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent", "textures")
 """Names of the models whose weights are part of the project."""
 
 
