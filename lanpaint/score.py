@@ -193,10 +193,13 @@ class NetworkScore(Score):
         dtype: The dtype of x in the network's calls. By default the dtype of the network's first floating-point
             parameter at the time of the call, or the dtype of x for a network without parameters. The prediction is
             cast back, so the dtype of the sampler's state does not change.
+        time_maps: Whether the network takes a time for each pixel. Then x is (B, C, …), a level may vary over all axes
+            but the channels, and for such a level the network is called with a map of times of shape (B, 1, …). For one
+            level per batch or per sample ``time`` keeps the shape (B,).
 
     Raises:
         TypeError: For a network that is not callable or returns no tensor, and a ``schedule`` that is not a Schedule.
-        ValueError: For an unknown ``predicts``, a level that varies within a sample, or an output whose shape is not
+        ValueError: For an unknown ``predicts``, a level that the network cannot take, or an output whose shape is not
             that of x.
     """
 
@@ -204,7 +207,13 @@ class NetworkScore(Score):
     schedule: Schedule
 
     def __init__(
-        self, network: Callable[..., Any], predicts: View, schedule: Schedule, dtype: torch.dtype | None = None
+        self,
+        network: Callable[..., Any],
+        predicts: View,
+        schedule: Schedule,
+        dtype: torch.dtype | None = None,
+        *,
+        time_maps: bool = False,
     ) -> None:
         if not isinstance(predicts, str) or predicts not in VIEWS:
             raise ValueError(f"predicts must be one of {', '.join(VIEWS)}, got {predicts!r}")
@@ -215,6 +224,7 @@ class NetworkScore(Score):
         if dtype is not None:
             check_dtype(dtype)
         self.network, self.predicts, self.schedule = network, predicts, schedule
+        self.time_maps = bool(time_maps)
         function = network
         while isinstance(function, functools.partial):
             function = function.func
@@ -238,14 +248,13 @@ class NetworkScore(Score):
         return self.predicts in ("score", "epsilon")
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
-        """The prediction of one call of the network; x has shape (B, …), with one level for the batch or per sample."""
+        """The prediction of one call of the network at x, shape (B, …), and ``level``."""
         batch = x.shape[0]
-        if level.alpha.numel() != 1 and level.shape != (batch,) + (1,) * (x.ndim - 1):
-            raise ValueError(
-                "a network takes one noise level per batch or per sample, so a level of shape () or "
-                f"{(batch,) + (1,) * (x.ndim - 1)}, got {tuple(level.shape)}"
-            )
-        time = self.schedule.time(level).reshape(-1)
+        is_map = level.alpha.numel() != 1 and level.shape != (batch,) + (1,) * (x.ndim - 1)
+        if is_map:
+            level = self._checked_map(x, level)
+        time = self.schedule.time(level)
+        time = time if is_map else time.reshape(-1)
         network_level = self.schedule.level(time)
         # Two levels with the same σ/α differ by a factor. It is 1 if the level is in the network's coordinates already.
         norm = torch.sqrt(level.alpha**2 + level.sigma**2)
@@ -254,7 +263,9 @@ class NetworkScore(Score):
         state = x * factor
         dtype = self.dtype or x.dtype
         clock_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        if time.device.type == "cpu" and len(time) == 1:
+        if is_map:
+            clock = time.to(x.device, clock_dtype).expand(batch, 1, *x.shape[2:])
+        elif time.device.type == "cpu" and len(time) == 1:
             clock = torch.full((batch,), float(time), dtype=clock_dtype, device=x.device)
         else:
             clock = time.to(x.device, clock_dtype).expand(batch)
@@ -276,6 +287,24 @@ class NetworkScore(Score):
             rescaled = Prediction(state, level.rescale(factor), v=output)
             return Prediction(x, level, denoised=rescaled.denoised, epsilon=rescaled.epsilon)
         return Prediction(x, level, **{self.predicts: output})
+
+    def _checked_map(self, x: Tensor, level: NoiseLevel) -> NoiseLevel:
+        """The level with as many axes as x, if the network takes levels that vary within a sample."""
+        one = (x.shape[0],) + (1,) * (x.ndim - 1)
+        if not self.time_maps:
+            raise ValueError(
+                f"a network takes one noise level per batch or per sample, so a level of shape () or {one}, got "
+                f"{tuple(level.shape)}; if this network takes maps of times, declare NetworkScore(…, time_maps=True)"
+            )
+        shape = (1,) * (x.ndim - len(level.shape)) + tuple(level.shape)
+        if len(shape) != x.ndim or any(n not in (1, of_x) for n, of_x in zip(shape, x.shape, strict=True)):
+            raise ValueError(f"a level of shape {tuple(level.shape)} does not broadcast to x of shape {tuple(x.shape)}")
+        if x.ndim < 3 or shape[1] != 1:
+            raise ValueError(
+                f"the network takes one time for all channels, so a level of shape {(x.shape[0], 1, *x.shape[2:])}, "
+                f"got {tuple(level.shape)}"
+            )
+        return NoiseLevel(level.alpha.reshape(shape), level.sigma.reshape(shape))
 
 
 class GuidedScore(Score):

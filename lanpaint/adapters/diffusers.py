@@ -53,7 +53,8 @@ class PixelModel(NetworkScore):
     """An unconditional diffusers U-Net on pixels in [−1, 1].
 
     Args:
-        unet: A ``UNet2DModel``. If it also predicts a variance, only its mean is used.
+        unet: A ``UNet2DModel``. If it also predicts a variance, only its mean is used. A
+            :class:`~lanpaint.adapters.time_map.TimeMapUNet` takes levels that differ from pixel to pixel.
         scheduler: The scheduler that the U-Net was trained with, of diffusion or of rectified flow.
 
     Attributes:
@@ -69,7 +70,9 @@ class PixelModel(NetworkScore):
         size = config.sample_size or 0
         self.sample_size: tuple[int, int] = (size, size) if isinstance(size, int) else tuple(size)
         self.multiple = 2 ** (len(config.block_out_channels) - 1)
-        super().__init__(self._mean, predicts, schedule)
+        from lanpaint.adapters.time_map import TimeMapUNet  # here, because it imports diffusers
+
+        super().__init__(self._mean, predicts, schedule, time_maps=isinstance(unet, TimeMapUNet))
         self.unet = unet
         self._ticks = scheduler.config.num_train_timesteps if predicts == "flow" else 1
 
@@ -93,6 +96,8 @@ def load_pixel_model(
     import diffusers
     from diffusers import DDPMScheduler, UNet2DModel
 
+    from lanpaint.adapters.time_map import TimeMapUNet
+
     folder = as_path("a model", source)
     check_dtype(dtype)
     try:
@@ -107,13 +112,15 @@ def load_pixel_model(
         raise ValueError(f"unknown model {str(source)!r}; give a diffusers folder, or a hub id such as org/name")
     try:
         local = {"local_files_only": folder.is_dir()}
-        _check_class(UNet2DModel.load_config(source, subfolder="unet", **local), "unet", ("UNet2DModel",))
+        kinds = {each.__name__: each for each in (UNet2DModel, TimeMapUNet)}
+        network: Any = UNet2DModel.load_config(source, subfolder="unet", **local)
+        _check_class(network, "unet", tuple(kinds))
         config = DDPMScheduler.load_config(source, subfolder="scheduler", **local)
         _check_class(config, "scheduler", (*_VARIANCE_PRESERVING, *_FLOWS))
         is_flow = config["_class_name"] in _FLOWS
         kind: Any = getattr(diffusers, config["_class_name"]) if is_flow else DDPMScheduler
         scheduler = kind.from_config(config)
-        unet, loaded = UNet2DModel.from_pretrained(
+        unet, loaded = kinds[network["_class_name"]].from_pretrained(
             source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True,
             use_safetensors=True, **local,
         )  # fmt: skip
