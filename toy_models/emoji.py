@@ -2,6 +2,7 @@
 
 - `PIXEL`, a `diffusers.DDIMPipeline`: 32x32 pixels, variance preserving, predicts the velocity v.
 - `FLOW`, a `DDPMPipeline`: 32x32 pixels, the network of `PIXEL` trained as a rectified flow.
+- `ASYNC`, a `DDPMPipeline`: 32x32 pixels, the network of `FLOW` trained with a time for each pixel.
 - `LATENT`, an `LDMPipeline`: 64x64 pixels, predicts the velocity v of an autoencoder's latents.
 
 The model cards say what the models were trained on. `python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains them
@@ -18,25 +19,27 @@ import torch
 if TYPE_CHECKING:
     from diffusers import LDMPipeline, UNet2DModel
 
-PIXEL, FLOW, LATENT = (Path(__file__).parent / "weights" / f"emoji-{name}" for name in ("pixel", "flow", "latent"))
+PIXEL, FLOW, ASYNC, LATENT = (
+    Path(__file__).parent / "weights" / f"emoji-{name}" for name in ("pixel", "flow", "async", "latent")
+)
 
 
 def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2DModel:
     """Return a model's network, frozen and in evaluation mode.
 
     ``unet(x, t).sample`` is the network's output. ``x`` is ``(N, 3, 32, 32)`` in pixels or ``(N, 4, 16, 16)`` in scaled
-    latents. ``t``, ``(N,)``, are times of the scheduler in the model's folder.
+    latents. ``t``, ``(N,)``, are times of the scheduler in the model's folder, or for `ASYNC` maps ``(N, 1, 32, 32)``.
 
     Args:
-        folder: `PIXEL`, `FLOW` or `LATENT`, or the folder of a pipeline that ``toy_models.train`` wrote.
+        folder: `PIXEL`, `FLOW`, `ASYNC` or `LATENT`, or the folder of a pipeline that ``toy_models.train`` wrote.
         dtype: Type of the parameters. They are stored as float16.
 
     Raises:
         OSError: If the weights are missing from the folder.
     """
-    from diffusers import UNet2DModel
+    from toy_models.trained import unet_class
 
-    unet = UNet2DModel.from_pretrained(
+    unet = unet_class(folder).from_pretrained(
         folder / "unet",
         torch_dtype=dtype,
         local_files_only=True,

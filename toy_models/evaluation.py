@@ -70,7 +70,7 @@ def noisy_and_target(scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor
         scheduler: A diffusers scheduler: it defines the noise levels and names the target.
         clean: Images ``(N, C, H, W)``.
         noise: Standard normal, shape of `clean`.
-        times: ``(N,)``, as `spread_times` draws them.
+        times: ``(N,)``, as `spread_times` draws them; of a flow also maps ``(N, 1, H, W)``.
 
     Returns:
         The noisy images and the targets, both of the shape of `clean`.
@@ -79,7 +79,8 @@ def noisy_and_target(scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor
         ValueError: If the scheduler's target is none of those above.
     """
     if is_flow(scheduler):
-        s = (times / scheduler.config["num_train_timesteps"]).to(clean.dtype).view(-1, 1, 1, 1)
+        s = (times / scheduler.config["num_train_timesteps"]).to(clean.dtype)
+        s = s if s.ndim == clean.ndim else s.view(-1, 1, 1, 1)
         return (1 - s) * clean + s * noise, noise - clean
     noisy = scheduler.add_noise(clean, noise, times)
     kind = scheduler.config["prediction_type"]

@@ -46,6 +46,8 @@ class Settings:
         data: Fingerprint of the training images; None for data that come with a package.
         init: Fingerprint of the weights that the run begins with; None for random weights.
         autoencoder: Fingerprint of the autoencoder, for a model of latents.
+        times: How maps of times are drawn, a name in `toy_models.times.TIMES`; None for one time for each image.
+        weighting: Weighting of the loss of each pixel, one of `toy_models.times.WEIGHTINGS`; None for one time.
     """
 
     model: str
@@ -58,6 +60,8 @@ class Settings:
     data: str | None = None
     init: str | None = None
     autoencoder: str | None = None
+    times: str | None = None
+    weighting: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +218,35 @@ class DenoiserRecipe(Recipe):
             parts["vqvae"].register_to_config(scaling_factor=module.latent_scale.item())
         if self.half:
             parts = {name: part.half() if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
-        getattr(diffusers, self.pipeline)(**parts).save_pretrained(folder)
+        pipeline = getattr(diffusers, self.pipeline)(**parts)
+        pipeline.register_to_config(unet=("diffusers", "UNet2DModel"))  # what diffusers can load of a subclass, too
+        pipeline.save_pretrained(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncRecipe(DenoiserRecipe):
+    """How to train a denoising network that takes a time for each pixel."""
+
+    def make_unet(self, dropout: float = 0.0) -> UNet2DModel:
+        """Return the network with random weights."""
+        from lanpaint.adapters.time_map import TimeMapUNet
+
+        return TimeMapUNet(**self.unet, dropout=dropout)
+
+    def make_module(self, settings: Settings) -> Denoising:
+        """Return the network in training, with random weights drawn with the run's seed."""
+        from toy_models.asynchronous import AsyncDenoising
+        from toy_models.times import TIMES
+
+        torch.manual_seed(settings.seed)
+        return AsyncDenoising(
+            self.make_unet(settings.dropout),
+            self.make_scheduler(),
+            validation_draws=self.validation_draws,
+            times=TIMES[settings.times or "asyncpatch"],
+            weighting=settings.weighting or "velocity",
+            **self.training_arguments(settings),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,6 +341,19 @@ DIGITS_SCHEDULER = {
     "clip_sample": False,
 }
 
+_DIGITS_UNET = {
+    "sample_size": 8,
+    "in_channels": 1,
+    "out_channels": 1,
+    "layers_per_block": 1,
+    "block_out_channels": (32, 48),  # resolutions 8 and 4; attention between, at 4
+    "down_block_types": ("DownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "UpBlock2D"),
+    "norm_num_groups": 8,
+    "attention_head_dim": 16,
+    "resnet_time_scale_shift": "scale_shift",
+}
+
 # For 32x32 colour pictures. A convolution costs about the same at each resolution. Self-attention is used only at the
 # 8x8 resolution. One core (AVX2) trains 25 pictures a second; with channels (32, 96, 160) 15, with (32, 96, 192) 11.
 _PIXEL_UNET = {
@@ -382,18 +427,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "digits": DenoiserRecipe(
         summary="8x8 handwritten digits, noise prediction",
-        unet={
-            "sample_size": 8,
-            "in_channels": 1,
-            "out_channels": 1,
-            "layers_per_block": 1,
-            "block_out_channels": (32, 48),  # resolutions 8 and 4; attention between, at 4
-            "down_block_types": ("DownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "UpBlock2D"),
-            "norm_num_groups": 8,
-            "attention_head_dim": 16,
-            "resnet_time_scale_shift": "scale_shift",
-        },
+        unet=_DIGITS_UNET,
         scheduler=("DDPMScheduler", DIGITS_SCHEDULER),
         pipeline="DDPMPipeline",
         # Chosen on 180 validation images; the model card lists the settings that were compared.
@@ -447,6 +481,47 @@ RECIPES: dict[str, Recipe] = {
         average_decay=0.9995,
         size=32,
         validation_draws=6,
+    ),
+    "emoji-async": AsyncRecipe(
+        summary="32x32 colour pictures, flow with a time for each pixel; --init toy_models/weights/emoji-flow",
+        unet=_PIXEL_UNET,
+        scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
+        pipeline="DDPMPipeline",
+        defaults=Settings(
+            model="emoji-async",
+            steps=None,
+            batch_size=16,
+            learning_rate=3e-4,
+            dropout=0.1,
+            validation_images=100,
+            seed=0,
+            times="mixed",
+            weighting="velocity",
+        ),
+        **_ENDLESS,
+        average_decay=0.9995,
+        size=32,
+        validation_draws=4,
+    ),
+    "digits-async": AsyncRecipe(
+        summary="8x8 handwritten digits, rectified flow with a time for each pixel; to compare ways to draw the times",
+        unet=_DIGITS_UNET,
+        scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
+        pipeline="DDPMPipeline",
+        defaults=Settings(
+            model="digits-async",
+            steps=1500,
+            batch_size=128,
+            learning_rate=4e-3,
+            dropout=0.0,
+            validation_images=0,
+            seed=0,
+            times="asyncpatch",
+            weighting="velocity",
+        ),
+        warmup_steps=100,
+        average_decay=0.999,
+        checkpoint_steps=250,
     ),
     "emoji-autoencoder": AutoencoderRecipe(
         summary="64x64 colour pictures to 16x16 latents of 4 channels and back, for emoji-latent",

@@ -36,6 +36,7 @@ from torch import Tensor
 from toy_models.recipes import (
     DIGITS_SCHEDULER,
     RECIPES,
+    AsyncRecipe,
     DenoiserRecipe,
     Recipe,
     Settings,
@@ -43,6 +44,7 @@ from toy_models.recipes import (
     fingerprint,
     make_autoencoder,
 )
+from toy_models.times import TIMES, WEIGHTINGS
 from toy_models.trained import evaluate, load_autoencoder, load_trained, memorisation
 
 SCHEDULER = DIGITS_SCHEDULER
@@ -416,6 +418,12 @@ def _add_arguments(model: argparse.ArgumentParser, name: str, recipe: Recipe) ->
         model.add_argument("--init", type=Path, metavar="FOLDER", help="pipeline or run whose weights a new run takes")
         if recipe.autoencoder is not None:
             model.add_argument("--autoencoder", type=Path, metavar="FOLDER", help="pipeline of emoji-autoencoder")
+    if isinstance(recipe, AsyncRecipe):
+        times, weighting = recipe.defaults.times, recipe.defaults.weighting
+        model.add_argument("--times", choices=TIMES, default=times, help="how maps of times are drawn (%(default)s)")
+        model.add_argument(
+            "--weighting", choices=WEIGHTINGS, default=weighting, help="of the loss of each pixel (%(default)s)"
+        )
     model.add_argument("--max-minutes", type=positive, help="stop after this time, with a checkpoint and a pipeline")
     model.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train (%(default)s)")
     model.add_argument("--devices", type=_whole(1), default=1, help="number of devices (%(default)s)")

@@ -68,17 +68,26 @@ def load_trained(folder: Path) -> Trained:
         UserError: If the folder holds no such pipeline.
     """
     import diffusers
-    from diffusers.models.unets.unet_2d import UNet2DModel
 
     for part in ("unet/config.json", "scheduler/scheduler_config.json"):
         if not (folder / part).is_file():
             raise UserError(f"{folder} is not the folder of a trained model: it has no {part}")
     with _told(folder):
-        unet = UNet2DModel.from_pretrained(folder / "unet", local_files_only=True, low_cpu_mem_usage=False)
+        unet = unet_class(folder).from_pretrained(folder / "unet", local_files_only=True, low_cpu_mem_usage=False)
         name = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())["_class_name"]
         scheduler = getattr(diffusers, name).from_pretrained(folder / "scheduler", local_files_only=True)
     autoencoder = load_autoencoder(folder / "vqvae") if (folder / "vqvae").is_dir() else None
     return Trained(unet.float().eval().requires_grad_(False), scheduler, autoencoder)
+
+
+def unet_class(folder: Path) -> type[UNet2DModel]:
+    """Return the class of the network in a pipeline's folder: a `TimeMapUNet` if its configuration says so."""
+    from diffusers.models.unets.unet_2d import UNet2DModel
+
+    from lanpaint.adapters.time_map import TimeMapUNet
+
+    name = json.loads((folder / "unet" / "config.json").read_text()).get("_class_name")
+    return TimeMapUNet if name == TimeMapUNet.__name__ else UNet2DModel
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:

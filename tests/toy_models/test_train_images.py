@@ -41,7 +41,7 @@ TINY_AUTOENCODER = {
     "up_block_types": ("UpDecoderBlock2D",) * 2,
     "norm_num_groups": 2,
 }
-NAMES = ("emoji-pixel", "emoji-flow", "emoji-autoencoder", "emoji-latent")
+NAMES = ("emoji-pixel", "emoji-flow", "emoji-async", "emoji-autoencoder", "emoji-latent")
 
 
 @pytest.fixture
@@ -50,6 +50,7 @@ def tiny(monkeypatch):
     changes = {
         "emoji-pixel": {"unet": {**TINY_UNET, "in_channels": 3, "out_channels": 3}, "size": 8},
         "emoji-flow": {"unet": {**TINY_UNET, "in_channels": 3, "out_channels": 3}, "size": 8},
+        "emoji-async": {"unet": {**TINY_UNET, "in_channels": 3, "out_channels": 3}, "size": 8},
         "emoji-autoencoder": {"autoencoder": TINY_AUTOENCODER, "size": 16},
         "emoji-latent": {
             "unet": {**TINY_UNET, "in_channels": 2, "out_channels": 2},
@@ -159,6 +160,24 @@ def test_flow_begins_with_other_weights_and_samples_by_euler_in_diffusers(tiny, 
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline(generator=torch.Generator().manual_seed(0), num_inference_steps=2, output_type="np").images
     assert picture.shape == (1, 8, 8, 3)
+
+
+def test_network_with_a_time_for_each_pixel_takes_the_weights_of_a_flow_and_resumes(tiny, pictures, tmp_path):
+    from lanpaint.adapters.time_map import TimeMapUNet
+
+    flow = _train(replace(tiny["emoji-flow"], steps=1), tmp_path / "flow", pictures)
+    sources = train.Sources(data=pictures, init=flow)
+    settings = replace(tiny["emoji-async"], learning_rate=1e-12)  # too little to move a weight
+    folder = train.train(settings, tmp_path / "async", sources=sources, max_minutes=1e-6)
+    old, new = (trained.load_trained(place).unet for place in (flow, folder))
+    assert isinstance(new, TimeMapUNet)
+    assert all(torch.allclose(value, new.state_dict()[name], atol=1e-3) for name, value in old.state_dict().items())
+    settings = replace(tiny["emoji-async"], steps=6, weighting="elbo", times="path")
+    whole = _weights(_train(settings, tmp_path / "whole", pictures, checkpoint_every=3))
+    _train(settings, tmp_path / "resumed", pictures, checkpoint_every=3, stop_after=4)
+    assert _weights(_train(settings, tmp_path / "resumed", pictures, checkpoint_every=3)) == whole
+    with pytest.raises(train.UserError, match="times path, not mixed"):
+        _train(replace(settings, times="mixed"), tmp_path / "whole", pictures)
 
 
 def test_latent_pipeline_brings_its_autoencoder_and_loads_in_diffusers(tiny, pictures, tmp_path):
