@@ -26,6 +26,7 @@ from lanpaint.samplers import (
     MGPS,
     MMPS,
     TMPD,
+    AsyncPaint,
     Blended,
     CoPaint,
     DiffPIR,
@@ -242,8 +243,12 @@ METHODS: dict[str, Method] = {
 with Euler–Maruyama steps. ``langevin`` is TFG, and ``tds`` is twisted SMC."""
 
 
+TIME_MAPS = Method("async", AsyncPaint)
+"""The method of models with a time for each pixel. It is not in :data:`METHODS`: no other model can run it."""
+
+
 def find_method(name: str) -> Method:
-    """A method by its name in :data:`METHODS`, or a method of your own by ``module:name``.
+    """A method by its name in :data:`METHODS`, :data:`TIME_MAPS`, or a method of your own by ``module:name``.
 
     A method of your own is a subclass of :class:`~lanpaint.Sampler`, or a function ``make(score, **options)`` that
     returns a sampler. Its options are the arguments of the constructor or function.
@@ -253,6 +258,8 @@ def find_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
+    if name == TIME_MAPS.name:
+        return TIME_MAPS
     if not is_own(name):
         raise unknown("method", name, list(METHODS))
     found = find_own(name, "method", Sampler, _EXPECTED)

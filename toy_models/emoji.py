@@ -39,7 +39,7 @@ def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2
     """
     from toy_models.trained import unet_class
 
-    unet = unet_class(folder).from_pretrained(
+    unet: Any = unet_class(folder).from_pretrained(
         folder / "unet",
         torch_dtype=dtype,
         local_files_only=True,

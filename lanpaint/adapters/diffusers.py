@@ -6,6 +6,7 @@ it), or a model of that layout on the hub. It becomes a :class:`~lanpaint.score.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ class PixelModel(NetworkScore):
         return self.unet(x, self._ticks * time).sample[:, : self.channels]
 
 
+def takes_time_maps(source: str | Path) -> bool:
+    """Whether a folder holds a pixel-space model with a time for each pixel. False for what is no such folder."""
+    try:
+        config = json.loads((Path(source) / "unet" / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("_class_name") == "TimeMapUNet"
+
+
 def load_pixel_model(
     source: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> PixelModel:
@@ -120,7 +130,8 @@ def load_pixel_model(
         is_flow = config["_class_name"] in _FLOWS
         kind: Any = getattr(diffusers, config["_class_name"]) if is_flow else DDPMScheduler
         scheduler = kind.from_config(config)
-        unet, loaded = kinds[network["_class_name"]].from_pretrained(
+        kind_of_network: Any = kinds[network["_class_name"]]
+        unet, loaded = kind_of_network.from_pretrained(
             source, subfolder="unet", torch_dtype=dtype, low_cpu_mem_usage=False, output_loading_info=True,
             use_safetensors=True, **local,
         )  # fmt: skip

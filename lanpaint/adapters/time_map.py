@@ -94,10 +94,10 @@ class TimeMapUNet(UNet2DModel):
             whose shape does not fit x.
     """
 
-    @functools.wraps(UNet2DModel.__init__)  # diffusers reads the names of the arguments to save and to load a network
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.config.time_embedding_type == "fourier" or self.class_embedding is not None:
+        config: Any = self.config
+        if config.time_embedding_type == "fourier" or self.class_embedding is not None:
             raise ValueError("a map of times needs a network without classes and without a Fourier embedding of time")
         for block in self.modules():
             if type(block) is ResnetBlock2D and block.upsample is None and block.downsample is None:
@@ -114,7 +114,7 @@ class TimeMapUNet(UNet2DModel):
         return network.train(unet.training)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | float, class_labels: None = None, return_dict: bool = True
+        self, sample: Tensor, timestep: Tensor | float, class_labels: Tensor | None = None, return_dict: bool = True
     ) -> Any:
         """The output at ``sample``, (B, C, H, W); see the class."""
         if not isinstance(timestep, Tensor) or timestep.ndim <= 1:
@@ -125,18 +125,20 @@ class TimeMapUNet(UNet2DModel):
                 f"a map of times must have the shape {(batch, 1, height, width)} for x of shape {tuple(sample.shape)}, "
                 f"got {tuple(timestep.shape)}"
             )
-        if self.config.center_input_sample:
+        config: Any = self.config
+        if config.center_input_sample:
             sample = 2 * sample - 1.0
         shared = timestep.stride(0) == 0  # one map that was expanded to the batch
         pyramid = _TimePyramid((timestep[:1] if shared else timestep).detach(), self._embed)
         sample = self.conv_in(sample)
-        skips = (sample,)
+        skips: tuple[Tensor, ...] = (sample,)
         for block in self.down_blocks:
             sample, made = block(hidden_states=sample, temb=pyramid)
             skips += made
         if self.mid_block is not None:
             sample = self.mid_block(sample, pyramid)
-        for block in self.up_blocks:
+        parts: Any = self.up_blocks
+        for block in parts:
             count = len(block.resnets)
             sample, skips = block(sample, skips[-count:], pyramid), skips[:-count]
         sample = self.conv_out(self.conv_act(self.conv_norm_out(sample)))
@@ -144,3 +146,7 @@ class TimeMapUNet(UNet2DModel):
 
     def _embed(self, times: Tensor) -> Tensor:
         return self.time_embedding(self.time_proj(times).to(self.dtype))
+
+
+# diffusers reads the names of the arguments to save and to load a network.
+functools.update_wrapper(TimeMapUNet.__init__, UNet2DModel.__init__)

@@ -28,7 +28,7 @@ from lanpaint.cli.options import (
     had_by,
     with_method_flags,
 )
-from lanpaint.methods import METHODS, find_method
+from lanpaint.methods import METHODS, TIME_MAPS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
 from lanpaint.painting.entries import MANIFESTS
 from lanpaint.painting.watch import Progress
@@ -139,8 +139,11 @@ def inpaint(
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", hidden=True, help="Does nothing: every size is kept.")] = False,
     method: Annotated[
-        str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
-    ] = "lanpaint",
+        str | None,
+        sampling_flag(
+            f"{', '.join(METHODS)}, or {OWN} [lanpaint; for a model with a time for each pixel {TIME_MAPS.name}]."
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
     inner_steps: Annotated[str | None, sampling_flag(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
     levels: Annotated[
@@ -193,6 +196,7 @@ def inpaint(
     The model is an unconditional pixel-space model, or any text-to-image or text-to-video pipeline of diffusers.
     `lanpaint models` lists the tested pipelines.
     """
+    from lanpaint.adapters.diffusers import takes_time_maps
     from lanpaint.cli.pipelines import as_flag, check_sampling, parse_settings
     from lanpaint.given import checked_strength
     from lanpaint.images import FORMATS, check_transparency
@@ -219,6 +223,8 @@ def inpaint(
     padding = padding_of(pad)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))
+    if method is None:
+        method = TIME_MAPS.name if pixels and takes_time_maps(model) else "lanpaint"
     chosen = find_method(method)
     of_pipelines: dict[str, Any] = {
         "prompt": prompt,

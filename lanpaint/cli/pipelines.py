@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from lanpaint.methods import Method
+from lanpaint.methods import TIME_MAPS, Method
 from lanpaint.options import read_value, split_pairs
 from lanpaint.painting.task import OF_TASKS
 
@@ -48,6 +48,11 @@ def check_sampling(method: Method, levels: str | None) -> None:
         raise ValueError(
             f"{method.name} needs the gradient of the score, and a pipeline gives none; take another --method, or use "
             "a network adapter (lanpaint.adapters.networks)"
+        )
+    if method is TIME_MAPS:
+        raise ValueError(
+            f"{method.name} needs a network with a time for each pixel, and a pipeline has one time; take another "
+            "--method"
         )
     if levels is not None:
         raise ValueError("--levels: only for pixel-space models; for a pipeline, --scheduler sets the levels")

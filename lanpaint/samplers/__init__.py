@@ -14,6 +14,7 @@ within a level, and its step length depends on the noise level in a different wa
 """
 
 from lanpaint.samplers.alm import ALM
+from lanpaint.samplers.async_paint import AsyncPaint
 from lanpaint.samplers.blended import Blended
 from lanpaint.samplers.copaint import CoPaint
 from lanpaint.samplers.daps import DAPS
@@ -63,6 +64,7 @@ __all__ = [
     "MGPS",
     "MMPS",
     "TMPD",
+    "AsyncPaint",
     "Blended",
     "CoPaint",
     "DiffPIR",
