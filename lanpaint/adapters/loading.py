@@ -71,6 +71,40 @@ def load_whole(model: str, dtype: torch.dtype) -> Any:
         raise ValueError(f"cannot load {model!r} as a diffusers pipeline: {told(error)}") from error
 
 
+def with_controlnet(pipe: Any, source: str, dtype: torch.dtype) -> Any:
+    """A pipeline of the same family and the same parts that a ControlNet guides.
+
+    Args:
+        pipe: A text-to-image pipeline.
+        source: A folder or a hub id of a ControlNet.
+        dtype: The dtype of its weights.
+
+    Raises:
+        ValueError: When the ControlNet cannot be loaded, or does not fit the pipeline.
+    """
+    import diffusers
+
+    local = {"local_files_only": True} if Path(source).is_dir() else {}
+    try:
+        config = diffusers.ControlNetModel.load_config(source, **local)
+        kind = _find("diffusers", config.get("_class_name"), "it")
+        if "controlnet" not in kind.__name__.lower():
+            raise ValueError(f"it is a {kind.__name__}, and no ControlNet")
+        network, info = kind.from_pretrained(
+            source, torch_dtype=dtype, use_safetensors=True, output_loading_info=True, **local
+        )
+        if info["missing_keys"]:
+            raise ValueError(
+                f"it lacks weights, such as {sorted(map(str, info['missing_keys']))[0]}; download it again"
+            )
+    except Exception as error:  # a folder of unknown content can raise anything in the libraries that read it
+        raise ValueError(f"cannot load {source!r} as a ControlNet: {told(error)}") from error
+    try:
+        return diffusers.AutoPipelineForText2Image.from_pipe(pipe, controlnet=network.eval())
+    except Exception as error:
+        raise ValueError(f"{type(pipe).__name__} takes no {kind.__name__}: {told(error)}") from error
+
+
 def told(error: Exception) -> str:
     """What an error of a library that loads a model says: two lines of it at most."""
     if not isinstance(error, (ValueError, OSError, ImportError, RuntimeError)):

@@ -21,6 +21,7 @@ from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
 from lanpaint.cli.options import GroupedCommand, quiet_libraries
 from lanpaint.cli.serve import serve
+from lanpaint.cli.texture import texture
 from lanpaint.cli.verify import verify
 from lanpaint.cli.wide import wide
 from lanpaint.painting.painter import is_out_of_memory
@@ -49,7 +50,7 @@ def _options(
     """Training-free conditional sampling with diffusion and flow models."""
 
 
-for command in (demo, inpaint, wide, serve, models, bench, report, verify):
+for command in (demo, inpaint, wide, texture, serve, models, bench, report, verify):
     app.command(cls=GroupedCommand)(command)
 
 

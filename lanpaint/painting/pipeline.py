@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lanpaint.adapters.loading import load_whole, read_index, told
+from lanpaint.adapters.loading import load_whole, read_index, told, with_controlnet
 from lanpaint.callbacks import DivergenceError
 from lanpaint.images import as_image, read_picture
 from lanpaint.painting.media import Media
@@ -64,11 +64,12 @@ def load_pipeline(
     offload: bool,
     progress: bool,
     spelled: Callable[[str], str] = str,
+    controlnet: str | None = None,
 ) -> Any:
-    """A pipeline of diffusers, loaded to the device.
+    """A pipeline of diffusers, loaded to the device, with a ControlNet if one is named.
 
     Raises:
-        ValueError: When the pipeline cannot be loaded, and for ``offload`` without a GPU.
+        ValueError: When the pipeline or the ControlNet cannot be loaded, and for ``offload`` without a GPU.
     """
     from diffusers.utils import logging
 
@@ -82,6 +83,8 @@ def load_pipeline(
     if offload and device.type == "cpu":
         raise ValueError(f"{spelled('offload')} needs a GPU, and there is no GPU; leave it out")
     pipe = load_whole(model, dtype)
+    if controlnet is not None:
+        pipe = with_controlnet(pipe, controlnet, dtype)
     if offload:
         pipe.enable_model_cpu_offload(device=device)
         return pipe

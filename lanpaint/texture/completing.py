@@ -56,17 +56,16 @@ class ByPainter:
         pipe = getattr(getattr(painter, "inpainter", None), "pipe", None)
         if getattr(pipe, "controlnet", None) is None:
             raise ValueError(
-                f"{painter.name} has no ControlNet, so it cannot follow the depth of a mesh; give a pipeline with a "
-                "ControlNet for depth"
+                f"{painter.name} has no ControlNet, so it cannot follow the depth of a mesh; give a pipeline that "
+                f"has one for depth, or name one by {painter.spelled('controlnet')}"
             )
 
     def __call__(self, view: View) -> Tensor:
         """The completed view."""
-        observation = view.observation
+        known, values = view.observation.known[0, 0], view.observation.values[0]
         settings = self.settings.updated({"control_image": view.depth.expand(3, -1, -1)})
-        painted = ~observation.known.expand(observation.shape)[0, 0]
-        picture = ((observation.values[0] + 1) / 2).clamp(0, 1)
-        result = self.painter.paint(Task(picture, painted, self.prompt, view.seed, settings))
+        task = Task(((values + 1) / 2).clamp(0, 1), ~known, self.prompt, view.seed, settings)
+        result = self.painter.paint(task)
         self.evaluations += result.evaluations
         pixels = torch.from_numpy(np.array(result.picture.convert("RGB"))).permute(2, 0, 1)[None]
         return pixels.float() / 127.5 - 1
