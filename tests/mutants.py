@@ -185,7 +185,6 @@ def main() -> int:
 
 def _run_module(tree: Path, module: str, given: argparse.Namespace) -> tuple[int, int]:
     """Number of mutants of the draw that are killed, and of those that change a behaviour."""
-    file = tree / "lanpaint" / module
     source = (PACKAGE / module).read_text(encoding="utf-8")
     order = list(range(sum(1 for _ in _places(ast.parse(source)))))
     random.Random(f"{given.seed} {module}").shuffle(order)
@@ -195,43 +194,53 @@ def _run_module(tree: Path, module: str, given: argparse.Namespace) -> tuple[int
         if not notes.record(tree, test_file, module):
             print(f"the tests {test_file} of {module} fail without a mutant; it is left out", flush=True)
             return 0, 0
-    killed, answers, todo = {row["key"]: row["killed"] for row in _logged()}, list[bool](), list[_Mutant]()
+    killed, answers, todo = {row["key"]: row["killed"] for row in _logged()}, list[bool](), list[Mutant]()
     for number in drawn:
         mutated, lines = _mutated(source, number)
         change = _change(source, mutated)
         if any(line[1:].strip() in EQUIVALENT.get(module, {}) for line in change if line.startswith("+")):
             continue
-        mutant = _Mutant(module, change, mutated, lines, notes.nearest(module, lines, source))
+        mutant = Mutant(module, change, mutated, lines, notes.nearest(module, lines, source))
         if killed.get(mutant.key):
             answers.append(True)
         else:
             todo.append(mutant)
-    before = len(_logged())
-    if todo:
-        fails(_test_files(tree, module), tree, plugin=_Patcher(file, todo))
-    noted = {row["key"]: row["killed"] for row in _logged()[before:]}
-    for mutant in todo:
-        dead = noted.get(mutant.key)
-        if dead is None:  # it is run by the import
-            begin = time.time()
-            file.write_text(mutant.source, encoding="utf-8")
-            for cache in file.parent.glob(f"__pycache__/{file.stem}.*"):
-                cache.unlink()
-            dead = bool(mutant.tests) and (fails(mutant.tests[:8], tree) or fails(mutant.tests, tree))
-            mutant.note(dead, time.time() - begin)
-        answers.append(dead)
-        if not dead:
+    dead = kill(todo, _test_files(tree, module), tree)
+    answers += dead
+    for mutant, one in zip(todo, dead, strict=True):
+        if not one:
             print(f"survives in {module} ({len(mutant.tests)} tests run it):", *mutant.change, sep="\n    ", flush=True)
-    file.write_text(source, encoding="utf-8")
-    for cache in file.parent.glob(f"__pycache__/{file.stem}.*"):
-        cache.unlink()
     print(f"{module}: {sum(answers)} of {len(answers)}", flush=True)
     return sum(answers), len(answers)
 
 
+def kill(mutants: list[Mutant], test_files: list[str], tree: Path) -> list[bool]:
+    """Whether each mutant is killed by its tests, which are in these files."""
+    before = len(_logged())
+    if mutants:
+        fails(test_files, tree, plugin=_Patcher(tree, mutants))
+    noted = {row["key"]: row["killed"] for row in _logged()[before:]}
+    for mutant in mutants:
+        if mutant.key not in noted:  # it is run by the import
+            begin, file = time.time(), tree / "lanpaint" / mutant.module
+            source = file.read_text(encoding="utf-8")
+            _write(file, mutant.source)
+            dead = bool(mutant.tests) and (fails(mutant.tests[:8], tree) or fails(mutant.tests, tree))
+            _write(file, source)
+            mutant.note(dead, time.time() - begin)
+            noted[mutant.key] = dead
+    return [noted[mutant.key] for mutant in mutants]
+
+
+def _write(file: Path, source: str) -> None:
+    file.write_text(source, encoding="utf-8")
+    for compiled in file.parent.glob(f"__pycache__/{file.stem}.*"):
+        compiled.unlink()
+
+
 @dataclass
-class _Mutant:
-    """A mutant, with the tests that run its line."""
+class Mutant:
+    """A mutant, with the tests that run its line, and their durations in seconds."""
 
     module: str
     change: list[str]
@@ -275,23 +284,24 @@ class _Patcher:
     by the import of its module is left out.
     """
 
-    def __init__(self, file: Path, mutants: list[_Mutant]) -> None:
-        self._file, self._mutants = file, mutants
+    def __init__(self, tree: Path, mutants: list[Mutant]) -> None:
+        self._tree, self._mutants = tree, mutants
 
     def pytest_runtestloop(self, session: Any) -> bool:
         items = {item.nodeid: item for item in session.items}
         functions: list[Any] = [f for f in gc.get_objects() if type(f) is types.FunctionType]
-        functions = [f for f in functions if f.__code__.co_filename == str(self._file)]
+        functions = [f for f in functions if f.__code__.co_filename.startswith(str(self._tree / "lanpaint"))]
         caches: list[Any] = [c for c in gc.get_objects() if type(c) is type(functools.lru_cache(int))]
         caches = [c for c in caches if str(c.__module__).split(".")[0] in ("lanpaint", "tests")]
-        killers = dict[str, list[_Mutant]]()
+        killers = dict[str, list[Mutant]]()
         for mutant in self._mutants:
-            code = mutant.code(self._file)
+            code = mutant.code(self._tree / "lanpaint" / mutant.module)
             if code is None or not mutant.tests:
                 continue
-            same = [f for f in functions if f.__code__.co_firstlineno == code.co_firstlineno]
+            same = [f for f in functions if f.__code__.co_filename == code.co_filename]
+            same = [f for f in same if f.__code__.co_firstlineno == code.co_firstlineno]
             same = [f for f in same if f.__code__.co_name == code.co_name]
-            chosen = [items[name] for _, name in mutant.tests if name in items]
+            chosen = [item for _, name in mutant.tests for each, item in items.items() if _is_of(each, name)]
             if same and all(f.__code__.co_freevars == code.co_freevars for f in same):
                 begin, limit = time.time(), 60 + 5 * sum(took for took, _ in mutant.tests)
                 dead = _dies(lambda: self._run(same, code, caches, chosen), limit)  # noqa: B023
@@ -436,9 +446,13 @@ class _Order:
         self._places = {name: place for place, (_, name) in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        items[:] = sorted(
-            (item for item in items if item.nodeid in self._places), key=lambda item: self._places[item.nodeid]
-        )
+        found = [(place, item) for item in items for name, place in self._places.items() if _is_of(item.nodeid, name)]
+        items[:] = [item for _, item in sorted(found, key=lambda pair: pair[0])]
+
+
+def _is_of(test: str, name: str) -> bool:
+    """Whether a test has a name, or the name is that of its function or file."""
+    return test == name or (test.startswith(name) and test[len(name)] in "[:")
 
 
 def _digest(file: Path) -> str:

@@ -20,6 +20,7 @@ from lanpaint.verification import (
     spectral_radius,
     verify,
 )
+from lanpaint.verification.rare_modes import Share
 
 RIGHT = {
     "Langevin": (lp.Langevin(), 1),
@@ -260,6 +261,15 @@ def test_what_is_wrong_is_named(dynamics, told):
     assert not report.passed
     assert any(re.search(told, problem) for problem in report.problems), report
     assert "problem" in str(report).splitlines()[0]
+
+
+def test_a_share_is_off_beyond_five_standard_errors_and_three_percent():
+    """Of the exact share: with 20,000 chains and 0.1 that is 0.0136."""
+    error = math.sqrt(0.1 * 0.9 / 20_000)
+    for away, off in ((0.0, False), (0.0135, False), (0.0137, True)):
+        for sign in (-1, 1):
+            assert Share(0.1 + sign * away, error, 0.1).is_off is off
+    assert Share(math.nan, error, 0.1).is_off
 
 
 def test_the_trap_of_strang_splitting_shows_in_the_order_of_the_bias():

@@ -55,9 +55,9 @@ def test_levels_are_the_same_up_to_the_rounding_of_float32():
 
 
 class _Changed(diffusers.DDIMScheduler):
-    """A scheduler whose first step moves the mean of its result, or scales what differs from it."""
+    """A scheduler whose last or first step moves the mean of its result, or whose first scales what differs from it."""
 
-    shift, factor = 0.0, 1.0
+    shift, early, factor = 0.0, 0.0, 1.0
 
     def step(self, model_output, timestep, sample, **more):
         result = list(super().step(model_output, timestep, sample, **more))
@@ -65,11 +65,11 @@ class _Changed(diffusers.DDIMScheduler):
             result[0] = result[0] + self.shift
         elif timestep == self.timesteps[0]:
             mean = result[0].mean()
-            result[0] = mean + self.factor * (result[0] - mean)
+            result[0] = mean + self.early + self.factor * (result[0] - mean)
         return tuple(result)
 
 
-@pytest.mark.parametrize("changed", [{"shift": 0.1}, {"shift": -0.1}, {"factor": 0.4}, {"factor": 2.3}])
+@pytest.mark.parametrize("changed", [{"shift": 0.1}, {"shift": -0.1}, {"early": 0.6}, {"factor": 0.4}, {"factor": 2.3}])
 def test_a_scheduler_that_errs_by_a_little_fails_the_check_with_a_known_answer(changed):
     kind = type("Changed", (_Changed,), changed)
     with pytest.raises(ValueError, match="fails a check with a known answer"):
