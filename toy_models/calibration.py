@@ -19,9 +19,14 @@ def rank_kl(ranks: Tensor) -> float:
 
     Its mean for n independent uniform numbers is 19/(2 n).
     """
-    counts = torch.bincount((ranks.double().clamp(0, 1 - 1e-12) * _BINS).long().flatten(), minlength=_BINS).double()
-    share = counts / counts.sum()
+    share = rank_histogram(ranks)
     return float(torch.special.xlogy(share, share * _BINS).sum())
+
+
+def rank_histogram(ranks: Tensor) -> Tensor:
+    """Shares of numbers in [0, 1], of any shape, in 20 equal parts: (20,), float64."""
+    counts = torch.bincount((ranks.double().clamp(0, 1 - 1e-12) * _BINS).long().flatten(), minlength=_BINS).double()
+    return counts / counts.sum()
 
 
 def conditional_ranks(x: Tensor, known: Tensor, law: GaussianMixture) -> Tensor:

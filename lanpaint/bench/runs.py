@@ -193,6 +193,7 @@ class Result:
         versions: Package → version.
         device: Name of the device that the run used.
         section: Title of the report's section that the run belongs to.
+        ranks: Shares of a histogram of ranks, see :meth:`lanpaint.bench.Target.ranks`; empty where there is none.
     """
 
     settings: Settings
@@ -206,6 +207,7 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
     device: str = "cpu"
     section: str = ""
+    ranks: tuple[float, ...] = ()
 
     @property
     def kl(self) -> float:
@@ -215,7 +217,7 @@ class Result:
     def as_json(self) -> str:
         """One line of JSON. The values that depend on the machine come last."""
         values = asdict(self)
-        order = ("section", "settings", "figures", "floors", "merits", "nfe", "diverged", "memory", "versions")
+        order = ("section", "settings", "figures", "floors", "merits", "ranks", "nfe", "diverged", "memory", "versions")
         line = {name: values[name] for name in order} | {"seconds": self.seconds, "device": self.device}
         line["settings"] = self.settings.given()
         return json.dumps(_finite(line), ensure_ascii=False)
@@ -247,7 +249,8 @@ class Result:
                 raise ValueError(f"{name} of a result must be {expected}, got {value!r:.60}")
         pairs = values.pop("settings")
         settings = Settings.of({_RENAMED.get(name, name): value for name, value in pairs.items()})
-        return cls(settings=settings, **{**values, "merits": tuple(values["merits"])})
+        lists = {name: tuple(values.get(name, ())) for name in ("merits", "ranks")}
+        return cls(settings=settings, **{**values, **lists})
 
 
 def _is_number(value: Any) -> bool:
@@ -268,6 +271,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "figures": ("an object of numbers", _maps(_is_number)),
     "floors": ("an object of numbers", _maps(_is_number)),
     "merits": ("a list of names", lambda value: isinstance(value, list) and all(map(_is_text, value))),
+    "ranks": ("a list of numbers", lambda value: isinstance(value, list) and all(map(_is_number, value))),
     "nfe": ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
     "memory": ("a number", _is_number),
     "seconds": ("a number", _is_number),
@@ -348,6 +352,7 @@ def run(
         diverged,
         {name: version(name) for name in ("lanpaint", "torch", "diffusers")} | {"python": platform.python_version()},
         _device_name(device),
+        ranks=() if x is None else tuple(round(share, 5) for share in target.ranks(x, truth, fills).tolist()),
     )
     return result, x
 

@@ -27,6 +27,7 @@ from lanpaint.metrics import (
     image_figures,
     mmd,
     perceptual_figures,
+    rank_shares,
     seam_shift,
     sliced_wasserstein,
 )
@@ -35,7 +36,7 @@ from lanpaint.own import is_own, make_own
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
 from toy_models import features
-from toy_models.calibration import exact_calibration
+from toy_models.calibration import conditional_ranks, exact_calibration, rank_histogram
 from toy_models.gaussian import Gaussian
 from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
 
@@ -96,6 +97,13 @@ class Target(ABC):
         belong to one truth. With more than one, distances of sets are those of the first of each.
         """
 
+    def ranks(self, x: Tensor, truth: Tensor, fills: int = 1) -> Tensor:
+        """A histogram of ranks, which is flat if samples x are calibrated; empty if ``fills`` is 1.
+
+        It is how often the truth has each rank from 0 to K among its K fills: (K + 1,).
+        """
+        return rank_shares(x, truth, self.known, fills) if fills > 1 else torch.zeros(0)
+
     @abstractmethod
     def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """Name → metric, for exact samples given the known part of ``truth``; empty if there are no exact samples."""
@@ -139,6 +147,10 @@ class AnalyticTarget(Target):
             if joint:
                 figures["coverage"] = mode_coverage(x, mixture)
         return figures
+
+    def ranks(self, x: Tensor, truth: Tensor, fills: int = 1) -> Tensor:
+        """How often F(x_i | y) of samples x is in each of 20 equal parts of [0, 1]: (20,)."""
+        return rank_histogram(conditional_ranks(x, self.known, self.problem.target))
 
     def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """The metrics of exact samples, drawn independently of ``truth`` given its known part."""

@@ -34,16 +34,8 @@ def calibration(x: Tensor, truth: Tensor, known: Tensor, fills: int) -> dict[str
     """
     if fills < 2:
         return {}
-    unknown = (~known).expand(x.shape[1:]) if known.ndim < x.ndim else (~known)[0].expand(x.shape[1:])
-    fill = x.double().unflatten(0, (-1, fills))[:, :, unknown]  # (M, K, n)
-    true = truth[::fills].double()[:, unknown]
-    rank = (fill < true[:, None]).sum(1)
-    ties = (fill == true[:, None]).sum(1)
-    # A tie counts half on either side, so that copies of the truth are not taken for a spread.
-    counts = torch.zeros(fills + 1, dtype=torch.float64)
-    for low, part in ((rank, 0.5), (rank + ties, 0.5)):
-        counts += part * torch.bincount(low.flatten(), minlength=fills + 1).double()
-    share = counts / counts.sum()
+    share = rank_shares(x, truth, known, fills)
+    fill, true, unknown = _unknown(x, truth, known, fills)
     figures = {f"cover{percent}": _central(share, percent / 100) for percent in (50, 90)}
     figures["rank"] = float((share - 1 / (fills + 1)).abs().sum() / 2)
     error = (fill.mean(1) - true).square()
@@ -54,6 +46,28 @@ def calibration(x: Tensor, truth: Tensor, known: Tensor, fills: int) -> dict[str
         square = (clamped - true).square().mean(1).clamp(min=1e-10)
         figures["psnr_mean"] = float((10 * torch.log10(4 / square)).mean())
     return figures
+
+
+def rank_shares(x: Tensor, truth: Tensor, known: Tensor, fills: int) -> Tensor:
+    """How often the truth has each rank among the K fills, over all unknown entries: K + 1 shares, float64.
+
+    They are equal if the fills are calibrated, highest at the ends if the fills differ too little, and in the middle if
+    they differ too much. A tie counts half on either side, so that copies of the truth are not taken for a spread.
+    The arguments are those of :func:`calibration`.
+    """
+    fill, true, _ = _unknown(x, truth, known, fills)
+    rank = (fill < true[:, None]).sum(1)
+    ties = (fill == true[:, None]).sum(1)
+    counts = torch.zeros(fills + 1, dtype=torch.float64)
+    for low, part in ((rank, 0.5), (rank + ties, 0.5)):
+        counts += part * torch.bincount(low.flatten(), minlength=fills + 1).double()
+    return counts / counts.sum()
+
+
+def _unknown(x: Tensor, truth: Tensor, known: Tensor, fills: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The n unknown entries of the fills (M, K, n) and of the truth (M, n), in float64; and which they are."""
+    unknown = (~known).expand(x.shape[1:]) if known.ndim < x.ndim else (~known)[0].expand(x.shape[1:])
+    return x.double().unflatten(0, (-1, fills))[:, :, unknown], truth[::fills].double()[:, unknown], unknown
 
 
 def _central(share: Tensor, level: float) -> float:

@@ -7,8 +7,8 @@ import scipy.stats
 import torch
 
 import lanpaint as lp
-from lanpaint.bench import METHODS, Settings, expand, make_target, run
-from lanpaint.metrics import calibration, seam_shift
+from lanpaint.bench import METHODS, Result, Settings, expand, make_target, run
+from lanpaint.metrics import calibration, rank_shares, seam_shift
 from toy_models.calibration import conditional_ranks, exact_calibration, rank_kl
 from toy_models.problems import PROBLEMS
 
@@ -154,3 +154,23 @@ def test_an_operator_that_does_not_suit_a_model_is_told():
     with pytest.raises(ValueError, match="the operator grey does not suit digits: a grey picture has no colours"):
         make_target("digits:grey")
     assert isinstance(lp.Grey((3, 8, 8)), lp.LinearOperator)
+
+
+@pytest.mark.parametrize(("scale", "shape"), [(1.0, "flat"), (0.5, "ends"), (2.0, "middle")])
+def test_the_histogram_of_ranks_is_flat_or_leans_to_the_side_that_is_wrong(scale, shape):
+    """Of the truth among fills that are too narrow the ends are higher; of wide samples' own ranks too."""
+    x, truth = _groups(scale, observations=1500)
+    of_truth = rank_shares(x, truth, KNOWN, 19)
+    own = make_target("gaussian").ranks(x, truth, 19)
+    assert of_truth.shape == own.shape == (20,)
+    assert float(of_truth.sum()) == pytest.approx(1)
+    ends, middle = of_truth[[0, -1]].mean(), of_truth[9:11].mean()
+    own_ends, own_middle = own[[0, -1]].mean(), own[9:11].mean()
+    if shape == "flat":
+        torch.testing.assert_close(of_truth, torch.full_like(of_truth, 0.05), atol=0.03, rtol=0)
+    else:
+        assert (ends > 2 * middle) == (shape == "ends")
+        assert (own_ends > 2 * own_middle) == (shape == "middle")
+    row, _ = run(Settings("gaussian", method="replace", steps=2, samples=40, fills=4))
+    assert sum(row.ranks) == pytest.approx(1, abs=1e-3)
+    assert Result.from_json(row.as_json()).ranks == row.ranks
