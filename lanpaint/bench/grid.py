@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -20,6 +21,8 @@ from lanpaint.names import all_dynamics_options
 from lanpaint.options import Option
 from lanpaint.plan import MOST_STEPS
 
+PAPERS = Path(__file__).parent / "papers"
+"""Folder of the grids that are tables of papers."""
 MOST_RUNS = 100_000
 """Most runs of a grid. More is a slip."""
 
@@ -105,6 +108,25 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     return list(runs)
 
 
+def _with_model(grid: dict[str, Any], model: str | None) -> dict[str, Any]:
+    """A grid with its model in place of ``MODEL`` in its targets."""
+    own = grid.pop("model", None)
+    targets = _listed(grid.get("target", ""))
+    if not any(str(target).startswith("MODEL:") for target in targets):
+        return grid
+    chosen = own if model is None else model
+    if chosen is None:
+        raise ValueError("its targets have a MODEL of your choice; give one (--model FOLDER_OR_HUB_ID)")
+    return grid | {"target": [re.sub("^MODEL(?=:)", lambda _: str(chosen), str(target)) for target in targets]}
+
+
+def _tried(grid: dict[str, Any], samples: int) -> dict[str, Any]:
+    """A grid of runs with at most two steps."""
+    steps = [min(steps, 2) for steps in _listed(grid.get("steps", 2))]
+    kept = {name: value for name, value in grid.items() if name not in ("evaluations", "fills")}
+    return kept | {"samples": samples, "steps": list(dict.fromkeys(steps))}
+
+
 def _takes_images(grid: Mapping[str, Any]) -> bool:
     """Whether a grid has a target that is a model without images of its own."""
     targets = grid.get("target", "")
@@ -145,15 +167,43 @@ def options_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Option]:
     return options
 
 
-def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
+def is_paper(name: str) -> bool:
+    """Whether a name is that of a paper's table, ``papers/…``, and not ``papers/…:MASK``."""
+    return name.startswith("papers/") and ":" not in name
+
+
+def paper_grid(name: str) -> Path:
+    """The file of a paper's table, from its name such as ``papers/lanpaint-1``.
+
+    Raises:
+        ValueError: For an unknown name.
+    """
+    names = [f"papers/{path.stem}" for path in sorted(PAPERS.glob("*.yaml"))]
+    if name.removesuffix(".yaml") not in names:
+        raise ValueError(f"unknown table {name}; there are {', '.join(names)}")
+    return PAPERS / f"{name.removesuffix('.yaml').removeprefix('papers/')}.yaml"
+
+
+def read_grid(
+    path: str | Path,
+    images: str | None = None,
+    model: str | None = None,
+    samples: int | None = None,
+    trial: bool = False,
+) -> list[Section]:
     """The sections of a YAML file.
 
     The file is a grid, or a list of grids. A grid maps each setting to a value or to a list of values. It may have a
-    ``title``. Grids with the same title form one section.
+    ``title``. Grids with the same title form one section. A target may begin with ``MODEL:``, which stands for the
+    ``model`` of the grid.
 
     Args:
         path: The file.
         images: Folder or zip of images, for the grids without ``images`` whose models come without images.
+        model: The model that takes the place of the grids' own ``model``.
+        samples: Number of samples of all runs, in place of the grids' own numbers.
+        trial: Whether all runs have at most two steps, and ten samples if ``samples`` is not given. So one sees whether
+            a grid runs, before it takes days.
 
     Raises:
         ValueError: When the file cannot be read, or a grid in it is not valid.
@@ -173,6 +223,8 @@ def read_grid(path: str | Path, images: str | None = None) -> list[Section]:
             raise ValueError(f"{path}: entry {place} must have settings (target: …), got {type(grid).__name__}")
         title = str(grid.pop("title", f"{path.stem} {place}"))
         try:
+            grid = _with_model(grid, model) | ({} if samples is None else {"samples": samples})
+            grid = _tried(grid, samples or 10) if trial else grid
             runs = tuple(expand({"images": images} | grid if images is not None and _takes_images(grid) else grid))
         except ValueError as error:
             raise ValueError(f"{path}: {title}: {error}") from error

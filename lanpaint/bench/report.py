@@ -17,7 +17,7 @@ import torch
 
 from lanpaint.bench.results import Results
 from lanpaint.bench.runs import Result, Settings, names_of
-from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target, make_target
+from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target
 from lanpaint.images import replacing
 from lanpaint.plotting import Curve, clouds, curves_along
 
@@ -182,6 +182,7 @@ def _part(
     for row in rows:
         group.setdefault(_seedless(row.settings), []).append(row)
     names = varying(list(group))
+    along = along if any(settings.get(along) is not None for settings in group) else None
     column = along or ("target" if "target" in names else None)
     curve_names = _telling(list(group), [name for name in names if name != column])
     labels = {settings: _label(settings, curve_names) for settings in group}
@@ -359,7 +360,7 @@ def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, 
     if not 0 < len(panels) <= MOST_CLOUDS:
         return False
     settings = rows[0].settings
-    target = make_target(settings.target, settings.images)
+    target = settings.find_target()
     exact = target.draw(len(next(iter(panels.values()))[1]), torch.Generator().manual_seed(1)).numpy()
     background = _background(target)
     values = list(dict.fromkeys(value for _, value in panels))
@@ -394,7 +395,7 @@ def _stray(settings: Settings, x: np.ndarray) -> np.ndarray:
     """Booleans (n,), True for samples that are far from every mode of the target."""
     from toy_models.problems import stray
 
-    target = make_target(settings.target, settings.images)
+    target = settings.find_target()
     assert isinstance(target, AnalyticTarget)
     law = target.problem.target
     if len(law.weights) == 1:

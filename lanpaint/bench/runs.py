@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.bench.targets import Target, make_target
+from lanpaint.bench.targets import AnalyticTarget, Target, make_target
 from lanpaint.callbacks import DivergenceError
 from lanpaint.checks import check_whole
+from lanpaint.lml import LML
 from lanpaint.memory import PeakMemory
 from lanpaint.methods import METHODS, find_method, make_sampler
 from lanpaint.names import make_solver
@@ -26,9 +27,11 @@ from lanpaint.observation import Observation
 from lanpaint.options import arguments_of
 from lanpaint.plan import MOST_STEPS
 from lanpaint.samplers import Sampler
-from lanpaint.score import CountedScore
+from lanpaint.score import CountedScore, Score
 
-OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "fills", "seed"}
+OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "fills", "seed"} | {
+    *("prompt", "guidance_scale", "lml")
+}
 """Settings of every run, whatever its method. All other settings exist only for some methods."""
 MOST_SAMPLES = 10_000_000
 """Most samples of a run. A larger number is a slip, and does not fit into memory."""
@@ -58,6 +61,9 @@ class Settings:
         samples: Number of samples, of all observations together.
         fills: Number of samples for each observation, which calibration is measured with; None for one.
         seed: Seed of all random numbers.
+        prompt: The prompt of all images, for a text-to-image pipeline.
+        guidance_scale: Weight of classifier-free guidance with that prompt.
+        lml: β of :class:`lanpaint.LML`, which then corrects the predictions of the model; None for none.
         options: Further options of the method or the dynamics: (name, value) pairs, sorted by name. See :meth:`of`.
 
     Raises:
@@ -81,6 +87,9 @@ class Settings:
     samples: int | None = None
     fills: int | None = None
     seed: int = 0
+    prompt: str | None = None
+    guidance_scale: float | None = None
+    lml: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
@@ -116,7 +125,7 @@ class Settings:
         Raises:
             ValueError: For an unknown name, an option that the method does not have, or too many samples.
         """
-        target, method = make_target(self.target, self.images), find_method(self.method)
+        target, method = self.find_target(), find_method(self.method)
         samples = target.samples if self.samples is None else self.samples
         fills = self.fills or 1
         if fills > 1 and samples % fills:
@@ -146,11 +155,20 @@ class Settings:
         full.sampler(target)
         return full
 
+    def find_target(self, device: str = "cpu") -> Target:
+        """The target of these settings, with its network on a device.
+
+        Raises:
+            ValueError: As :func:`lanpaint.bench.make_target`.
+        """
+        return make_target(self.target, self.images, device, self.prompt, self.guidance_scale)
+
     def sampler(self, target: Target, steps: int | None = None, progress: bool = False) -> Sampler:
         """The sampler of these settings. ``steps``, if given, replaces the number of outer steps."""
+        score: Score = CountedScore(target.score)
         return make_sampler(
             self.method,
-            CountedScore(target.score),
+            score if self.lml is None else LML(score, self.lml),
             steps=steps or self.steps,
             spacing=self.levels,
             progress=progress,
@@ -319,7 +337,7 @@ def run(
             gives none.
     """
     settings = settings.complete()
-    target = make_target(settings.target, settings.images, device)
+    target = settings.find_target(device)
     count = settings.samples or target.samples
     generator = torch.Generator().manual_seed(settings.seed)
     fills = settings.fills or 1
@@ -344,7 +362,7 @@ def run(
     result = Result(
         settings,
         {} if x is None else target.figures(x, truth, notice, fills),
-        _floors(settings.target, settings.images, count, settings.seed, fills),
+        _floors(settings.target, count, settings.seed, fills) if isinstance(target, AnalyticTarget) else {},
         target.merits,
         nfe,
         _memory(settings, target, truth[:at_once], device),
@@ -358,8 +376,8 @@ def run(
 
 
 @lru_cache(maxsize=32)
-def _floors(name: str, images: str | None, count: int, seed: int, fills: int) -> dict[str, float]:
-    target = make_target(name, images)
+def _floors(name: str, count: int, seed: int, fills: int) -> dict[str, float]:
+    target = make_target(name)
     truth = target.draw(count // fills, torch.Generator().manual_seed(seed)).repeat_interleave(fills, 0)
     return target.floors(truth, seed, fills)
 

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,12 +34,16 @@ from lanpaint.metrics import (
 )
 from lanpaint.names import model_folder
 from lanpaint.own import is_own, make_own
+from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
 from toy_models import features
 from toy_models.calibration import conditional_ranks, exact_calibration, rank_histogram
 from toy_models.gaussian import Gaussian
 from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
+
+NOTHING = "nothing"
+"""The mask under which nothing is known, so that a method generates."""
 
 Figures = dict[str, float]
 Notice = Callable[[str], None]
@@ -214,7 +219,11 @@ class ImageTarget(Target):
         perceptual, told = perceptual_figures(*first)
         if told is not None:
             notice(told)
-        return figures | _distances(first[0].clamp(-1, 1), first[1]) | perceptual
+        for name, value in perceptual.items():
+            figures[name] = float(value.mean())
+            if value.ndim:
+                figures[f"{name}_error"] = standard_error(value, families[::fills])
+        return figures | _distances(first[0].clamp(-1, 1), first[1])
 
     def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """Empty, because no exact samples are known."""
@@ -282,7 +291,13 @@ def _distances(x: Tensor, truth: Tensor) -> Figures:
 
 
 @cache
-def make_target(name: str, images: str | None = None, device: str = "cpu") -> Target:
+def make_target(
+    name: str,
+    images: str | None = None,
+    device: str = "cpu",
+    prompt: str | None = None,
+    guidance_scale: float | None = None,
+) -> Target:
     """The target of a name.
 
     Args:
@@ -290,13 +305,15 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
 
             - a problem of :data:`toy_models.problems.PROBLEMS`, also by its former name ``gauss2`` or ``star500``;
             - ``module:function``, your own function that returns a :class:`toy_models.Problem`;
-            - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, or a folder or hub id in
-              diffusers' layout. The mask is box, half, checkerboard, outpaint, or a file that is white where the image
-              is painted.
+            - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, ``emoji-latent``, or a folder or
+              hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, ``nothing`` for nothing known,
+              or a file that is white where the image is painted. Of a latent model it masks the latent cells.
             - ``MODEL:OPERATOR`` with an operator of :data:`lanpaint.degradations.OPERATORS`, such as pool2.
         images: Folder or zip of images, for a model other than ``digits``. Emoji that a model of this project was
             trained on are left out. The first picture of each family comes first, then the variants.
         device: The device that a network is loaded to. Analytic problems need none.
+        prompt: The prompt of all images, for a text-to-image pipeline; by default an empty one.
+        guidance_scale: Weight of classifier-free guidance with that prompt; by default none.
 
     Raises:
         ValueError: For an unknown name, images that cannot be read, or a mask whose size is not that of the images.
@@ -307,8 +324,8 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
     if name in PROBLEMS:
         return AnalyticTarget(name, PROBLEMS[name]())
     first, _, last = name.rpartition(":")
-    if first and (last in MASKS or last in OPERATORS or Path(last).suffix):
-        return _image_target(name, first, last, images, device)
+    if first and (last in MASKS or last in OPERATORS or last == NOTHING or Path(last).suffix):
+        return _image_target(name, first, last, images, device, prompt, guidance_scale)
     if is_own(name):
         hint = f"for images write MODEL:MASK with a mask of {', '.join(MASKS)} or a file"
         return AnalyticTarget(name, make_own(name, "target", Problem, "a toy_models.Problem", hint))
@@ -318,7 +335,16 @@ def make_target(name: str, images: str | None = None, device: str = "cpu") -> Ta
     )
 
 
-def _image_target(name: str, model: str, mask: str, images: str | None, device: str) -> ImageTarget:
+def _image_target(
+    name: str, model: str, mask: str, images: str | None, device: str, prompt: str | None, guidance_scale: float | None
+) -> ImageTarget:
+    if model != "digits" and images is None:
+        raise ValueError(f"target {model} needs images; give a folder or a zip of held-out images (--images)")
+    folder = model_folder(model)
+    if model != "digits" and not is_pixel_model(pipeline_parts(folder)):
+        return _latent_target(name, folder, mask, str(images), device, prompt, guidance_scale)
+    if prompt is not None or guidance_scale is not None:
+        raise ValueError(f"{model} takes no prompt; leave prompt and guidance_scale out")
     score, held_out, families = _model_and_images(model, images, device)
     height, width = held_out.shape[-2:]
     if mask in OPERATORS:
@@ -327,7 +353,7 @@ def _image_target(name: str, model: str, mask: str, images: str | None, device: 
         except ValueError as error:
             raise ValueError(f"the operator {mask} does not suit {model}: {error}") from error
         return OperatorTarget(name, score, held_out, operator, families)
-    known = MASKS[mask](height, width) if mask in MASKS else read_mask(mask)
+    known = _named_mask(mask, height, width) if mask in (*MASKS, NOTHING) else read_mask(mask)
     if known.shape != (height, width):
         raise ValueError(
             f"the mask {mask} is {known.shape[1]}×{known.shape[0]} and the images {width}×{height}; resize the mask"
@@ -335,6 +361,45 @@ def _image_target(name: str, model: str, mask: str, images: str | None, device: 
     if bool(known.all()):
         raise ValueError(f"the mask {mask} has no white pixels, so nothing is painted; make white what is to paint")
     return ImageTarget(name, score, held_out, known, families)
+
+
+def _named_mask(mask: str, height: int, width: int) -> Tensor:
+    return torch.zeros(height, width, dtype=torch.bool) if mask == NOTHING else MASKS[mask](height, width)
+
+
+def _latent_target(
+    name: str, folder: str, mask: str, images: str, device: str, prompt: str | None, guidance_scale: float | None
+) -> ImageTarget:
+    from lanpaint.adapters.latents import wholly_known
+    from lanpaint.bench.latents import LatentTarget
+
+    if mask in OPERATORS:
+        raise ValueError(f"{folder} is a latent model, and the operator {mask} is one of pixels; give a mask")
+    model, held_out, families = _latents_and_images(folder, images, device, prompt, guidance_scale)
+    height, width = model.encode(held_out[:1]).shape[-2:]
+    if mask in (*MASKS, NOTHING):
+        known = _named_mask(mask, height, width)
+    else:
+        pixels = read_mask(mask)
+        if pixels.shape != held_out.shape[-2:]:
+            raise ValueError(
+                f"the mask {mask} is {pixels.shape[1]}×{pixels.shape[0]} and the images {model.side}×{model.side}; "
+                "resize the mask"
+            )
+        known = wholly_known(pixels[None, None], (height, width))[0, 0]
+    return LatentTarget(name, model, held_out, known, families)
+
+
+@cache
+def _latents_and_images(
+    folder: str, images: str, device: str, prompt: str | None, guidance_scale: float | None
+) -> tuple[Any, Tensor, Sequence[str]]:
+    from lanpaint.bench.latents import load_latent_model
+    from toy_models.images import load_images
+
+    model = load_latent_model(folder, device, prompt, guidance_scale)
+    pictures = load_images(images, model.side).unseen().families_first()
+    return model, pictures.images, pictures.families
 
 
 @cache
@@ -347,10 +412,8 @@ def _model_and_images(model: str, images: str | None, device: str) -> tuple[Scor
         if images is not None:
             raise ValueError("the model digits comes with its held-out images; leave images out")
         return load_pixel_model(digits.FOLDER, device=device), digits.load_digits("test")[0], None
-    if images is None:
-        raise ValueError(f"target {model} needs images; give a folder or a zip of held-out images (--images)")
     score = load_pixel_model(model_folder(model), device=device)
     if score.channels != 3 or score.sample_size[0] != score.sample_size[1]:
         raise ValueError(f"{model} does not make square colour images; give a model that does")
-    pictures = load_images(images, score.sample_size[0]).unseen().families_first()
+    pictures = load_images(str(images), score.sample_size[0]).unseen().families_first()
     return score, pictures.images, pictures.families

@@ -40,7 +40,8 @@ def bench(
         str,
         typer.Argument(
             help=f"{', '.join(PROBLEMS)}; MODEL:MASK such as digits:box; module:function for your own problem; "
-            "several targets separated by commas; or a YAML file of grids."
+            "several targets separated by commas; a YAML file of grids; or a table of a paper, "
+            "such as papers/lanpaint-1."
         ),
     ],
     method: Annotated[
@@ -68,6 +69,13 @@ def bench(
     images: Annotated[
         str | None, typer.Option(help="Folder or zip of images, for a MODEL that is a folder.", show_default=False)
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model of a grid's targets MODEL:MASK, such as a folder.", show_default=False),
+    ] = None,
+    trial: Annotated[
+        bool, typer.Option("--trial", help="Of a grid: ten samples and two steps in each run, to see whether all work.")
+    ] = False,
     samples: Annotated[
         int | None,
         typer.Option(help="Number of samples [20,000; planar mixtures 10,000; images 240].", show_default=False),
@@ -97,7 +105,7 @@ def bench(
     gives a row; -o draws a picture of all. In brackets are the methods that have an option, and their defaults.
     """
     from lanpaint.bench import Results, expand, read_grid, run_sections
-    from lanpaint.bench.grid import Section
+    from lanpaint.bench.grid import Section, is_paper, paper_grid
     from lanpaint.callbacks import DivergenceError
     from lanpaint.images import check_output
 
@@ -105,19 +113,24 @@ def bench(
         {"method": (method, METHODS), "dynamics": (dynamics, DYNAMICS), "solver": (solver, SOLVERS)}
     )
     grid |= _values(given_texts({"steps": steps, "inner_steps": inner_steps, "levels": levels, **flags}, option), grid)
-    grid |= {} if samples is None else {"samples": [samples]}
-    if target.endswith((".yaml", ".yml")):
+    if target.endswith((".yaml", ".yml")) or is_paper(target):
         if grid or seed != "0":
             raise ValueError(
                 f"{target} sets what is run; leave {next(iter(grid), 'seed')} out, or write it in the file"
             )
-        sections = read_grid(target, images)
+        path = paper_grid(target) if is_paper(target) else Path(target)
+        sections = read_grid(path, images, model, samples, trial)
         results = results or Path(Path(target).stem + ".jsonl")
     else:
+        if model is not None or trial:
+            raise ValueError(
+                f"--{'model' if model is not None else 'trial'} is for a grid; name the model in the target"
+            )
         if len(grid.get("solver", "")) > 1:
             grid.setdefault("steps", [5, 10, 20, 50])
         if len(grid.get("dynamics", "")) > 1:
             grid.setdefault("inner_steps", [1, 2, 5, 10, 20])
+        grid |= {} if samples is None else {"samples": [samples]}
         grid |= {"target": target.split(","), "seed": Option("seed", int).parse_several(seed)}
         grid |= {} if images is None else {"images": [images]}
         sections = [Section("", tuple(expand(grid)))]
@@ -275,10 +288,8 @@ def _common_merit(sections: Sequence[Section]) -> str:
     Raises:
         ValueError: When the targets are compared by different metrics, which one picture cannot show.
     """
-    from lanpaint.bench import make_target
-
-    targets = {(run.target, run.images) for section in sections for run in section.runs}
-    merits = {make_target(*target).merits[0]: target[0] for target in sorted(targets, key=str)}
+    runs = [run for section in sections for run in section.runs]
+    merits = {run.find_target().merits[0]: run.target for run in sorted(runs, key=lambda run: run.target)}
     if len(merits) > 1:
         told = " and ".join(f"{target} by {merit}" for merit, target in merits.items())
         raise ValueError(f"--output draws one metric, and the runs are compared on {told}; leave --output out")

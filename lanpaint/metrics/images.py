@@ -1,17 +1,18 @@
-"""Metrics of inpainted images, computed with torchmetrics."""
+"""Metrics of inpainted images, most of them computed with torchmetrics."""
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lanpaint.images import hole_psnr
+from lanpaint.metrics.networks import SMALLEST, inception_network, lpips_network
 
 KERNEL, SMALL_KERNEL, SMALL = 11, 5, 32
 """Side of SSIM's window in pixels: ``KERNEL``, or ``SMALL_KERNEL`` if the image's shorter side is below ``SMALL``."""
+_AT_ONCE = 32
 
 
 def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
@@ -24,7 +25,7 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
 
     Returns:
         Name → values (B,). ``psnr`` and ``ssim`` are those of the hole, ``psnr_whole`` and ``ssim_whole`` those of the
-        whole image. SSIM's Gaussian window has 11 pixels a side, or 5 if the image's shorter side is below 32 pixels.
+        whole image, as is ``mse``. SSIM's Gaussian window has 11 pixels a side, or 5 if the shorter side is below 32.
         ``ssim`` is the mean of the SSIM map over the hole. ``ms_ssim`` has five scales, so it is present only if the
         shorter side has 176 pixels or more. ``psnr_whole`` is infinite for an image that equals the truth.
 
@@ -48,6 +49,7 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
     )
     figures = {
         "psnr": hole_psnr(x, truth, known),
+        "mse": (x.clamp(-1, 1) - truth).square().flatten(1).mean(1).to(truth.dtype),
         "psnr_whole": hole_psnr(x, truth, torch.zeros_like(known)),
         "ssim": (local * unknown).flatten(1).sum(1) / unknown.flatten(1).sum(1),
         "ssim_whole": whole.reshape(-1),
@@ -76,32 +78,32 @@ def seam_shift(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) - truth) * weights).sum((-2, -1)).abs().mean(1) / 2
 
 
-def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, float], str | None]:
-    """LPIPS (AlexNet), mean over the images, and FID of the two sets, if the networks of these metrics are available.
+def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, Tensor], str | None]:
+    """LPIPS (AlexNet) of each image and FID of the two sets, if the weights of their networks are here.
 
     Args:
         x: Images (B, C, H, W) in [−1, 1], C = 1 or 3; values outside are clamped.
         truth: True images, of the shape of x.
 
     Returns:
-        (name → metric, None); or ({}, a line of text that says what is missing).
+        (``lpips`` (B,) and ``fid`` (), None); or ({}, a line of text that says what is missing). Images with a side
+        below 32 pixels have neither, because AlexNet does not take them.
     """
-    x, truth = (images.detach().float().clamp(-1, 1).expand(-1, 3, -1, -1) for images in (x, truth))
+    if min(x.shape[-2:]) < SMALLEST:
+        return {}, None
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        lpips, fid = _networks()
-    except (ImportError, OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0]
-        return {}, f"no LPIPS and FID: {reason}; pip install 'torchmetrics[image]' and let it fetch their weights"
-    fid.reset()
-    fid.update((truth + 1) / 2, real=True)
-    fid.update((x + 1) / 2, real=False)
-    with torch.no_grad():
-        return {"lpips": float(lpips(x, truth)), "fid": float(fid.compute())}, None
-
-
-@cache
-def _networks():  # type: ignore[no-untyped-def]
+        lpips, inception = lpips_network(device), inception_network(device)
+    except OSError as error:
+        return {}, f"no LPIPS and FID: {error}; python -m lanpaint.metrics.networks fetches it"
     from torchmetrics.image.fid import FrechetInceptionDistance
-    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    return LearnedPerceptualImagePatchSimilarity("alex"), FrechetInceptionDistance(normalize=True)
+    x, truth = (images.detach().float().clamp(-1, 1).expand(-1, 3, -1, -1) for images in (x, truth))
+    fid, distances = FrechetInceptionDistance(inception).to(device), []
+    with torch.no_grad():
+        for made, true in zip(x.split(_AT_ONCE), truth.split(_AT_ONCE), strict=True):
+            made, true = made.to(device), true.to(device)
+            distances.append(lpips(made, true))
+            fid.update((true + 1) / 2, real=True)
+            fid.update((made + 1) / 2, real=False)
+    return {"lpips": torch.cat(distances).cpu(), "fid": fid.compute().cpu()}, None

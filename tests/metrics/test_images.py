@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-import lanpaint.metrics.images as images
-from lanpaint.metrics import image_figures, perceptual_figures
+from lanpaint.metrics import image_figures
 
 
 def _pair(side, seed=0, channels=1, count=3):
@@ -66,40 +65,3 @@ def test_perfect_images_have_similarity_one_and_large_ones_five_scales():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"two tensors \(B, C, H, W\)"):
         image_figures(torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8), torch.zeros(8, 8, dtype=torch.bool))
-
-
-def test_without_their_networks_perceptual_figures_are_a_line(monkeypatch):
-    def none_here():
-        raise ModuleNotFoundError("LPIPS metric requires that torchvision is installed. Either install as `pip`")
-
-    monkeypatch.setattr(images, "_networks", none_here)
-    figures, line = perceptual_figures(*_pair(8))
-    assert figures == {}
-    assert "requires that torchvision is installed; pip install 'torchmetrics[image]'" in line
-
-
-def test_perceptual_figures_get_three_channels_in_their_own_ranges(monkeypatch):
-    """LPIPS takes [−1, 1], FID with normalize=True [0, 1]; the networks themselves cannot be had here."""
-    seen = {}
-
-    class Fid:
-        def reset(self):
-            seen.clear()
-
-        def update(self, batch, real):
-            seen[real] = batch
-
-        def compute(self):
-            return torch.tensor(float((seen[True] - seen[False]).abs().mean()))
-
-    def lpips(x, y):
-        seen["lpips"] = x
-        return (x - y).abs().mean()
-
-    monkeypatch.setattr(images, "_networks", lambda: (lpips, Fid()))
-    x, truth = _pair(8)
-    figures, line = perceptual_figures(x, truth)
-    assert line is None
-    assert seen["lpips"].shape == seen[True].shape == (3, 3, 8, 8)
-    assert float(seen[False].min()) >= 0 > float(seen["lpips"].min())
-    assert figures["lpips"] == pytest.approx(2 * figures["fid"], rel=1e-5)
