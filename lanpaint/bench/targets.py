@@ -42,7 +42,7 @@ from toy_models.calibration import conditional_ranks, exact_calibration, rank_hi
 from toy_models.gaussian import Gaussian
 from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
 
-NOTHING = "nothing"
+NOTHING = "nothing-known"
 """The mask under which nothing is known, so that a method generates."""
 
 Figures = dict[str, float]
@@ -306,7 +306,7 @@ def make_target(
             - a problem of :data:`toy_models.problems.PROBLEMS`, also by its former name ``gauss2`` or ``star500``;
             - ``module:function``, your own function that returns a :class:`toy_models.Problem`;
             - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, ``emoji-latent``, or a folder or
-              hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, ``nothing`` for nothing known,
+              hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, ``nothing-known``,
               or a file that is white where the image is painted. Of a latent model it masks the latent cells.
             - ``MODEL:OPERATOR`` with an operator of :data:`lanpaint.degradations.OPERATORS`, such as pool2.
         images: Folder or zip of images, for a model other than ``digits``. Emoji that a model of this project was
