@@ -182,7 +182,7 @@ def _part(
     for row in rows:
         group.setdefault(_seedless(row.settings), []).append(row)
     names = varying(list(group))
-    along = along if any(settings.get(along) is not None for settings in group) else None
+    along = along if along and any(settings.get(along) is not None for settings in group) else None
     column = along or ("target" if "target" in names else None)
     curve_names = _telling(list(group), [name for name in names if name != column])
     labels = {settings: _label(settings, curve_names) for settings in group}

@@ -56,6 +56,9 @@ class LPIPS(nn.Module):
         heads: Weights of the heads, ``lin0.model.1.weight`` and so on, each (1, C, 1, 1).
     """
 
+    shift: Tensor
+    scale: Tensor
+
     def __init__(self, state: State, heads: State) -> None:
         super().__init__()
         for place, (number, _, _) in enumerate(_ALEXNET):
@@ -129,12 +132,12 @@ class Inception(nn.Module):
 
     def _conv(self, name: str, x: Tensor, stride: int = 1, same: bool = True) -> Tensor:
         """A convolution, a batch norm and a ReLU."""
-        weight, *norm = (
+        weight, mean, variance, scale, shift = (
             getattr(self, f"{name}.{part}".replace(".", "/"))
             for part in ("conv.weight", "bn.running_mean", "bn.running_var", "bn.weight", "bn.bias")
         )
         padding = [side // 2 for side in weight.shape[2:]] if same else 0
-        return F.batch_norm(F.conv2d(x, weight, None, stride, padding), *norm, eps=1e-3).relu()
+        return F.batch_norm(F.conv2d(x, weight, None, stride, padding), mean, variance, scale, shift, eps=1e-3).relu()
 
     def _chain(self, block: str, x: Tensor, names: Sequence[str], shrinks: bool = False) -> Tensor:
         """Convolutions after each other; the last one may halve the resolution."""
