@@ -33,6 +33,8 @@ from lanpaint.dynamics import (
 )
 from lanpaint.fields import BiG, Decoupled
 from lanpaint.inpainter import Inpainter
+from lanpaint.input_guidance import InputGuidance
+from lanpaint.likelihood import LikelihoodBound, likelihood_bound
 from lanpaint.linear import LinearOperator, RotatedScore
 from lanpaint.lml import LML
 from lanpaint.noise import NoiseLevel, Prediction
@@ -157,6 +159,7 @@ __all__ = [
     "GuidedScore",
     "Heun",
     "Inpainter",
+    "InputGuidance",
     "Karras",
     "LMLangevin",
     "LanPaint",
@@ -165,6 +168,7 @@ __all__ = [
     "LangevinPaint",
     "LangevinSampler",
     "LightningLogger",
+    "LikelihoodBound",
     "LinearOperator",
     "MCGDiff",
     "Memory",
@@ -215,6 +219,7 @@ __all__ = [
     "WindowedScore",
     "as_score",
     "bridged",
+    "likelihood_bound",
     "open_painter",
     "paint_folder",
     "raster_patches",

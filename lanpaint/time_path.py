@@ -88,25 +88,7 @@ class TimePath:
             TypeError: For masks that are not boolean.
             ValueError: For no masks, masks of different shapes, empty ones, and masks that overlap or leave gaps.
         """
-        if not isinstance(groups, (Sequence, Tensor)) or not len(groups):
-            raise TypeError(f"groups must be a list of boolean masks, got {shown(groups)}")
-        for number, group in enumerate(groups):
-            _check_mask(f"group {number}", group)
-            if group.shape != groups[0].shape:
-                shapes = f"{tuple(groups[0].shape)} and {tuple(group.shape)}"
-                raise ValueError(f"groups must be masks of one shape, got {shapes}")
-            if not bool(group.any()):
-                raise ValueError(f"group {number} has no entry; leave it out")
-        members, place = torch.zeros(groups[0].shape, dtype=torch.long), torch.zeros(groups[0].shape)
-        place = place.double()
-        for number, group in enumerate(groups):
-            members += group.cpu()
-            place = place.masked_fill(group.cpu(), number)
-        if int(members.max()) > 1:
-            raise ValueError(f"groups overlap: {int((members > 1).sum())} entries are in more than one of them")
-        if int(members.min()) < 1:
-            raise ValueError(f"groups leave gaps: {int((members < 1).sum())} entries are in none of them")
-        count = len(groups)
+        place, count = check_groups(groups).double(), len(groups)
         return cls(lambda u: (place + 1 - count * u).clamp(0, 1))
 
     @classmethod
@@ -263,6 +245,33 @@ def raster_patches(shape: Sequence[int], size: int) -> list[Tensor]:
     across = math.ceil(width / size)
     patches = row[:, None] * across + column
     return [patches.eq(number) for number in range(math.ceil(height / size) * across)]
+
+
+def check_groups(groups: object) -> Tensor:
+    """The number of the group of each entry, from a list of boolean masks of one shape.
+
+    Raises:
+        TypeError: For anything but a list of boolean masks.
+        ValueError: For no masks, masks of different shapes, empty ones, and masks that overlap or leave gaps.
+    """
+    if not isinstance(groups, (Sequence, Tensor)) or not len(groups):
+        raise TypeError(f"groups must be a list of boolean masks, got {shown(groups)}")
+    for number, group in enumerate(groups):
+        _check_mask(f"group {number}", group)
+        if group.shape != groups[0].shape:
+            shapes = f"{tuple(groups[0].shape)} and {tuple(group.shape)}"
+            raise ValueError(f"groups must be masks of one shape, got {shapes}")
+        if not bool(group.any()):
+            raise ValueError(f"group {number} has no entry; leave it out")
+    members, place = (torch.zeros(groups[0].shape, dtype=torch.long) for _ in range(2))
+    for number, group in enumerate(groups):
+        members += group.cpu()
+        place = place.masked_fill(group.cpu(), number)
+    if int(members.max()) > 1:
+        raise ValueError(f"groups overlap: {int((members > 1).sum())} entries are in more than one of them")
+    if int(members.min()) < 1:
+        raise ValueError(f"groups leave gaps: {int((members < 1).sum())} entries are in none of them")
+    return place
 
 
 def _between(name: str, times: Tensor) -> Tensor:
