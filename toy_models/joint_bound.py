@@ -50,7 +50,20 @@ def mean_time_model(cov: Tensor) -> Model:
     return model
 
 
-def gaussian_bound(cov: Tensor, model: Model, points: int = 24, nodes: int = 240) -> float:
+def mean_time_score(cov: Tensor) -> Model:
+    """The score of N(0, cov) where all tokens have the mean time, ε̂ = −σ s: wrong where a token is noise."""
+
+    def model(h: Tensor) -> Tensor:
+        sigma = _levels(h)[1]
+        mean = sigma.mean(-1, keepdim=True).expand_as(sigma)
+        return sigma[..., None] * torch.linalg.inv(_noisy(cov, 1 - mean, mean))
+
+    return model
+
+
+def gaussian_bound(
+    cov: Tensor, model: Model, points: int = 24, nodes: int = 240, span: tuple[float, float] = (-36.0, 44.0)
+) -> float:
     """The bound of a linear model on data of law N(0, cov), averaged over the paper's walks, in nats.
 
     Args:
@@ -58,13 +71,15 @@ def gaussian_bound(cov: Tensor, model: Model, points: int = 24, nodes: int = 240
         model: The model.
         points: Points of Gauss and Legendre's rule in each dimension of ω.
         nodes: Points of the trapezoidal rule in ℓ_i.
+        span: The range of ℓ_i.
 
     Raises:
         ValueError: For more than three tokens.
     """
     count = len(cov)
     omega, weights = _simplex(count, points)
-    ell, step = _line(nodes)
+    ell = torch.linspace(*span, nodes, dtype=torch.float64)
+    step = float(ell[1] - ell[0])
     total = 0.0
     for token in range(count):
         own = torch.nn.functional.softplus(-ell / 2)  # h of this token
@@ -134,11 +149,6 @@ def _noisy(cov: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
 
 def _reference(cov: Tensor) -> float:
     return cross_entropy(cov, torch.eye(len(cov), dtype=cov.dtype))
-
-
-def _line(nodes: int) -> tuple[Tensor, float]:
-    ell = torch.linspace(-36.0, 44.0, nodes, dtype=torch.float64)
-    return ell, float(ell[1] - ell[0])
 
 
 def _radii(nodes: int) -> tuple[Tensor, float]:
