@@ -56,10 +56,10 @@ TESTS = {
     "dynamics/underdamped.py": "test_defaults.py dynamics/test_family.py",
     "dynamics/hfhr.py": "test_defaults.py dynamics/test_family.py",
     "dynamics/preconditioned.py": "dynamics/test_family.py",
-    "dynamics/metropolis.py": "dynamics/test_metropolis.py",
+    "dynamics/metropolis.py": "dynamics/test_metropolis.py dynamics/test_family.py",
     "dynamics/secant.py": "test_defaults.py dynamics/test_secant.py",
     "dynamics/partial_refresh.py": "test_defaults.py dynamics/test_partial_refresh.py",
-    "dynamics/lm_langevin.py": "test_defaults.py dynamics/test_lm_langevin.py",
+    "dynamics/lm_langevin.py": "test_defaults.py dynamics/test_lm_langevin.py dynamics/test_family.py",
     "solvers/euler.py": "solvers",
     "solvers/heun.py": "solvers",
     "solvers/ddim.py": "solvers",
@@ -153,8 +153,19 @@ NAMES = {
 }  # fmt: skip
 
 
-# Module → mutated line → why the mutant changes no behaviour. They are not counted.
-EQUIVALENT: dict[str, dict[str, str]] = {}
+# (module, line, mutated line): why the mutant changes no behaviour. These are not counted.
+EQUIVALENT = {
+    (
+        "score.py",
+        'if time.device.type == "cpu" and len(time) == 1:',
+        "if (False):",
+    ): "a short way for one level on the CPU; the network is given the same numbers",
+    (
+        "drift.py",
+        "if isinstance(coefficient, Tensor):",
+        "if (True):",
+    ): "PyTorch takes a number as a 0-d tensor; the sum is the same, and slower",
+}
 
 
 def main() -> int:
@@ -198,7 +209,8 @@ def _run_module(tree: Path, module: str, given: argparse.Namespace) -> tuple[int
     for number in drawn:
         mutated, lines = _mutated(source, number)
         change = _change(source, mutated)
-        if any(line[1:].strip() in EQUIVALENT.get(module, {}) for line in change if line.startswith("+")):
+        old, new = ("\n".join(line[1:].strip() for line in change if line[0] == sign) for sign in "-+")
+        if (module, old, new) in EQUIVALENT:
             continue
         mutant = Mutant(module, change, mutated, lines, notes.nearest(module, lines, source))
         if killed.get(mutant.key):
@@ -310,7 +322,8 @@ class _Patcher:
                 killers.setdefault(killer, []).append(mutant)
         killers.pop("", None)
         while killers:  # a test that fails here without a mutant has seen nothing
-            if not _dies(lambda: self._run([], None, caches, [items[name] for name in killers]), 3600):
+            all_of_them = [items[name] for name in killers]
+            if not all(_dies(lambda: self._run([], None, caches, all_of_them), 3600) for _ in range(2)):  # noqa: B023
                 break
             for mutant in killers.pop(_KILLER.read_text()):
                 mutant.note(False, 0.0, "a test that fails without the mutant too")

@@ -215,6 +215,29 @@ def test_a_drift_of_two_regions_needs_their_axis():
         Drift(torch.neg, [1.0, 2.0], 0.1, known=torch.tensor([False, True]))
 
 
+@pytest.mark.parametrize("shape", [(), (4, 1), (4, 3), (1, 3)])
+def test_a_quantity_of_two_regions_is_put_where_the_mask_says(shape):
+    """With one level, one per sample or one per entry; alone, and as one of several coefficients."""
+    known = torch.tensor([False, True, True])
+    compact = torch.arange(1.0, 1 + 2 * math.prod(shape)).double().reshape(2, *shape)
+    drift = Drift(torch.neg, compact, 2 * compact, known)
+    expected = torch.where(known, compact[1].expand(4, 3), compact[0].expand(4, 3)).float()
+    x = torch.zeros(4, 3)
+    assert torch.equal(drift.broadcast(drift.damping, x).expand(4, 3), expected)
+    one, two = drift.coefficients([drift.damping, drift.time_step], x)
+    assert torch.equal(one.expand(4, 3), expected)
+    assert torch.equal(two.expand(4, 3), 2 * expected)
+
+
+def test_a_quantity_of_one_region_is_a_number_or_has_the_shape_of_its_level():
+    x = torch.zeros(4, 3)
+    assert Drift(torch.neg, 0.3, 0.1).coefficients([torch.tensor(0.3).double()], x) == [pytest.approx(0.3, rel=1e-6)]
+    levels = torch.linspace(0.1, 0.4, 4).double()[:, None]
+    drift = Drift(torch.neg, levels, levels)
+    assert torch.equal(drift.broadcast(drift.damping, x), levels.float())
+    assert drift.broadcast(torch.tensor(0.25).double(), torch.zeros(4, 3)).dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("damping", "step", "told"),
     [

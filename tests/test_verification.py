@@ -327,6 +327,18 @@ def test_langevin_s_limit_and_best_step_are_those_of_gradient_descent():
     assert at < 2
 
 
+def test_figures_of_speed_are_per_evaluation():
+    class Twice(lp.Langevin):
+        def step(self, state, drift, noise):
+            return super().step(super().step(state, drift, noise), drift, noise)
+
+    report = verify(Twice())
+    assert report.passed, report
+    assert report.evaluations == 2
+    assert report.radii[100][0] == pytest.approx(1 - 0.15 / 100)
+    assert report.limits[10] == pytest.approx(2, rel=1e-3)
+
+
 def test_an_error_of_the_dynamics_is_reported_and_not_raised():
     class Broken(lp.Dynamics):
         def step(self, state, drift, noise):

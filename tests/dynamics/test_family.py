@@ -13,6 +13,7 @@ from lanpaint import (
     Drift,
     FastLangevin,
     Langevin,
+    LMLangevin,
     NoiseLevel,
     NormalNoise,
     PartialRefresh,
@@ -57,6 +58,8 @@ DECLARED = {
     "secant": SecantLangevin(),
     "refresh": PartialRefresh(),
     "MALA": MALA(),
+    "LM-Langevin": LMLangevin(),
+    "LM-Langevin, printed": LMLangevin(form="printed"),
 }
 
 
