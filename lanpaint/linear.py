@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel, Prediction
+from lanpaint.noise import NoiseLevel, Prediction, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.score import Score, ScoreWrapper
 
@@ -120,8 +120,7 @@ class LinearOperator:
         return RotatedScore(score, self)
 
     def _coordinates(self, y: Tensor) -> Tensor:
-        inverse = torch.where(self.known, 1 / torch.where(self.known, self.singular, 1.0), 0.0)
-        return inverse.to(y) * self.unpack(y)
+        return reciprocal(self.singular).to(y) * self.unpack(y)
 
     def _checked(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.shape:

@@ -334,6 +334,7 @@ class _Patcher:
         """Whether a test fails with the mutated code; called in the process of the mutant. Notes the test's name."""
         from _pytest.runner import runtestprotocol
 
+        _KILLER.unlink(missing_ok=True)
         for function in functions:
             function.__code__ = code
         for cached in caches:
@@ -538,16 +539,20 @@ def _dies(fails: Callable[[], bool], seconds: float) -> bool:
     sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        os.setsid()
-        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
-        failed = 1
+        answer = 3  # a mistake of this runner
         try:
-            failed = int(fails())
+            os.setsid()
+            most = resource.getrlimit(resource.RLIMIT_CPU)[1]
+            limit = int(seconds) if most == resource.RLIM_INFINITY else min(int(seconds), most - 1)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
+            answer = int(fails())
         finally:
-            os._exit(failed)
+            os._exit(answer)
     end = time.time() + 20 * seconds  # of a clock on the wall, for tests that wait for ever
     while time.time() < end:
         done, status = os.waitpid(child, os.WNOHANG)
+        if done and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+            raise RuntimeError("a process of the runner ended with an error of its own")
         if done:
             return status != 0
         time.sleep(0.02)

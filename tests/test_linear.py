@@ -7,6 +7,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.degradations import OPERATORS
+from lanpaint.linear import hartley
 from toy_models import Gaussian
 
 SHAPE = (3, 4, 8)
@@ -53,6 +54,29 @@ def test_the_adjoint_is_the_transpose_and_the_pseudo_inverse_that_of_the_matrix(
     torch.testing.assert_close(_matrix(operator.adjoint, y.shape[1:]), a.mT)
     torch.testing.assert_close(_matrix(operator.pseudo_inverse, y.shape[1:]), torch.linalg.pinv(a, rtol=1e-6))
     torch.testing.assert_close(operator(operator.pseudo_inverse(y)), y)
+
+
+@pytest.mark.parametrize("sides", [(5,), (4, 3)])
+def test_the_hartley_transform_is_a_sum_of_cosines_plus_sines(sides):
+    """Σ x cas(2π Σ j k/n)/√N with cas = cos + sin (Bracewell, 1983), along the last axes."""
+    places = torch.cartesian_prod(*(torch.arange(side, dtype=torch.float64) for side in sides)).view(-1, len(sides))
+    angle = 2 * math.pi * (places / torch.tensor(sides)) @ places.mT
+    expected = (angle.cos() + angle.sin()) / math.sqrt(math.prod(sides))
+    dims = range(1, 1 + len(sides))
+    torch.testing.assert_close(_matrix(lambda x: hartley(x, dims), sides), expected)
+
+
+@pytest.mark.parametrize("name", ["pool2", "own weights"])
+def test_noise_and_jitter_of_a_measurement_are_told_in_its_units(name):
+    """With singular values s a deviation d of y is d/s of z: drawn values give measurements of deviation d."""
+    operator = MADE[name]
+    y = operator(torch.zeros(1, *SHAPE, dtype=torch.float64))
+    drawn = operator.observe(y, jitter=0.3).draw(torch.ones_like)
+    around = operator(operator.unrotate(drawn.values))
+    torch.testing.assert_close(around.square().mean(), torch.tensor(0.09, dtype=torch.float64))
+    scale = float(operator.singular.max())
+    assert operator.observe(y, noise=0.3).noise == pytest.approx(0.3 / scale)
+    assert scale != pytest.approx(1)
 
 
 def test_what_the_operators_measure():
