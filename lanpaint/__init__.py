@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from lanpaint.adapters.bridge import bridged
 from lanpaint.adapters.schedulers import DiffusersSolver
+from lanpaint.adapters.series import SeriesModel, load_series_model
 from lanpaint.callbacks import (
     Callback,
     DivergenceError,
@@ -95,10 +96,12 @@ from lanpaint.samplers import (
 )
 from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
+from lanpaint.series import complete_series
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
 from lanpaint.stein import SteinCheck, stein_check
 from lanpaint.time_path import TimePath, raster_patches
+from lanpaint.units import Units
 from lanpaint.verification import verify
 from lanpaint.windowed import WindowedScore
 
@@ -201,6 +204,7 @@ __all__ = [
     "Score",
     "ScoreWrapper",
     "SecantLangevin",
+    "SeriesModel",
     "Settings",
     "Solver",
     "SolverState",
@@ -215,11 +219,14 @@ __all__ = [
     "TrajectoryRecorder",
     "TwistedSMC",
     "Underdamped",
+    "Units",
     "Visit",
     "WindowedScore",
     "as_score",
     "bridged",
+    "complete_series",
     "likelihood_bound",
+    "load_series_model",
     "open_painter",
     "paint_folder",
     "raster_patches",

@@ -104,21 +104,25 @@ def make_solver(name: str) -> Solver:
 
 
 SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent", "textures")
-"""Names of the models whose weights are part of the project."""
+"""Names of the models of pictures whose weights are part of the project."""
+
+SEQUENCES = ("motion",)
+"""Names of the models of sequences whose weights are part of the project."""
 
 
 def model_folder(name: str) -> str:
-    """The folder of a model in :data:`SHIPPED`. Any other folder, or a hub id, is returned as it is.
+    """The folder of a model in :data:`SHIPPED` or :data:`SEQUENCES`. Another folder, or a hub id, is returned as it is.
 
     Raises:
         ValueError: For a name that is no shipped model, no folder and no hub id.
     """
     import toy_models
 
-    if name in SHIPPED:
+    if name in SHIPPED + SEQUENCES:
         return str(Path(toy_models.__file__).parent / "weights" / name)
     if not name or ("/" not in name.strip("/.") and not Path(name).exists()):
         raise ValueError(
-            f"unknown model {name!r}; give {', '.join(SHIPPED)}, a diffusers folder, or a hub id such as org/name"
+            f"unknown model {name!r}; give {', '.join(SHIPPED + SEQUENCES)}, a diffusers folder, "
+            "or a hub id such as org/name"
         )
     return name

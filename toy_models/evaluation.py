@@ -146,14 +146,14 @@ def sample(unet: UNet2DModel, scheduler: Any, count: int, *, steps: int = 30, se
         seed: Seed of the noise at the start, which is drawn on the CPU.
 
     Returns:
-        ``(count, C, S, S)``, on the network's device.
+        ``(count, C, S, S)``, or ``(count, C, S)`` of a network of sequences, on the network's device.
     """
     from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 
     solver: Any = deepcopy(scheduler) if is_flow(scheduler) else DDIMScheduler.from_config(scheduler.config)
     solver.set_timesteps(steps)
-    size = unet.config["sample_size"]
-    shape = (count, unet.config["in_channels"], size, size)
+    size, axes = unet.config["sample_size"], 1 if type(unet).__name__ == "UNet1DModel" else 2
+    shape = (count, unet.config["in_channels"], *(size,) * axes)
     x = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(unet.device)
     for time in solver.timesteps:
         answer = unet(x, time.to(unet.device).expand(count)).sample.float()

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from toy_models import digits, textures
+from toy_models import digits, motion, textures
 from toy_models.images import ImageError, ImageSet, load_images
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d import UNet2DModel
 
     from toy_models.autoencoding import Autoencoding
     from toy_models.denoising import Denoising, ImageData
@@ -171,14 +170,15 @@ class DenoiserRecipe(Recipe):
     Attributes:
         unet: Arguments of `diffusers.UNet2DModel`.
         scheduler: Name of a diffusers scheduler class, and its arguments.
-        pipeline: Name of a diffusers pipeline class. The weights are written in its folder layout.
+        pipeline: Name of a diffusers pipeline class. The weights are written in its folder layout. None for the parts
+            alone, where diffusers maintains no pipeline.
         autoencoder: Arguments of `diffusers.AutoencoderKL`, for a model of latents.
         validation_draws: Number of times at which the loss of each validation image is evaluated.
     """
 
     unet: dict[str, Any]
     scheduler: tuple[str, dict[str, Any]]
-    pipeline: str
+    pipeline: str | None
     autoencoder: dict[str, Any] | None = None
     validation_draws: int = 50
 
@@ -189,7 +189,7 @@ class DenoiserRecipe(Recipe):
         name, arguments = self.scheduler
         return getattr(diffusers, name)(**arguments)
 
-    def make_unet(self, dropout: float = 0.0) -> UNet2DModel:
+    def make_unet(self, dropout: float = 0.0) -> Any:
         """Return the network with random weights."""
         from diffusers.models.unets.unet_2d import UNet2DModel
 
@@ -209,7 +209,7 @@ class DenoiserRecipe(Recipe):
         )
 
     def save(self, module: Denoising, folder: Path) -> None:
-        """Write the weights in the folder layout of the pipeline class."""
+        """Write the weights in the folder layout of a pipeline."""
         import diffusers
 
         parts: dict[str, Any] = {"unet": module.unet.cpu().eval(), "scheduler": self.make_scheduler()}
@@ -218,6 +218,10 @@ class DenoiserRecipe(Recipe):
             parts["vqvae"].register_to_config(scaling_factor=module.latent_scale.item())
         if self.half:
             parts = {name: part.half() if isinstance(part, torch.nn.Module) else part for name, part in parts.items()}
+        if self.pipeline is None:
+            for name, part in parts.items():
+                part.save_pretrained(folder / name)
+            return
         pipeline = getattr(diffusers, self.pipeline)(**parts)
         pipeline.register_to_config(unet=("diffusers", "UNet2DModel"))  # what diffusers can load of a subclass, too
         pipeline.save_pretrained(folder)
@@ -227,7 +231,7 @@ class DenoiserRecipe(Recipe):
 class AsyncRecipe(DenoiserRecipe):
     """How to train a denoising network that takes a time for each pixel."""
 
-    def make_unet(self, dropout: float = 0.0) -> UNet2DModel:
+    def make_unet(self, dropout: float = 0.0) -> Any:
         """Return the network with random weights."""
         from lanpaint.adapters.time_map import TimeMapUNet
 
@@ -269,6 +273,51 @@ class TextureRecipe(DenoiserRecipe):
             images = textures.grid_windows(textures.load_textures(split))
             names = tuple(f"{split} {row}" for row in range(len(images)))
             sets.append(ImageSet(images, names, torch.zeros(len(images), dtype=torch.bool)))
+        return sets[0], sets[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionRecipe(DenoiserRecipe):
+    """How to train a denoising network on random windows of motion. Its ``unet`` are arguments of `UNet1DModel`."""
+
+    def make_unet(self, dropout: float = 0.0) -> Any:
+        """Return the network with random weights.
+
+        Raises:
+            UserError: For a dropout: the network has none.
+        """
+        from diffusers.models.unets.unet_1d import UNet1DModel
+
+        if dropout:
+            raise UserError(f"dropout {dropout}, expected 0: this model's network has no dropout")
+        return UNet1DModel(**self.unet)
+
+    def make_data(self, settings: Settings, path: Path | None) -> ImageData:
+        """Return random windows to train on, and the middle of the training series that are set aside to validate."""
+        from toy_models.denoising import ImageData
+
+        series, _ = motion.load_motion("train")
+        count = settings.validation_images
+        if not 0 <= count < len(series):
+            raise UserError(f"{count} validation images, expected 0 to {len(series) - 1} series")
+        aside = torch.zeros(len(series), dtype=torch.bool)
+        aside[torch.arange(count) * len(series) // max(count, 1)] = True  # the series are ordered by activity
+        source = motion.RandomMotion(series[~aside])
+        epoch_steps = self.epoch_steps or settings.steps or 1000
+        return ImageData(source, motion.middle_windows(series[aside]), epoch_steps=epoch_steps)
+
+    def save(self, module: Denoising, folder: Path) -> None:
+        """Write the weights in the folder layout of a pipeline, and the units of the series beside them."""
+        super().save(module, folder)
+        motion.UNITS.save(folder)
+
+    def sources(self, path: Path | None) -> tuple[ImageSet, ImageSet]:
+        """Return the windows in the middle of the training series and of the held-out series."""
+        sets = []
+        for split in SPLITS:
+            windows = motion.middle_windows(motion.load_motion(split)[0])
+            names = tuple(f"{split} {row}" for row in range(len(windows)))
+            sets.append(ImageSet(windows, names, torch.zeros(len(windows), dtype=torch.bool)))
         return sets[0], sets[1]
 
 
@@ -424,6 +473,40 @@ RECIPES: dict[str, Recipe] = {
         ),
         **_ENDLESS,
         average_decay=0.9995,
+    ),
+    "motion": MotionRecipe(
+        summary="6.4 seconds of a wrist's acceleration and turning, 6 channels, velocity prediction",
+        unet={
+            "sample_size": motion.LENGTH,
+            "sample_rate": 10,
+            "in_channels": 6,
+            "out_channels": 6,
+            "layers_per_block": 1,
+            "block_out_channels": (32, 64, 128),  # resolutions 64, 32 and 16; no attention
+            "down_block_types": ("DownResnetBlock1D",) * 3,
+            "up_block_types": ("UpResnetBlock1D",) * 3,
+            "mid_block_type": "MidResTemporalBlock1D",
+            "out_block_type": "OutConv1DBlock",
+            "time_embedding_type": "positional",
+            "use_timestep_embedding": True,
+            "act_fn": "mish",
+            "norm_num_groups": 8,
+        },
+        scheduler=("DDIMScheduler", _COSINE_VELOCITY),
+        pipeline=None,
+        defaults=Settings(
+            model="motion",
+            steps=1000,  # the loss on series that were set aside is lowest after 1,000 to 1,500
+            batch_size=32,
+            learning_rate=2e-3,
+            dropout=0.0,
+            validation_images=0,
+            seed=0,
+        ),
+        warmup_steps=200,
+        average_decay=0.999,
+        checkpoint_steps=500,
+        half=True,
     ),
     "digits": DenoiserRecipe(
         summary="8x8 handwritten digits, noise prediction",

@@ -18,7 +18,6 @@ from toy_models.recipes import AutoencoderRecipe, Recipe, UserError
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-    from diffusers.models.unets.unet_2d import UNet2DModel
 
 _CHUNK = 32  # number of pictures in each call of an autoencoder
 
@@ -28,12 +27,12 @@ class Trained:
     """A denoising network, in float32 and evaluation mode, with its scheduler and its autoencoder.
 
     Attributes:
-        unet: The network, called as ``unet(x, t).sample``.
+        unet: The network, a `UNet2DModel` or `UNet1DModel`, called as ``unet(x, t).sample``.
         scheduler: A diffusers scheduler. It defines the noise levels and the network's target.
         autoencoder: Makes latents of images, for a network that denoises latents; else None.
     """
 
-    unet: UNet2DModel
+    unet: Any
     scheduler: Any
     autoencoder: AutoencoderKL | None = None
 
@@ -54,7 +53,7 @@ class Trained:
         return torch.cat([self.autoencoder.decode(part / scale).sample for part in latents.split(_CHUNK)])
 
     def sample(self, count: int, *, steps: int = 30, seed: int = 0) -> Tensor:
-        """Return samples ``(count, C, H, W)``, clamped to [-1, 1]; see `toy_models.evaluation.sample`."""
+        """Return samples ``(count, C, …)``, clamped to [-1, 1]; see `toy_models.evaluation.sample`."""
         return self.decode(sample(self.unet, self.scheduler, count, steps=steps, seed=seed)).clamp(-1, 1)
 
 
@@ -62,7 +61,8 @@ def load_trained(folder: Path) -> Trained:
     """Return the model in a pipeline's folder.
 
     Args:
-        folder: Folder in the layout of a diffusers pipeline with a `UNet2DModel`. An autoencoder is in ``vqvae``.
+        folder: Folder in the layout of a diffusers pipeline with a `UNet2DModel`, or for sequences a `UNet1DModel`. An
+            autoencoder is in ``vqvae``.
 
     Raises:
         UserError: If the folder holds no such pipeline.
@@ -80,14 +80,15 @@ def load_trained(folder: Path) -> Trained:
     return Trained(unet.float().eval().requires_grad_(False), scheduler, autoencoder)
 
 
-def unet_class(folder: Path) -> type[UNet2DModel]:
-    """Return the class of the network in a pipeline's folder: a `TimeMapUNet` if its configuration says so."""
+def unet_class(folder: Path) -> Any:
+    """Return the class of the network in a pipeline's folder, which its configuration names."""
+    from diffusers.models.unets.unet_1d import UNet1DModel
     from diffusers.models.unets.unet_2d import UNet2DModel
 
     from lanpaint.adapters.time_map import TimeMapUNet
 
     name = json.loads((folder / "unet" / "config.json").read_text()).get("_class_name")
-    return TimeMapUNet if name == TimeMapUNet.__name__ else UNet2DModel
+    return {kind.__name__: kind for kind in (TimeMapUNet, UNet1DModel)}.get(name, UNet2DModel)
 
 
 def load_autoencoder(folder: Path) -> AutoencoderKL:

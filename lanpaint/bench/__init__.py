@@ -3,7 +3,7 @@
 from lanpaint.bench.grid import Section, expand, read_grid, run_sections
 from lanpaint.bench.results import Results
 from lanpaint.bench.runs import Result, Settings, run
-from lanpaint.bench.targets import AnalyticTarget, ImageTarget, Target, make_target
+from lanpaint.bench.targets import AnalyticTarget, ImageTarget, SeriesTarget, Target, make_target
 from lanpaint.methods import METHODS, Method, find_method, make_sampler
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Result",
     "Results",
     "Section",
+    "SeriesTarget",
     "Settings",
     "Target",
     "expand",

@@ -17,7 +17,7 @@ from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
 from lanpaint.bench.targets import make_target
 from lanpaint.checks import as_path, check_whole, shown
 from lanpaint.methods import METHODS, all_options, find_method
-from lanpaint.names import all_dynamics_options
+from lanpaint.names import SEQUENCES, all_dynamics_options
 from lanpaint.options import Option
 from lanpaint.plan import MOST_STEPS
 
@@ -130,7 +130,8 @@ def _tried(grid: dict[str, Any], samples: int) -> dict[str, Any]:
 def _takes_images(grid: Mapping[str, Any]) -> bool:
     """Whether a grid has a target that is a model without images of its own."""
     targets = grid.get("target", "")
-    return any(":" in str(target) and not str(target).startswith("digits:") for target in _listed(targets))
+    own = tuple(f"{model}:" for model in ("digits", *SEQUENCES))
+    return any(":" in str(target) and not str(target).startswith(own) for target in _listed(targets))
 
 
 def _listed(value: Any) -> list[Any]:

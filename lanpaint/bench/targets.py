@@ -14,29 +14,35 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from lanpaint.adapters.series import SeriesModel
 from lanpaint.checks import shown
 from lanpaint.degradations import OPERATORS
 from lanpaint.images import read_mask
 from lanpaint.linear import LinearOperator
 from lanpaint.masks import MASKS
 from lanpaint.metrics import (
+    bend_ratio,
     calibration,
+    diversity_ratio,
     energy_distance,
     image_figures,
+    join_ratio,
     mmd,
     perceptual_figures,
     rank_shares,
     seam_shift,
     sliced_wasserstein,
 )
-from lanpaint.names import model_folder
+from lanpaint.names import SEQUENCES, model_folder
 from lanpaint.own import is_own, make_own
 from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
+from lanpaint.series import mark_missing
 from toy_models import features
 from toy_models.calibration import conditional_ranks, exact_calibration, rank_histogram
 from toy_models.gaussian import Gaussian
@@ -230,6 +236,70 @@ class ImageTarget(Target):
         return {}
 
 
+class SeriesTarget(Target):
+    """A model of sequences and held-out sequences, of which a part is missing.
+
+    Metrics are in the model's numbers, in which quiet and violent movements count alike.
+
+    Args:
+        name: Name of the target in results.
+        score: The model.
+        series: Held-out sequences (N, C, T) in the model's numbers.
+        known: Boolean (C, T), True where known.
+        describe: A function of sequences (B, C, T) that returns features (B, F) of comparable sizes.
+    """
+
+    def __init__(
+        self, name: str, score: SeriesModel, series: Tensor, known: Tensor, describe: Callable[[Tensor], Tensor]
+    ) -> None:
+        self.name, self.score, self.series, self.known, self.describe = name, score, series, known, describe
+        self.units = score.units
+        self.most = self.samples = len(series)
+        self.batch = max(1, 2**17 // series[0].numel())
+        self.merits = ("error", "kernel")
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor:
+        """The first ``count`` sequences."""
+        return self.series[:count]
+
+    def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
+        """One generator for each sequence."""
+        return seeded(range(seed + first, seed + first + count))
+
+    def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
+        """Means over the sequences with their standard errors, calibration, and distances between the two sets.
+
+        ``error`` is the root mean square over the missing entries; ``error_NAME`` that of a channel in its unit.
+        ``join`` and ``diversity`` are 1 if right: :mod:`lanpaint.metrics.series`. ``kernel`` is the squared MMD in
+        features.
+        """
+        figures: Figures = {}
+        families = [row for row in range(len(x) // fills) for _ in range(fills)]
+        missing = ~self.known
+        off = (x - truth).square() * missing
+        each = (off.flatten(1).sum(1) / missing.sum()).sqrt()
+        figures |= {"error": float(each.mean()), "error_error": standard_error(each, families)}
+        far = (self.units.restore(x) - self.units.restore(truth)).square()
+        for row, name in enumerate(self.units.channels):
+            if bool(missing[row].any()):
+                figures[f"error_{name}"] = float(far[:, row, missing[row]].mean(1).sqrt().mean())
+        for name, ratio in {"join": join_ratio, "bend": bend_ratio}.items():
+            value, error = ratio(x, truth, self.known, fills)
+            if math.isfinite(value):
+                figures |= {name: value, f"{name}_error": error}
+        features = [self.describe(some) for some in (x, truth)]
+        value, error = diversity_ratio(*features, fills)
+        figures |= {"diversity": value, "diversity_error": error}
+        first = [some[::fills] for some in features]
+        kernel = mmd(*first)
+        figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
+        return figures | calibration(x, truth, self.known, fills) | _distances(x[::fills], truth[::fills])
+
+    def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
+        """Empty, because no exact samples are known."""
+        return {}
+
+
 class OperatorTarget(ImageTarget):
     """A pixel-space model and held-out images behind a linear operator: inpainting in the operator's basis.
 
@@ -308,6 +378,8 @@ def make_target(
             - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, ``emoji-latent``, or a folder or
               hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, ``nothing-known``,
               or a file that is white where the image is painted. Of a latent model it masks the latent cells.
+            - ``motion:PART`` with a part of the sequence that is missing: first-half, middle-half, last-half, steps
+              A:B, or the name of a channel such as acc_x.
             - ``MODEL:OPERATOR`` with an operator of :data:`lanpaint.degradations.OPERATORS`, such as pool2.
         images: Folder or zip of images, for a model other than ``digits``. Emoji that a model of this project was
             trained on are left out. The first picture of each family comes first, then the variants.
@@ -323,6 +395,9 @@ def make_target(
     name = {"gauss2": "gaussian", "star500": "star"}.get(name, name)
     if name in PROBLEMS:
         return AnalyticTarget(name, PROBLEMS[name]())
+    model, _, part = name.partition(":")
+    if model in SEQUENCES and part:
+        return _series_target(name, model, part, images, device)
     first, _, last = name.rpartition(":")
     if first and (last in MASKS or last in OPERATORS or last == NOTHING or Path(last).suffix):
         return _image_target(name, first, last, images, device, prompt, guidance_scale)
@@ -400,6 +475,23 @@ def _latents_and_images(
     model = load_latent_model(folder, device, prompt, guidance_scale)
     pictures = load_images(images, model.side).unseen().families_first()
     return model, pictures.images, pictures.families
+
+
+def _series_target(name: str, model: str, part: str, images: str | None, device: str) -> SeriesTarget:
+    from lanpaint.adapters.series import load_series_model
+    from toy_models import motion
+
+    if images is not None:
+        raise ValueError(f"the model {model} comes with its held-out sequences; leave images out")
+    score = load_series_model(model_folder(model), device=device)
+    training, series = (motion.middle_windows(motion.load_motion(split)[0]) for split in ("train", "test"))
+    steps, channels = score.length, score.units.channels
+    known = ~np.isnan(mark_missing(np.zeros((steps, len(channels))), [part], channels))
+    described = motion.motion_features(training)
+    mean, deviation = described.mean(0), described.std(0)
+    return SeriesTarget(
+        name, score, series, torch.from_numpy(known).mT, lambda some: (motion.motion_features(some) - mean) / deviation
+    )
 
 
 @cache

@@ -16,6 +16,7 @@ import typer
 
 from lanpaint.callbacks import DivergenceError
 from lanpaint.cli.bench import bench, report
+from lanpaint.cli.complete import complete
 from lanpaint.cli.demo import demo
 from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
@@ -50,7 +51,7 @@ def _options(
     """Training-free conditional sampling with diffusion and flow models."""
 
 
-for command in (demo, inpaint, wide, texture, serve, models, bench, report, verify):
+for command in (demo, inpaint, wide, complete, texture, serve, models, bench, report, verify):
     app.command(cls=GroupedCommand)(command)
 
 

@@ -1,0 +1,130 @@
+"""``lanpaint complete``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from lanpaint.checks import check_whole
+from lanpaint.cli.inpaint import check_names, sampling_flag
+from lanpaint.cli.options import (
+    OWN,
+    SAMPLING,
+    Pairs,
+    Quiet,
+    Seed,
+    find_device,
+    find_dtype,
+    given_texts,
+    with_method_flags,
+)
+from lanpaint.methods import METHODS, find_method
+from lanpaint.names import SEQUENCES, SOLVERS, model_folder
+from lanpaint.plan import MOST_STEPS
+
+
+@with_method_flags
+def complete(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Sequence to complete: .csv, or .npy of shape (T, C) or (N, T, C). A row is a step in time and a "
+            "column a channel. NaN, or an empty cell, is missing."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the result goes: .csv or .npy.")] = ...,  # type: ignore[assignment]
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="What is missing besides: first-half, middle-half, last-half, steps A:B, or the name of a channel; "
+            "may be repeated.",
+        ),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES",
+            help="Columns of a CSV that are the model's channels, in its order: a,b,c. Others are kept as they are "
+            "[the columns named as the model's channels, or all].",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help=f"{', '.join(SEQUENCES)}; a folder of a model of sequences, or a hub id.")
+    ] = "motion",
+    count: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Number of results: out-1.csv, …, with seeds that count up.")
+    ] = 1,
+    overlap: Annotated[
+        int | None,
+        typer.Option(help="Steps that windows of a long gap share [a quarter of a window].", show_default=False),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
+    ] = "lanpaint",
+    steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
+    levels: Annotated[
+        str | None,
+        sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused]."),
+    ] = None,
+    solver: Annotated[
+        str | None, sampling_flag(f"Solver of the outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
+    ] = None,
+    option: Pairs = None,
+    seed: Seed = 0,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
+    ] = "float32",
+    quiet: Quiet = False,
+    **flags: str | None,
+) -> None:
+    """Complete a sequence of any length, such as a motion or a sensor's record; known values stay as they are.
+
+    The model is an unconditional model of sequences. Values are in the model's units.
+    """
+    from tqdm.auto import tqdm
+
+    from lanpaint.adapters.series import load_series_model
+    from lanpaint.series import check_channels, complete_series, mark_missing
+    from lanpaint.tables import check_table_output, read_table
+
+    outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
+    for path in outputs:
+        check_table_output(path)
+    check_names(outputs, {"data": data})
+    check_whole("steps", steps, least=1)
+    chosen = find_method(method)
+    texts = given_texts(flags, option)
+    chosen.refuse(texts)
+    options: dict[str, Any] = {name: chosen.options()[name].parse(text) for name, text in texts.items()}
+    score = load_series_model(model_folder(model), device=find_device(device), dtype=find_dtype(dtype))
+    names = None if columns is None else [name.strip() for name in columns.split(",")]
+    table = read_table(data, names, score.units.channels)
+    check_channels(table.values, score)  # before parts of it are named
+    values = mark_missing(table.values, missing or (), table.names or score.units.channels)
+    with tqdm(desc="windows", disable=quiet or sys.stderr is None) as bar:
+
+        def shown(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        made = complete_series(
+            values,
+            score,
+            lambda each: chosen.sampler(each, steps=steps, spacing=levels, solver=solver, **options),
+            count=count,
+            overlap=overlap,
+            seed=seed,
+            on_window=shown,
+        )
+    for path, result in zip(outputs, made, strict=True):
+        table.write(path, result, ~np.isnan(values), score.units.channels)
+        print(f"{path}: {'×'.join(map(str, values.shape))}, {np.isnan(values).mean():.1%} completed")
