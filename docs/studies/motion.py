@@ -16,7 +16,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 import lanpaint as lp
 from lanpaint.bench import Settings, expand, make_target
@@ -30,6 +32,7 @@ TASKS = {
     "motion:first-half": "first half",
 }
 METHODS = {
+    "line": "no model: a straight line",
     "replace": "Replace",
     "dps": "reconstruction guidance (DPS)",
     "syncsde": "SyncSDE",
@@ -48,14 +51,27 @@ EVALUATIONS, FILLS = 30, 2
 PAGE = Path(__file__).parents[1]
 
 
-def measured(settings: Settings) -> dict[str, float]:
+def measured(task: str, method: str) -> dict[str, float]:
     """The figures of one run."""
-    target = make_target(settings.target)
+    target = make_target(task)
     truth = target.draw(40, torch.Generator()).repeat_interleave(FILLS, 0)
-    sampler = settings.sampler(target)
-    x = sampler(lp.Observation(truth, target.known), generator=lp.seeded(range(len(truth))))
-    evaluations = sampler.plan.evaluations
+    evaluations = 0
+    if method == "line":
+        x = straight(truth, target.known)
+    else:
+        sampler = settings_of(task, method).sampler(target)
+        x = sampler(lp.Observation(truth, target.known), generator=lp.seeded(range(len(truth))))
+        evaluations = sampler.plan.evaluations
     return {"evaluations": evaluations, **target.figures(x, truth, lambda line: None, FILLS)}
+
+
+def straight(truth: Tensor, known: Tensor) -> Tensor:
+    """A line between the known neighbours in time; a known value held, or 0, where there is one or none."""
+    x, steps = truth.clone(), np.arange(truth.shape[-1])
+    for channel, seen in enumerate(known.numpy()):
+        for row in x[:, channel]:
+            row[~seen] = torch.from_numpy(np.interp(steps[~seen], steps[seen], row[seen])).float() if seen.any() else 0
+    return x
 
 
 def show(rows: dict[str, dict[str, float]]) -> None:
@@ -84,10 +100,11 @@ def draw() -> None:
     known = torch.ones(6, 64, dtype=torch.bool)
     known[:, 32:] = False
     figure = new_figure(figsize=(11, 9))
-    axes = figure.subplots(len(METHODS), 2, sharex=True, sharey="col")
+    samplers = {method: name for method, name in METHODS.items() if method != "line"}
+    axes = figure.subplots(len(samplers), 2, sharex=True, sharey="col")
     times = torch.arange(64) / 10
     given = truth.repeat_interleave(FILLS, 0)
-    for row, (method, name) in enumerate(METHODS.items()):
+    for row, (method, name) in enumerate(samplers.items()):
         sampler = settings_of("motion:last-half", method).sampler(make_target("motion:last-half"))
         made = model.units.restore(sampler(lp.Observation(given, known), generator=lp.seeded(range(len(given)))))
         for column, activity in enumerate(("walking", "running")):
@@ -118,7 +135,7 @@ def main(path: Path, most: int = 100) -> None:
         rows = dict(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
     for task, method in product(TASKS, METHODS):
         if (name := f"{task} {method}") not in rows and most > 0:
-            rows[name] = measured(settings_of(task, method))
+            rows[name] = measured(task, method)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([name, rows[name]]) + "\n")
             most -= 1
