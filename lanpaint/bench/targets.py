@@ -287,11 +287,10 @@ class SeriesTarget(Target):
             value, error = ratio(x, truth, self.known, fills)
             if math.isfinite(value):
                 figures |= {name: value, f"{name}_error": error}
-        features = [self.describe(some) for some in (x, truth)]
-        value, error = diversity_ratio(*features, fills)
+        described, true = self.describe(x), self.describe(truth)
+        value, error = diversity_ratio(described, true, fills)
         figures |= {"diversity": value, "diversity_error": error}
-        first = [some[::fills] for some in features]
-        kernel = mmd(*first)
+        kernel = mmd(described[::fills], true[::fills])
         figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
         return figures | calibration(x, truth, self.known, fills) | _distances(x[::fills], truth[::fills])
 
