@@ -4,6 +4,7 @@ A map of times says how noisy each pixel is: 0 is clean, and 1 is pure noise. Th
 properties of a way to draw maps: the **spatial scale** over which pixels share a time, the **mean** over the picture,
 and the **spread**, the largest time minus the smallest.
 
+    SynchronousTimes    one uniform time for all pixels        what an ordinary network is trained at
     IndependentTimes    a uniform time for each pixel          mean near 1/2, spread near 1, scale 1
     PatchTimes          a uniform time for each patch          mean near 1/2 unless patches are large
     AsyncPatchTimes     a uniform mean, then patches around    mean uniform, spread from 0 to 1, every scale
@@ -50,6 +51,15 @@ class Times(ABC):
         """Return maps as `draw`, and a weight for the loss of each pixel, both ``(count, 1, height, width)``."""
         times = self.draw(count, size, generator)
         return times, torch.ones_like(times)
+
+
+@dataclass(frozen=True)
+class SynchronousTimes(Times):
+    """One uniform time for all pixels, as for an ordinary network."""
+
+    def draw(self, count: int, size: Size, generator: torch.Generator | None = None) -> Tensor:
+        """Return maps as `Times.draw`."""
+        return spread_positions(count, generator).view(-1, 1, 1, 1).repeat(1, 1, *size)
 
 
 @dataclass(frozen=True)
@@ -199,6 +209,7 @@ class MixedTimes(Times):
 
 
 TIMES: dict[str, Times] = {
+    "synchronous": SynchronousTimes(),
     "independent": IndependentTimes(),
     "perlin": PerlinTimes(),
     "patchwise": PatchTimes(),

@@ -13,6 +13,7 @@ from toy_models.times import (
     PatchTimes,
     PathTimes,
     PerlinTimes,
+    SynchronousTimes,
     mean_and_spread,
     perlin_noise,
     pixel_weights,
@@ -52,6 +53,12 @@ def test_maps_are_times_of_the_size_that_is_asked_for_and_follow_the_generator(n
 @pytest.mark.parametrize("times", [IndependentTimes(), PatchTimes()], ids=lambda times: type(times).__name__)
 def test_a_pixel_of_independent_or_patchwise_times_is_uniform(times):
     assert _distance(_draw(times)[:, 0, 3, 5], lambda t: t) < _bound()
+
+
+def test_synchronous_times_are_one_uniform_time():
+    maps = _draw(SynchronousTimes())
+    assert float(mean_and_spread(maps)[1].max()) == 0
+    assert _distance(maps[:, 0, 3, 5], lambda t: t) < 1e-3  # one from each of COUNT equal parts
 
 
 def test_a_pixel_of_asyncpatch_times_has_the_density_of_a_uniform_number_around_a_uniform_mean():

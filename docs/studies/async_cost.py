@@ -1,0 +1,47 @@
+"""What a time for each pixel costs: a forward pass of `TimeMapUNet` over that of the ordinary network, in one run.
+
+`python docs/studies/async_cost.py [ROUNDS]` alternates the two, and prints the ratio of the least times of each.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+
+from lanpaint.adapters.time_map import TimeMapUNet
+from toy_models.asynchronous import holes
+from toy_models.emoji import FLOW, load_unet
+from toy_models.times import TIMES
+
+
+def main(rounds: int = 15) -> None:
+    """Print the table."""
+    unet = load_unet(FLOW)
+    network = TimeMapUNet.from_unet(unet)
+    print("| pictures | map | ordinary, ms | with a map, ms | ratio |\n|---|---|---|---|---|")
+    for batch in (1, 8):
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(batch, 3, 32, 32, generator=generator)
+        maps = {
+            "constant": torch.full((batch, 1, 32, 32), 437.0),
+            "inpainting": 437.0 * holes((32, 32))[4].expand(batch, 1, 32, 32).contiguous(),
+            "asyncpatch": 1000 * TIMES["asyncpatch"].draw(batch, (32, 32), generator),
+            "independent": 1000 * TIMES["independent"].draw(batch, (32, 32), generator),
+        }
+        one = torch.full((batch,), 437.0)
+        for name, times in maps.items():
+            least = [float("inf")] * 2
+            for _ in range(rounds):
+                for number, call in enumerate((lambda: unet(x, one), lambda t=times: network(x, t))):
+                    begun = time.process_time()
+                    with torch.no_grad():
+                        call()
+                    least[number] = min(least[number], time.process_time() - begun)
+            ordinary, mapped = (1000 * seconds for seconds in least)
+            print(f"| {batch} | {name} | {ordinary:.1f} | {mapped:.1f} | {mapped / ordinary:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(*(int(text) for text in sys.argv[1:2]))
