@@ -103,7 +103,7 @@ def make_solver(name: str) -> Solver:
     return make_own(name, "solver", Solver, "a lanpaint.Solver")
 
 
-SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-latent", "textures")
+SHIPPED = ("digits", "emoji-pixel", "emoji-flow", "emoji-async", "emoji-latent", "textures")
 """Names of the models of pictures whose weights are part of the project."""
 
 SEQUENCES = ("motion",)

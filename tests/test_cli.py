@@ -168,7 +168,7 @@ def test_the_help_names_every_method_and_every_option_that_one_has(command, monk
     assert text.index("Sampling:") < text.index("--method") < text.index("Options of methods:") < text.index("--lam N")
 
 
-@pytest.mark.parametrize("model", ["emoji-pixel", "emoji-flow", "emoji-latent"])
+@pytest.mark.parametrize("model", ["emoji-pixel", "emoji-flow", "emoji-async", "emoji-latent"])
 def test_inpaint_takes_the_models_that_are_shipped_by_name(model, tmp_path):
     side = 64 if model == "emoji-latent" else 32
     image = np.full((side, side, 4), 255, dtype=np.uint8)

@@ -16,6 +16,14 @@ from toy_models.emoji import FLOW, load_unet
 from toy_models.times import TIMES
 
 
+@torch.no_grad()
+def seconds(network: torch.nn.Module, x: torch.Tensor, times: torch.Tensor) -> float:
+    """Seconds of the processor for one call."""
+    begun = time.process_time()
+    network(x, times)
+    return time.process_time() - begun
+
+
 def main(rounds: int = 15) -> None:
     """Print the table."""
     unet = load_unet(FLOW)
@@ -32,14 +40,8 @@ def main(rounds: int = 15) -> None:
         }
         one = torch.full((batch,), 437.0)
         for name, times in maps.items():
-            least = [float("inf")] * 2
-            for _ in range(rounds):
-                for number, call in enumerate((lambda: unet(x, one), lambda t=times: network(x, t))):
-                    begun = time.process_time()
-                    with torch.no_grad():
-                        call()
-                    least[number] = min(least[number], time.process_time() - begun)
-            ordinary, mapped = (1000 * seconds for seconds in least)
+            both = [(seconds(unet, x, one), seconds(network, x, times)) for _ in range(rounds)]
+            ordinary, mapped = (1000 * min(each) for each in zip(*both, strict=True))
             print(f"| {batch} | {name} | {ordinary:.1f} | {mapped:.1f} | {mapped / ordinary:.2f} |", flush=True)
 
 

@@ -1,8 +1,8 @@
 """Inpainting with a time for each pixel, beside methods for ordinary networks: the table of docs/asyncpatch.md.
 
-`python docs/studies/async_inpaint.py IMAGES [COUNT]` paints holes of COUNT held-out emoji, from the folder or zip
-IMAGES, by every method with equal evaluations, and prints figures with standard errors over pictures. It writes no
-picture.
+`python docs/studies/async_inpaint.py IMAGES [EVALUATIONS [NAME …]]` paints holes of 32 held-out emoji, from the folder
+or zip IMAGES, by every method (or those named) with equal evaluations, and prints figures with standard errors over
+pictures. It writes no picture.
 
 `python docs/studies/async_inpaint.py films OUT.png` draws levels and pictures over time, from the model's own samples.
 """
@@ -10,7 +10,7 @@ picture.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,8 +26,7 @@ from toy_models.emoji import ASYNC, FLOW
 from toy_models.features import picture_features
 from toy_models.images import load_images
 
-EVALUATIONS, INNER = 30, 4
-STEPS = EVALUATIONS // (INNER + 1)
+INNER = 4
 Painted = Callable[[lp.Score, Tensor, Tensor, list[torch.Generator]], Tensor]
 
 
@@ -43,19 +42,27 @@ def outside_in(known: Tensor, delay: float = 0.5) -> lp.TimePath:
     return lp.TimePath(lambda u: unknown * (1 + delay * deep - (1 + delay) * u).clamp(0, 1))
 
 
-def by_plan(score: lp.Score, truth: Tensor, known: Tensor, generator: list[torch.Generator]) -> Tensor:
+def by_plan(evaluations: int) -> Painted:
     """The schedule that goes from the edge of the hole inwards, one evaluation a step."""
-    plan = outside_in(known).plan(lp.Flow(), EVALUATIONS)
-    return lp.Replace(score, plan=plan)(lp.Observation(truth, known), generator=generator)
+
+    def paint(score: lp.Score, truth: Tensor, known: Tensor, generator: list[torch.Generator]) -> Tensor:
+        plan = outside_in(known).plan(lp.Flow(), evaluations)
+        return lp.Replace(score, plan=plan)(lp.Observation(truth, known), generator=generator)
+
+    return paint
 
 
-def in_two_parts(score: lp.Score, truth: Tensor, known: Tensor, generator: list[torch.Generator]) -> Tensor:
+def in_two_parts(evaluations: int) -> Painted:
     """LanPaint twice, with half the steps each: first the outer half of the hole is kept, then the rest is painted."""
-    deep = depth(known)
-    paint = lp.LanPaint(score, steps=STEPS // 2, inner_steps=INNER)
-    first = paint(lp.Observation(truth, known), generator=generator)
-    middle = torch.stack([one[~own].median() for one, own in zip(deep, known, strict=True)]).view(-1, 1, 1, 1)
-    return paint(lp.Observation(first, known | (deep <= middle)), generator=generator)
+
+    def paint(score: lp.Score, truth: Tensor, known: Tensor, generator: list[torch.Generator]) -> Tensor:
+        deep = depth(known)
+        sampler = lp.LanPaint(score, steps=evaluations // (INNER + 1) // 2, inner_steps=INNER)
+        first = sampler(lp.Observation(truth, known), generator=generator)
+        middle = torch.stack([one[~own].median() for one, own in zip(deep, known, strict=True)]).view(-1, 1, 1, 1)
+        return sampler(lp.Observation(first, known | (deep <= middle)), generator=generator)
+
+    return paint
 
 
 def by(kind: type[lp.Sampler], **options: int) -> Painted:
@@ -67,18 +74,20 @@ def by(kind: type[lp.Sampler], **options: int) -> Painted:
     return paint
 
 
-INNER_STEPS = {"steps": STEPS, "inner_steps": INNER}
-METHODS: dict[str, tuple[Path, Painted]] = {
-    "schedule (Eq. 4)": (ASYNC, by(lp.AsyncPaint, steps=EVALUATIONS)),
-    "schedule and Langevin steps": (ASYNC, by(lp.AsyncPaint, **INNER_STEPS)),
-    "schedule, edge first": (ASYNC, by_plan),
-    "Replace": (ASYNC, by(lp.Replace, steps=EVALUATIONS)),
-    "RePaint": (ASYNC, by(lp.RePaint, **INNER_STEPS)),
-    "LanPaint": (ASYNC, by(lp.LanPaint, **INNER_STEPS)),
-    "Replace, ordinary weights": (FLOW, by(lp.Replace, steps=EVALUATIONS)),
-    "LanPaint, ordinary weights": (FLOW, by(lp.LanPaint, **INNER_STEPS)),
-    "LanPaint, ordinary weights, edge first": (FLOW, in_two_parts),
-}
+def methods(evaluations: int) -> dict[str, tuple[Path, Painted]]:
+    """Name → weights and method, each with so many evaluations."""
+    plain, inner = {"steps": evaluations}, {"steps": evaluations // (INNER + 1), "inner_steps": INNER}
+    return {
+        "schedule (Eq. 4)": (ASYNC, by(lp.AsyncPaint, **plain)),
+        "schedule and Langevin steps": (ASYNC, by(lp.AsyncPaint, **inner)),
+        "schedule, edge first": (ASYNC, by_plan(evaluations)),
+        "Replace": (ASYNC, by(lp.Replace, **plain)),
+        "RePaint": (ASYNC, by(lp.RePaint, **inner)),
+        "LanPaint": (ASYNC, by(lp.LanPaint, **inner)),
+        "Replace, ordinary weights": (FLOW, by(lp.Replace, **plain)),
+        "LanPaint, ordinary weights": (FLOW, by(lp.LanPaint, **inner)),
+        "LanPaint, ordinary weights, edge first": (FLOW, in_two_parts(evaluations)),
+    }
 
 
 def figures(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:
@@ -98,8 +107,8 @@ def told(values: Tensor) -> str:
     return f"{float(values.mean()):.4f} ± {float(values.std()) / len(values) ** 0.5:.4f}"
 
 
-def main(images: str, count: int = 48) -> None:
-    """Print the table."""
+def main(images: str, evaluations: int = 30, names: Sequence[str] = (), count: int = 32) -> None:
+    """Print the table, of all methods or of some."""
     truth = load_images(images, 32).split()[1].one_per_family().images
     truth = truth[torch.linspace(0, len(truth) - 1, count).long()]
     masks = torch.stack(holes((32, 32))).bool()
@@ -107,7 +116,9 @@ def main(images: str, count: int = 48) -> None:
     print("| method | evaluations | squared error in the hole | beside the schedule | features | seam |")
     print("|---|---|---|---|---|---|")
     first: Tensor | None = None
-    for name, (weights, paint) in METHODS.items():
+    for name, (weights, paint) in methods(evaluations).items():
+        if names and name not in names:
+            continue
         score = lp.CountedScore(load_pixel_model(weights))
         with torch.no_grad():
             found = figures(paint(score, truth, known, lp.seeded(range(count))), truth, known)
@@ -137,7 +148,8 @@ def films(path: str = "docs/asyncpatch-films.png", columns: int = 7) -> None:
         observation = lp.Observation.none((1, 3, 32, 32)) if held is None else lp.Observation(truth, held)
         run = lp.Replace(score, plan=plan).iterate(observation, generator=torch.Generator().manual_seed(0))
         states = [state for state in run if state.kind in ("start", "outer")]
-        shown = [state.x for state in states if state.kind == "start"][:: steps // (columns - 1)] + [states[-1].x]
+        shown = [state.x for state in states if state.kind == "start"][:: steps // (columns - 1)]
+        shown.append(states[-1].x)
         for column, x in enumerate(shown):
             times = path_of(column / (columns - 1)).reshape(32, 32)
             axes[2 * row, column].imshow(times, vmin=0, vmax=1, cmap="gray_r")
@@ -152,4 +164,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "films":
         films(*sys.argv[2:3])
     else:
-        main(sys.argv[1], *(int(text) for text in sys.argv[2:3]))
+        main(sys.argv[1], *(int(text) for text in sys.argv[2:3]), names=sys.argv[3:])

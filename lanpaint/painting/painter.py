@@ -256,8 +256,8 @@ def open_painter(
     """The painter of a model.
 
     Args:
-        model: The name of a shipped model (digits, emoji-pixel, emoji-flow, emoji-latent, textures), the folder of a
-            diffusers pipeline or pixel model, a hub id, a pipeline object, or a
+        model: The name of a shipped model (digits, emoji-pixel, emoji-flow, emoji-async, emoji-latent, textures), the
+            folder of a diffusers pipeline or pixel model, a hub id, a pipeline object, or a
             :class:`~lanpaint.adapters.diffusers.PixelModel`. A painter is returned as it is.
         device: The device that the model runs on; None for the GPU if there is one. A pipeline object stays where it
             is.

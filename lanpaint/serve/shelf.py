@@ -14,6 +14,7 @@ DEFAULT_MODELS = ("emoji-pixel", "emoji-flow", "digits")
 _SENTENCES = {
     "emoji-pixel": "A diffusion of emoji, 32 × 32 pixels.",
     "emoji-flow": "A rectified flow of emoji, 32 × 32 pixels.",
+    "emoji-async": "A rectified flow of emoji with a time for each pixel, 32 × 32 pixels.",
     "emoji-latent": "A latent diffusion of emoji, 64 × 64 pixels.",
     "digits": "Handwritten digits in grey, 8 × 8 pixels.",
 }
