@@ -110,6 +110,34 @@ def test_a_pipeline_with_a_controlnet_paints_the_views_in_the_depth_of_the_mesh(
         assert torch.allclose(seen.float(), expected.expand(1, 3, -1, -1), atol=1 / 255)
 
 
+def test_the_settings_of_the_paper_hand_views_on_as_latents(monkeypatch, capsys, tmp_path, box, pipeline):
+    import diffusers
+
+    encoded = []
+    monkeypatch.setattr(diffusers.AutoencoderKL, "encode", lambda *_, **__: encoded.append(1))
+    given = [box, "-o", tmp_path / "out.glb", "--side", 16, "--size", 24, "--latents", 12, *TWO, "--quiet"]
+    alm = ["--method", "alm", "--last-share", "0.2", "--steps", 5, "--scheduler", "ddim"]
+    prompts = ["--prompt", "wood", "--negative-prompt", "blurry"]
+    status, printed, error = run(monkeypatch, capsys, *given, "--model", pipeline / "guided", *alm, *prompts)
+    assert status == 0, error
+    assert "2 of 2 views painted" in printed
+    assert texture_of(tmp_path / "out.glb").shape == (24, 24, 3)
+    assert not encoded
+
+
+def test_what_latents_cannot_be_is_told(monkeypatch, capsys, tmp_path, box, pipeline):
+    given = [box, "-o", tmp_path / "out.glb", "--model", pipeline / "guided", *FAST]
+    for flags, told in (
+        (["--latents", 12, "--side", 15], "the window is 15×15"),
+        (["--latents", 12, "--background", "white"], "--background: views of latents have none"),
+        (["--latents", 0], "size must be a whole number"),
+    ):
+        status, _, error = run(monkeypatch, capsys, *given, *flags)
+        assert status != 0
+        assert told in error
+        assert error.count("\n") == 1
+
+
 BROKEN = {
     "points.obj": "v 0 0 0\nv 1 0 0\nv 0 1 0\n",
     "nan.obj": "v 0 0 0\nv nan 0 0\nv 0 1 0\nf 1 2 3\n",

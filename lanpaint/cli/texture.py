@@ -28,6 +28,7 @@ from lanpaint.methods import METHODS, find_method
 from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
 from lanpaint.plan import MOST_STEPS
 
+_PIXELS = [name for name in SHIPPED if name != "emoji-latent"]  # a pipeline, without a ControlNet
 _SIDE, _SIZE = 768, 1024  # of a view and of the texture (ALM, Appendix B.4)
 
 
@@ -38,7 +39,7 @@ def texture(
     model: Annotated[
         str,
         typer.Option(
-            help=f"Folder or hub id of a pipeline with a ControlNet for depth; or {', '.join(SHIPPED[:-1])}, or a "
+            help=f"Folder or hub id of a pipeline with a ControlNet for depth; or {', '.join(_PIXELS)}, or a "
             "folder of a pixel model, which do not see the depth."
         ),
     ] = "emoji-pixel",
@@ -61,6 +62,13 @@ def texture(
     size: Annotated[
         int | None,
         typer.Option(help=f"Side of the texture [{_SIZE}; a pixel model: twice --side].", show_default=False),
+    ] = None,
+    latents: Annotated[
+        int | None,
+        typer.Option(
+            help="Hand views on in a texture of latents of this side, 1536 in the paper [as pictures].",
+            show_default=False,
+        ),
     ] = None,
     side: Annotated[
         int | None,
@@ -124,7 +132,7 @@ def texture(
     from lanpaint.images import check_output
     from lanpaint.painting import Settings
     from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
-    from lanpaint.texture import Surface, disagreement, paint_surface, read_mesh, write_glb
+    from lanpaint.texture import Surface, bake_views, disagreement, paint_surface, read_mesh, write_glb
 
     check_output(output, (".glb",))
     check_names([output], {"mesh": mesh})
@@ -137,9 +145,12 @@ def texture(
     of_pipelines = {"negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
     if pixels:
         others = {"prompt": prompt, **of_pipelines, "controlnet": controlnet, "scheduler": scheduler}
+        others |= {"latents": latents}
         refuse_of_pipelines({**others, "set": settings or None, "offload": offload or None})
     else:
         check_sampling(chosen, levels)
+        if latents is not None and beside is not None:
+            raise ValueError("--background: views of latents have none; leave it out, or leave --latents out")
     texts = given_texts({"inner_steps": inner_steps, **flags}, option)
     chosen.refuse(texts, dynamics)
     if solver is not None and not pixels:
@@ -153,24 +164,35 @@ def texture(
     where, kind = find_device(device), find_dtype(dtype)
     if pixels:
         complete, channels, trained, evaluations = _of_pixels(model, asked, side, where, kind)
+        beside = beside if beside is None or channels == 3 else (sum(beside) / 3,) * channels
+        side = trained if side is None else side
     else:
-        complete, evaluations = _of_pipeline(model, controlnet, asked, prompt, scheduler, offload, where, kind, quiet)
-        channels, trained = 3, _SIDE
-    side = trained if side is None else side
+        channels, side = 3, _SIDE if side is None else side
+        latent_surface = None if latents is None else Surface(found, latents)
+        complete = _of_pipeline(
+            model, controlnet, asked, prompt, scheduler, offload, where, kind, quiet, side, latent_surface
+        )
+        evaluations = lambda: complete.evaluations  # noqa: E731
     surface = Surface(found, (2 * side if pixels else _SIZE) if size is None else size)
+    angle = {"widest_angle": widest_angle}
     with _progress(quiet) as shown:
-        painted = paint_surface(
-            surface, complete, cameras, side=side, channels=channels, widest_angle=widest_angle, seed=seed,
-            background=None if beside is None else beside if channels == 3 else (sum(beside) / 3,) * channels,
-            on_view=shown,
-        )  # fmt: skip
+        common = {"cameras": cameras, "seed": seed, "on_view": shown, **angle}
+        if latents is None:
+            painted = paint_surface(surface, complete, side=side, channels=channels, background=beside, **common)
+            count = painted.painted_views
+        else:
+            cells = paint_surface(
+                complete.surface, complete, side=complete.cells[-1], channels=complete.cells[0], **common
+            )
+            count = cells.painted_views
+            painted = bake_views(surface, cells.cameras, complete.decode(cells.pictures), **angle)
     write_glb(output, found, painted.texture)
     if views is not None:
         _write_views(views, painted)
     apart = disagreement(surface, painted) * 127.5
     seen = float(painted.seen.sum()) / float(surface.chart.sum())
     print(
-        f"{output}: {painted.painted_views} of {len(painted.cameras)} views painted, {seen:.1%} of the surface seen, "
+        f"{output}: {count} of {len(painted.cameras)} views painted, {seen:.1%} of the surface seen, "
         f"views {apart:.1f} of 255 apart, {evaluations()} NFE"
     )
 
@@ -200,17 +222,16 @@ def _of_pixels(
 
 def _of_pipeline(
     model: str, controlnet: str | None, asked: Any, prompt: str | None, scheduler: str | None, offload: bool,
-    device: Any, dtype: Any, quiet: bool,
-) -> tuple[Callable[[Any], Any], Callable[[], int]]:  # fmt: skip
-    """What completes a view with a pipeline, and its evaluations."""
+    device: Any, dtype: Any, quiet: bool, side: int, latents: Any,
+) -> Any:  # fmt: skip
+    """What completes a view with a pipeline: its picture, or, with a surface of latents, its latents."""
     from lanpaint.cli.pipelines import as_flag
     from lanpaint.painting.pipeline import PipelinePainter, load_pipeline
-    from lanpaint.texture import ByPainter
+    from lanpaint.texture import ByLatents, ByPainter
 
     pipe = load_pipeline(model, device, dtype, offload, not quiet, as_flag, controlnet)
     painter = PipelinePainter(pipe, scheduler=scheduler, source=model, spelled=as_flag, progress=not quiet)
-    complete = ByPainter(painter, prompt, asked)
-    return complete, lambda: complete.evaluations
+    return ByPainter(painter, prompt, asked) if latents is None else ByLatents(latents, painter, side, prompt, asked)
 
 
 def _camera(text: str) -> Any:

@@ -11,6 +11,7 @@ import torch
 
 from lanpaint.adapters.loading import load_whole, read_index, told, with_controlnet
 from lanpaint.callbacks import DivergenceError
+from lanpaint.fitting import CONTROL
 from lanpaint.images import as_image, read_picture
 from lanpaint.painting.media import Media
 from lanpaint.painting.painter import Painter, Prepared
@@ -183,9 +184,10 @@ class PipelinePainter(Painter):
 
         self.check(task)
         settings = task.checked
+        control = {} if settings.control_image is None else {CONTROL: _control(settings.control_image)}
         return PipelineWindow(
             self.inpainter.pipe, size, frames, sampler=settings.factory(), solver=settings.made_solver,
-            known_guidance_scale=settings.known_guidance_scale, **self._call(task),
+            known_guidance_scale=settings.known_guidance_scale, **self._call(task), **control,
         )  # fmt: skip
 
     def fitted(self, media: Media, settings: Settings) -> tuple[Media, Hashable]:

@@ -3,11 +3,13 @@
 from lanpaint.texture.baking import Pixels, bake
 from lanpaint.texture.cameras import Camera, around, paper_cameras
 from lanpaint.texture.completing import ByPainter, BySampler
+from lanpaint.texture.latents import ByLatents
 from lanpaint.texture.mesh import Mesh, read_mesh, with_charts, write_glb
 from lanpaint.texture.surface import Surface
-from lanpaint.texture.views import Painted, View, disagreement, paint_surface, render
+from lanpaint.texture.views import Painted, View, bake_views, disagreement, paint_surface, render
 
 __all__ = [
+    "ByLatents",
     "ByPainter",
     "BySampler",
     "Camera",
@@ -18,6 +20,7 @@ __all__ = [
     "View",
     "around",
     "bake",
+    "bake_views",
     "disagreement",
     "paint_surface",
     "paper_cameras",

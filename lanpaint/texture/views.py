@@ -151,11 +151,55 @@ def paint_surface(
             f"no view of {side}×{side} pixels shows the surface at less than {widest_angle:g}° from its normal; give "
             "other cameras, more pixels, or a wider angle"
         )
-    shape = (surface.size, surface.size)
+    return _painted(surface, texture, decided, cameras, torch.cat(pictures), torch.cat(painted))
+
+
+def bake_views(
+    surface: Surface,
+    cameras: Sequence[Camera],
+    pictures: Tensor,
+    *,
+    widest_angle: float = 75.0,
+    smoothness: float = 1e-3,
+) -> Painted:
+    """A texture from finished pictures of all views. Where views differ it is their mean, weighted by the cosine².
+
+    Args:
+        surface: The surface and the size of its texture.
+        cameras: The camera of each view.
+        pictures: The views, shape (V, C, H, H).
+        widest_angle: As in :func:`paint_surface`.
+        smoothness: As in :func:`~lanpaint.texture.baking.bake`.
+
+    Raises:
+        ValueError: When no view shows the surface.
+    """
+    side, cosine = pictures.shape[-1], float(np.cos(np.deg2rad(check_between("widest_angle", widest_angle, 0, 90))))
+    pixels, shown, seen = [], [], np.zeros(surface.size**2, dtype=bool)
+    for camera, picture in zip(cameras, pictures, strict=True):
+        hits = surface.hit(camera, side, side)
+        fresh = hits.found & (hits.cosine >= cosine)
+        values = picture.double().reshape(len(picture), -1).T.numpy()
+        pixels.append(Pixels(surface.reading(hits)[fresh], values[fresh], hits.cosine[fresh] ** 2))
+        seen = seen | surface.seen(camera, cosine)
+        shown.append(_picture(fresh[:, None], side).bool())
+    texture, decided = bake(surface, pixels, seen, smoothness)
+    return _painted(surface, texture, decided, cameras, pictures, torch.cat(shown))
+
+
+def _painted(
+    surface: Surface,
+    texture: np.ndarray,
+    decided: np.ndarray,
+    cameras: Sequence[Camera],
+    pictures: Tensor,
+    fresh: Tensor,
+) -> Painted:
+    square = (surface.size, surface.size)
     return Painted(
-        torch.from_numpy(texture.T.reshape(channels, *shape).copy()).float(), 
-        torch.from_numpy((decided & surface.chart).reshape(shape)),
-        cameras, torch.cat(pictures), torch.cat(painted),
+        torch.from_numpy(texture.T.reshape(-1, *square).copy()).float(),
+        torch.from_numpy((decided & surface.chart).reshape(square)),
+        tuple(cameras), pictures, fresh,
     )  # fmt: skip
 
 

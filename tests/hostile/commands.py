@@ -1007,11 +1007,12 @@ def _others() -> list[Command]:
 
 
 def _further_commands(folder: Path) -> list[Command]:
-    """``wide``, folders, ``serve`` and ``verify``. Each is refused, for a reason that it names, and keeps all files."""
+    """``wide``, ``texture``, folders, ``serve`` and ``verify``. Each is refused, names why, and keeps all files."""
     for name in ("folder-in", "folder-masks"):
         (folder / name).mkdir()
     shutil.copy(folder / "d-plain.png", folder / "folder-in" / "one.png")
     shutil.copy(folder / "d-mask.png", folder / "folder-masks" / "one.png")
+    (folder / "points.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\n")
     wide = ("wide", "d-plain.png", "-o", "out.png", "--steps", "2", "-q")
     folders = ("inpaint", "folder-in", "folder-masks", "-o", "folder-out", "--steps", "2", "-q")
     serve = ("serve", "--no-browser", "--port", "0")
@@ -1046,6 +1047,14 @@ def _further_commands(folder: Path) -> list[Command]:
                 )
                 for value in values
             ),
+        ],
+        "texture": [
+            (("texture", "nowhere.obj", "-o", "out.glb"), ("nowhere.obj",)),
+            (("texture", "d-text.png", "-o", "out.glb"), ("d-text.png", "ending")),
+            (("texture", "d-folder.png", "-o", "out.glb"), ("d-folder.png", "folder")),
+            (("texture", "points.obj", "-o", "out.glb"), ("points.obj", "faces")),
+            (("texture", "points.obj", "-o", "out.png"), ("out.png", "ending")),
+            (("texture", "points.obj", "-o", "points.obj"), ("points.obj", "ending")),
         ],
         "folder": [
             *(((*folders, "--shard", shard), ("shard",)) for shard in ("0/2", "3/2", "1/0", "a", "-1/2")),

@@ -32,6 +32,14 @@ def test_with_a_model_that_knows_the_texture_any_sampler_bakes_the_texture(ball,
     assert rms(between[:, shows]) < 0.02
 
 
+def test_pictures_of_all_views_bake_to_the_texture(ball, truth):
+    cameras = texture.paper_cameras()
+    pictures = torch.stack([texture.render(ball, truth, camera, SIDE, 0.0) for camera in cameras])
+    made = texture.bake_views(ball, cameras, pictures)
+    assert rms((made.texture - truth)[:, made.seen]) < 0.02
+    assert made.painted_views == 10
+
+
 def test_the_error_of_baking_shrinks_with_the_texels(truth, ball):
     errors = []
     for size, side in ((16, 16), (64, 64)):
@@ -78,6 +86,38 @@ def test_baking_finds_the_minimum_of_its_loss(ball):
     for _ in range(20):
         away = made[:, 0] + 0.01 * generator.normal(size=SIZE**2) * read
         assert loss(away) > best
+
+
+def test_exact_views_of_a_gaussian_process_make_a_texture_of_that_process(ball):
+    """The samples are channels of one texture. Each view is drawn exactly, given its known pixels."""
+    samples, side, noise = 150, 10, 0.01
+
+    def covariance(points):
+        scaled = 3**0.5 * torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+        return (1 + scaled) * torch.exp(-scaled)  # Matérn, ν = 3/2, length 1
+
+    def complete(view):
+        hits = ball.hit(view.camera, side, side)
+        rows = np.flatnonzero(hits.found)
+        points = (hits.weights[rows, :, None] * ball.triangles.corners[hits.face[rows]]).sum(1)
+        law = covariance(torch.from_numpy(points)) + noise * torch.eye(len(rows))
+        made = view.observation.values.reshape(samples, -1).clone()
+        known = view.observation.known.reshape(-1)[rows]
+        generator = torch.Generator().manual_seed(view.seed)
+        free = torch.randn(samples, len(rows), generator=generator).double() @ torch.linalg.cholesky(law).T
+        given = made[:, rows].double()
+        away = (given - free)[:, known] @ torch.linalg.solve(law[known][:, known], law[known])
+        made[:, rows] = torch.where(known, given, free + away).float()
+        return made.reshape(view.observation.shape)
+
+    made = texture.paint_surface(ball, complete, texture.around(8)[:5], side=side, channels=samples)
+    some = np.flatnonzero(made.seen.reshape(-1).numpy())[::9]
+    values, truth = made.texture.reshape(samples, -1)[:, some].double(), covariance(torch.from_numpy(ball.points[some]))
+    for low, high in ((0.9, 1.1), (0.6, 0.9), (0.4, 0.6), (0.25, 0.4)):
+        pairs = ((truth > low) & (truth <= high)).double()
+        each = ((values @ pairs) * values).sum(1) / pairs.sum()  # covariance of those pairs, of each sample
+        expected, error = float((truth * pairs).sum() / pairs.sum()), float(each.std() / samples**0.5)
+        assert abs(float(each.mean()) - expected) < 4 * error + 0.05  # 0.05: what interpolation and noise may shift
 
 
 def test_views_agree_where_each_completes_what_the_others_left(ball):
