@@ -45,14 +45,14 @@ def bake(
     Args:
         surface: The surface.
         pixels: The pixels of each view.
-        seen: Texels to be decided, shape (N²,). Texels that a pixel reads are decided too. The others are filled from
-            them, see :func:`~lanpaint.texture.filling.filled`.
+        seen: Texels to be decided, shape (N²,). Texels that a pixel reads are decided too.
         smoothness: Weight of the squared difference of two neighbouring texels, where a pixel has a weight of at most
             1. With 0.001 a texel that a pixel reads is off by about 0.001 of its difference from its neighbours.
         tolerance: Residual of the normal equations, relative to that of the start, at which the solver stops.
 
     Returns:
-        The texture, shape (N², C), and which of its texels were decided, shape (N²,).
+        The texture, shape (N², C), and which of its texels were decided, shape (N²,). The others are 0 in charts, and
+        outside of charts they have the value of the nearest texel of a chart.
 
     Raises:
         ValueError: When there is no pixel.
@@ -64,15 +64,16 @@ def bake(
     weighted = reading.T.tocsr().multiply(np.concatenate([part.weights for part in pixels])).tocsr()  # Aᵀ W
     mass = weighted @ np.ones(len(values))
     read = mass > 0
-    start = filled(surface, (weighted @ values) / np.where(read, mass, 1)[:, None], read)
-    decided = np.flatnonzero(read | (seen & surface.chart))
-    weighted = weighted[decided]
-    normal = weighted @ reading[:, decided] + smoothness * _roughness(surface, decided)
-    texture = start.copy()
-    texture[decided] = _solve(normal.tocsr(), weighted @ values, start[decided], tolerance)
-    known = np.zeros(surface.size**2, dtype=bool)
-    known[decided] = True
-    return filled(surface, texture, known), known
+    decided = read | (seen & surface.chart)
+    start = filled(surface, (weighted @ values) / np.where(read, mass, 1)[:, None], read, decided)
+    some = np.flatnonzero(decided)
+    weighted = weighted[some]
+    normal = weighted @ reading[:, some] + smoothness * _roughness(surface, some)
+    texture = np.zeros_like(start)
+    texture[some] = _solve(normal.tocsr(), weighted @ values, start[some], tolerance)
+    beyond = np.flatnonzero(~decided & ~surface.chart)
+    texture[beyond] = texture[surface.nearest[beyond]]
+    return texture, decided
 
 
 def _roughness(surface: Surface, texels: np.ndarray) -> scipy.sparse.csr_matrix:

@@ -24,6 +24,7 @@ from lanpaint.checks import check_between, check_whole
 from lanpaint.observation import Observation
 from lanpaint.texture.baking import Pixels, bake
 from lanpaint.texture.cameras import Camera, paper_cameras
+from lanpaint.texture.filling import filled
 from lanpaint.texture.rays import Hits
 from lanpaint.texture.surface import Surface
 
@@ -195,7 +196,9 @@ def _painted(
     pictures: Tensor,
     fresh: Tensor,
 ) -> Painted:
+    """The record, with the texture filled where no view has painted."""
     square = (surface.size, surface.size)
+    texture = filled(surface, texture, decided)
     return Painted(
         torch.from_numpy(texture.T.reshape(-1, *square).copy()).float(),
         torch.from_numpy((decided & surface.chart).reshape(square)),
