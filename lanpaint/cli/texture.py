@@ -162,6 +162,7 @@ def texture(
     )  # fmt: skip
     found = read_mesh(mesh, up)  # type: ignore[arg-type]
     where, kind = find_device(device), find_dtype(dtype)
+    complete: Any
     if pixels:
         complete, channels, trained, evaluations = _of_pixels(model, asked, side, where, kind)
         beside = beside if beside is None or channels == 3 else (sum(beside) / 3,) * channels
@@ -174,9 +175,9 @@ def texture(
         )
         evaluations = lambda: complete.evaluations  # noqa: E731
     surface = Surface(found, (2 * side if pixels else _SIZE) if size is None else size)
-    angle = {"widest_angle": widest_angle}
+    angle: dict[str, Any] = {"widest_angle": widest_angle}
     with _progress(quiet) as shown:
-        common = {"cameras": cameras, "seed": seed, "on_view": shown, **angle}
+        common: dict[str, Any] = {"cameras": cameras, "seed": seed, "on_view": shown, **angle}
         if latents is None:
             painted = paint_surface(surface, complete, side=side, channels=channels, background=beside, **common)
             count = painted.painted_views

@@ -47,7 +47,8 @@ class ByLatents(ByPainter):
 
     def _of(self, depth: Tensor, seed: int) -> Any:
         settings = self.settings.updated({"control_image": depth.expand(3, -1, -1)})
-        return self.painter.window(Task(None, None, self.prompt, seed, settings), (self.side, self.side))
+        task = Task(None, None, self.prompt, seed, settings)
+        return self.painter.window(task, (self.side, self.side))  # type: ignore[attr-defined]
 
     def __call__(self, view: View) -> Tensor:
         """The completed latents."""
