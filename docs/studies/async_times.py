@@ -60,14 +60,14 @@ def figures(folder: Path, truth: Tensor) -> list[str]:
     hidden = masks[torch.arange(len(truth)) % len(masks)].bool()
     filled = lp.AsyncPaint(model, steps=20)(lp.Observation(truth, ~hidden), generator=torch.Generator().manual_seed(0))
     error = ((filled - truth).square() * hidden).flatten(1).sum(1) / hidden.flatten(1).sum(1)
-    pairs = (one, hole, (distance.value, distance.error))
+    pairs = (one, (distance.value, distance.error), hole)
     return [*(f"{value:.4f} ± {spread:.4f}" for value, spread in pairs), with_error(error)]
 
 
 def table(out: Path) -> None:
     """Print the table."""
     truth, _ = load_digits("test")
-    print("| times | seed | loss, one time | loss in holes | distance of samples | squared error in holes |")
+    print("| times | seed | loss, one time | distance of samples | loss in holes | squared error in holes |")
     print("|---|---|---|---|---|---|")
     for way in WAYS:
         for seed in SEEDS:
