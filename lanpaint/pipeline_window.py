@@ -189,11 +189,11 @@ class PipelineWindow:
         """Complete a window.
 
         Args:
-            observation: What is known of the window's cells, (B, *cells).
+            observation: What is known of the window's cells, ``(B, *cells)``.
             generator: Generator of the pipeline's random numbers, or one per sample.
 
         Returns:
-            The window's cells, (B, *cells), float32 on the CPU.
+            The window's cells, ``(B, *cells)``, float32 on the CPU.
         """
         change = (~observation.known.expand(observation.shape)).float()
 

@@ -119,7 +119,7 @@ class TimePath:
         """τ(u, position) of your own.
 
         Args:
-            function: Called as ``function(u, positions)``, with positions of shape (d, *shape), float64: the d
+            function: Called as ``function(u, positions)``, with positions of shape ``(d, *shape)``, float64: the d
                 coordinates of the middle of each entry, from 0 to 1 along each axis. It returns times of shape
                 ``shape``.
             shape: Shape of the time map, d sizes.
