@@ -1,10 +1,14 @@
 """The textures of scikit-image as training data."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+import lanpaint as lp
+from lanpaint.adapters.diffusers import load_pixel_model
+from lanpaint.names import model_folder
 from toy_models import recipes, textures
 
 pytest.importorskip("skimage")
@@ -49,3 +53,16 @@ def test_the_network_takes_any_size_and_no_attention_looks_across_a_window():
     assert not any("to_q" in name for name, _ in unet.named_parameters())
     with torch.no_grad():
         assert unet(torch.zeros(1, 1, 32, 72), torch.tensor(5)).sample.shape == (1, 1, 32, 72)
+
+
+def test_the_shipped_weights_denoise_held_out_windows_better_than_any_linear_map_of_a_pixel():
+    """At equal signal and noise, the best linear map of a pixel of variance v leaves v/(1 + v) of it per pixel."""
+    weights = model_folder("textures")
+    assert (Path(weights) / "unet" / "diffusion_pytorch_model.safetensors").stat().st_size <= 4 * 10**6
+    score, windows = load_pixel_model(weights), textures.grid_windows(textures.load_textures("test"))
+    level = lp.NoiseLevel(torch.tensor(0.5**0.5), torch.tensor(0.5**0.5))
+    with torch.no_grad():
+        x = level.perturb(windows, torch.randn(windows.shape, generator=torch.Generator().manual_seed(0)))
+        error = (score.predict(x, level).denoised - windows).square().mean()
+    variance = windows.square().mean()
+    assert float(error) < 0.75 * float(variance / (1 + variance))
