@@ -48,7 +48,8 @@ benchmark: $(BIN)/lanpaint  ## every method with equal evaluations, goes on wher
 	$(BIN)/python docs/studies/neutral.py benchmark benchmark/page
 
 mutants: $(VENV)/.dev  ## plants mistakes in the code and counts those that the tests see (two hours)
-	$(BIN)/python -m tests.mutants
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.planted
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.mutants
 
 zoo: $(VENV)/.dev  ## every pipeline class of diffusers that can be built small, held at its verdict (two minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.adapters.zoo --check

@@ -157,14 +157,9 @@ NAMES = {
 EQUIVALENT = {
     (
         "score.py",
-        'if time.device.type == "cpu" and len(time) == 1:',
-        "if (False):",
+        'elif time.device.type == "cpu" and len(time) == 1:',
+        "elif (False):",
     ): "a short way for one level on the CPU; the network is given the same numbers",
-    (
-        "drift.py",
-        "if isinstance(coefficient, Tensor):",
-        "if (True):",
-    ): "PyTorch takes a number as a 0-d tensor; the sum is the same, and slower",
 }
 
 

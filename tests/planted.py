@@ -33,7 +33,7 @@ PLANTED = [
         "samplers/copaint.py",
         "length = self.step_size * level.alpha * reciprocal(scale)",
         "length = self.step_size * torch.ones_like(level.alpha)",
-        "samplers/test_gradient_methods.py",
+        "samplers/test_gradient_methods.py::test_a_gradient_step_of_copaint_has_the_published_length",
     ),
     (
         "HFHR's momentum starts with the variance Γ in place of Γ/Ψ",

@@ -122,6 +122,13 @@ def test_a_flow_model_s_velocity_is_corrected():
     assert torch.allclose(got.level.alpha * got.denoised + got.level.sigma * got.epsilon, x)
 
 
+def test_the_correction_acts_below_its_level_only():
+    first, second = two()
+    ratio = float(LEVELS[1].relative_sigma)
+    for below, acts in ((0.99 * ratio, False), (ratio, False), (1.01 * ratio, True)):
+        assert torch.equal(corrected(first, second, beta=1.0, below=below), second) is not acts
+
+
 def test_evaluations_of_one_level_are_corrected_by_the_level_before():
     score = lp.LML(TARGET, 1.0)
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
