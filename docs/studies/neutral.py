@@ -21,6 +21,7 @@ import numpy as np
 
 import lanpaint as lp
 from lanpaint.bench import METHODS, Result, Results, expand, make_target
+from lanpaint.bench.grid import evaluations_of
 from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
 
 Table = dict[str, dict[str, list[Result]]]  # method → column → runs of all seeds
@@ -38,8 +39,7 @@ def budget_of(row: Result) -> int:
     """The budget of evaluations that a run was made for: the smallest that it does not exceed."""
     spent = row.nfe
     if row.diverged:  # then it has stopped before
-        sampler = row.settings.sampler(make_target(row.settings.target, row.settings.images))
-        spent = sampler.plan.evaluations * getattr(sampler, "particles", 1)
+        spent = evaluations_of(row.settings.sampler(row.settings.find_target()))
     return next(budget for budget in BUDGETS if spent <= budget)
 
 
@@ -204,6 +204,71 @@ def bars(parts: Sequence[tuple[str, Table, str]], path: Path, order: Sequence[st
     save(figure, path, dpi=110)
 
 
+def rank_strips(table: Table, order: Sequence[str], path: Path, title: str) -> None:
+    """Draw the histogram of ranks of every method on every target as a strip of colours: white where it is flat."""
+    columns = [c for c in columns_of(table) if any(r.ranks for cells in table.values() for r in cells.get(c, []))]
+    figure = new_figure(figsize=(1.45 * len(columns) + 1.9, 0.22 * len(order) + 1.2))
+    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+    for axes, column in zip(panels, columns, strict=True):
+        rows = [[row.ranks for row in table.get(name, {}).get(column, []) if row.ranks] for name in order]
+        bins = max(len(ranks) for found in rows for ranks in found)
+        flat = [np.mean(found, 0) * bins if found else np.full(bins, np.nan) for found in rows]
+        shown = np.log2(np.clip(np.array(flat), 0.25, 4))
+        image = axes.imshow(shown, aspect="auto", cmap="PuOr_r", vmin=-2, vmax=2, interpolation="nearest")
+        axes.set_title(column.rpartition(":")[2], fontsize=9)
+        axes.set_xticks([-0.5, (bins - 1) / 2, bins - 0.5], ["0", "½", "1"], fontsize=7)
+    panels[0].set_yticks(range(len(order)), order, fontsize=8)
+    bar = figure.colorbar(image, ax=list(panels), shrink=0.6, ticks=[-2, -1, 0, 1, 2])
+    bar.ax.set_yticklabels(["¼", "½", "1", "2", "4"], fontsize=8)
+    figure.suptitle(title, fontsize=9)
+    save(figure, path, dpi=110)
+
+
+def dots(table: Table, order: Sequence[str], path: Path, metrics: Sequence[tuple[str, str, float]]) -> None:
+    """Draw metrics of exact targets, a panel each: a dot for each target; a line where exact samples are."""
+    figure = new_figure(figsize=(3.4 * len(metrics) + 1.2, 0.24 * len(order) + 1.4))
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, (metric, title, exact) in zip(panels, metrics, strict=True):
+        for i, column in enumerate(columns_of(table)):
+            found = {n: table[n][column] for n in order if column in table[n]}
+            found = {n: r for n, r in found.items() if any(metric in row.figures for row in r)}
+            xy = [(mean(r, figure_of(metric)), order.index(n)) for n, r in found.items()]
+            xy = [(x, y) for x, y in xy if math.isfinite(x)]
+            if xy:
+                x, y = zip(*xy, strict=True)
+                colour = COLOURS[i % len(COLOURS)]
+                axes.plot(x, y, MARKERS[i % len(MARKERS)], color=colour, markersize=4.5, label=column, alpha=0.8)
+        axes.axvline(exact, color="0.3", linestyle=":", linewidth=1)
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    for axes, (metric, _, _) in zip(panels, metrics, strict=True):
+        if metric == "width":
+            axes.set_xscale("log")
+        if metric == "mmse_gap":
+            axes.set_xscale("symlog", linthresh=0.1)
+    panels[0].set_yticks(range(len(order)), order, fontsize=8)
+    panels[0].invert_yaxis()
+    save(figure, path, dpi=110)
+
+
+def seeds_of(rows: Sequence[Result], column: Callable[[Result], str], line: Callable[[Result], str]) -> str:
+    """A Markdown table that counts methods by their number of seeds: 4 × 3 means that 4 methods have 3 seeds."""
+    cells: dict[str, dict[str, dict[str, set[int]]]] = {}
+    for row in rows:
+        seeds = cells.setdefault(line(row), {}).setdefault(column(row), {}).setdefault(name_of(row), set())
+        seeds.add(row.settings.seed)
+    columns = columns_of({"": {c: [] for found in cells.values() for c in found}})
+    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in sorted(cells, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else name)):
+        texts = []
+        for each in columns:
+            numbers = [len(seeds) for seeds in cells[name].get(each, {}).values()]
+            texts.append(", ".join(f"{numbers.count(n)} × {n}" for n in sorted(set(numbers), reverse=True)))
+        lines.append(f"| {name} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
 def measure_cost(path: Path) -> dict[str, dict[str, float]]:
     """Milliseconds of the processor for an evaluation of one digit, of every method; measured once and kept."""
     costs: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
@@ -244,6 +309,13 @@ def main(source: Path, folder: Path) -> None:
     )
     text = ["# Tables of the neutral benchmark\n"]
     text.append(f"{len(exact)} runs on exact targets, {len(images)} on digits, {len(emoji)} on emoji.\n")
+    text.append(
+        "A number with ± is the mean of two or three seeds with its standard error, any other that of seed 0.\n"
+    )
+    if exact:
+        heading = "## Which cells have how many seeds\n"
+        told = "Lines are evaluations. *4 × 3* says that four methods have three seeds.\n"
+        text += [heading, told, seeds_of(exact, lambda row: row.settings.target, lambda row: str(budget_of(row)))]
     main_rows = [row for row in exact if row.section.startswith("Exact answers")]
     table = tabulated([row for row in main_rows if budget_of(row) == 60], lambda row: row.settings.target)
     floor = 0.003
@@ -253,6 +325,9 @@ def main(source: Path, folder: Path) -> None:
     intervals(
         table, order, folder / "intervals.png", ("mass50", "mass90"), "share of samples in the exact 50 % and 90 %"
     )
+    rank_strips(table, order, folder / "ranks.png", "how often F(x | y) of samples is in each twentieth (white: exact)")
+    modes = [("wrong_mode", "share in a wrong mode", 0.0), ("mmse_gap", "excess error of the mean of 8 fills", 0.0)]
+    dots(table, order, folder / "modes.png", [*modes, ("width", "mean square from the exact mean", 1.0)])
     for budget in (60, 30, 220, 120, 550):
         part = tabulated([row for row in main_rows if budget_of(row) == budget], lambda row: row.settings.target)
         if part:
@@ -309,6 +384,15 @@ def main(source: Path, folder: Path) -> None:
             ("cover50", "cover90"),
             "share of true pixels in the central 50 % and 90 % of 19 fills, digits",
         )
+        if any(row.ranks for cells in fills.values() for found in cells.values() for row in found):
+            strips = [name for name in order if name in fills]
+            rank_strips(
+                fills, strips, folder / "fill-ranks.png", "rank of the true pixel among 19 fills (white: calibrated)"
+            )
+    pictures = [*images, *emoji]
+    if pictures:
+        told = seeds_of(pictures, lambda row: row.settings.target, lambda row: row.section)
+        text += ["## Pictures: which cells have how many seeds\n", told]
     costs = measure_cost(source / "cost.json")
     lines = ["| | gradient | ms of the processor an evaluation | KiB a sample |", "|---|---|---|---|"]
     for name in sorted(costs, key=lambda n: costs[n]["ms"]):

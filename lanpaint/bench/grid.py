@@ -20,6 +20,7 @@ from lanpaint.methods import METHODS, all_options, find_method
 from lanpaint.names import SEQUENCES, all_dynamics_options
 from lanpaint.options import Option
 from lanpaint.plan import MOST_STEPS
+from lanpaint.samplers import Sampler, TwistedSMC
 
 PAPERS = Path(__file__).parent / "papers"
 """Folder of the grids that are tables of papers."""
@@ -46,8 +47,8 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     With several methods, an option is left out for a method that does not have it. With a single method, an option that
     the method does not have is an error. The method ``all`` stands for every method of the library.
 
-    ``evaluations`` instead of ``steps`` is a budget: the most steps whose evaluations of the score, times particles,
-    are not more. A method that cannot do a single step for it is left out.
+    ``evaluations`` instead of ``steps`` is a budget: the most steps whose evaluations of the score, those of all
+    particles together, are not more. A method that cannot do a single step for it is left out.
 
     Raises:
         ValueError: For an unknown setting, a value that does not fit, an option that none of the methods has, and a
@@ -150,9 +151,12 @@ def _affordable(settings: Settings, budget: int) -> int:
 
 @functools.lru_cache(maxsize=10_000)
 def _evaluations(settings: Settings) -> int:
-    sampler = settings.sampler(make_target(settings.target))
-    particles: int = getattr(sampler, "particles", 1)
-    return sampler.plan.evaluations * particles
+    return evaluations_of(settings.sampler(make_target(settings.target)))
+
+
+def evaluations_of(sampler: Sampler) -> int:
+    """Evaluations of the score for a sample, of all particles. The plan of twisted SMC counts its particles as one."""
+    return sampler.plan.evaluations * (sampler.particles if isinstance(sampler, TwistedSMC) else 1)
 
 
 def options_of(grid: Mapping[str, Sequence[Any]]) -> dict[str, Option]:

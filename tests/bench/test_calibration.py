@@ -1,6 +1,7 @@
 """Calibration: its numbers at exact samples and at samples that are wrong in a known way; budgets; new targets."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import scipy.stats
@@ -8,6 +9,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.bench import METHODS, Result, Settings, expand, make_target, run
+from lanpaint.bench.grid import evaluations_of
 from lanpaint.metrics import calibration, rank_shares, seam_shift
 from toy_models.calibration import conditional_ranks, exact_calibration, rank_kl
 from toy_models.problems import PROBLEMS
@@ -125,10 +127,14 @@ def test_the_shift_of_colour_at_the_seam():
 def test_a_budget_of_evaluations_is_spent_and_never_exceeded():
     runs = expand({"target": "gaussian", "method": "all", "evaluations": [8, 60], "inner_steps": 5, "particles": 4})
     for settings in runs:
-        sampler = settings.sampler(make_target("gaussian"))
-        spent = sampler.plan.evaluations * getattr(sampler, "particles", 1)
-        more = settings.sampler(make_target("gaussian"), steps=settings.steps + 1)
-        assert any(spent <= budget < more.plan.evaluations * getattr(more, "particles", 1) for budget in (8, 60))
+        spent, more = (
+            evaluations_of(settings.sampler(make_target("gaussian"), steps=steps))
+            for steps in (settings.steps, settings.steps + 1)
+        )
+        assert any(spent <= budget < more for budget in (8, 60))
+        if settings.particles is not None and spent > 8:  # what is made, particles and all, is what was counted
+            assert run(replace(settings, samples=10))[0].nfe == spent
+    assert {run.method for run in runs if run.particles is not None} >= {"tds", "mcgdiff", "fpssmc", "smcdiff"}
     dear = set(METHODS) - {settings.method for settings in runs}
     for method in dear:  # a single step costs more than the budget
         with pytest.raises(ValueError, match=f"60 evaluations suffice for no step of {method}"):
