@@ -23,7 +23,6 @@ from lanpaint.lml import LML
 from lanpaint.memory import PeakMemory
 from lanpaint.methods import METHODS, find_method, make_sampler
 from lanpaint.names import make_solver
-from lanpaint.observation import Observation
 from lanpaint.options import arguments_of
 from lanpaint.plan import MOST_STEPS
 from lanpaint.samplers import Sampler
@@ -352,7 +351,7 @@ def run(
             rows = truth[first : first + at_once]
             sources = target.generators(settings.seed, first, len(rows), generator)
             score.rows, start = 0, time.perf_counter()
-            observation = Observation(rows.to(device), target.known.to(device))
+            observation = target.observation(rows.to(device))
             parts.append(sampler(observation, generator=sources).cpu())  # .cpu() waits for a GPU to finish
             seconds += time.perf_counter() - start
             nfe = score.rows // len(rows)
@@ -395,7 +394,7 @@ def _memory(settings: Settings, target: Target, truth: Tensor, device: str) -> f
     """
     sampler = settings.sampler(target, steps=min(2, settings.steps))
     sources = target.generators(settings.seed, 0, len(truth), torch.Generator().manual_seed(settings.seed))
-    observation = Observation(truth.to(device), target.known.to(device))
+    observation = target.observation(truth.to(device))
     on_gpu, before = torch.device(device).type == "cuda", 0
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)

@@ -38,6 +38,7 @@ from lanpaint.metrics import (
     sliced_wasserstein,
 )
 from lanpaint.names import SEQUENCES, model_folder
+from lanpaint.observation import Observation
 from lanpaint.own import is_own, make_own
 from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 from lanpaint.randomness import Generators, seeded
@@ -48,8 +49,9 @@ from toy_models.calibration import conditional_ranks, exact_calibration, rank_hi
 from toy_models.gaussian import Gaussian
 from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
 
-NOTHING = "nothing-known"
-"""The mask under which nothing is known, so that a method generates."""
+NOTHING, SOFT = "nothing-known", "soft-half"
+"""The mask under which nothing is known, so that a method generates; and a soft mask: known on the left, free on the
+right, and between the quarters of the width ever freer."""
 
 Figures = dict[str, float]
 Notice = Callable[[str], None]
@@ -99,6 +101,10 @@ class Target(ABC):
 
         ``generator`` is the generator that has drawn the truth.
         """
+
+    def observation(self, truth: Tensor) -> Observation:
+        """What a method is given of the truth (B, …), on the device of the truth."""
+        return Observation(truth, self.known.to(truth.device))
 
     @abstractmethod
     def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
@@ -179,12 +185,19 @@ class ImageTarget(Target):
         images: Held-out images (N, C, H, W) in [−1, 1].
         known: Boolean (H, W), True where known.
         families: N names. Images with the same name are variants of one picture, and so not independent.
+        change: How much each pixel may change, (H, W) from 0 (known) to 1, for a soft observation; None for a hard one.
     """
 
     def __init__(
-        self, name: str, score: Score, images: Tensor, known: Tensor, families: Sequence[str] | None = None
+        self,
+        name: str,
+        score: Score,
+        images: Tensor,
+        known: Tensor,
+        families: Sequence[str] | None = None,
+        change: Tensor | None = None,
     ) -> None:
-        self.name, self.score, self.images, self.known = name, score, images, known
+        self.name, self.score, self.images, self.known, self.change = name, score, images, known, change
         self.families = list(range(len(images)) if families is None else families)
         self.most = len(images)
         self.samples = min(240, len(images))
@@ -195,6 +208,10 @@ class ImageTarget(Target):
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
         """The first ``count`` images."""
         return self.images[:count]
+
+    def observation(self, truth: Tensor) -> Observation:
+        """The known pixels, or how much each may change."""
+        return super().observation(truth) if self.change is None else Observation.soft(truth, self.change.to(truth))
 
     def generators(self, seed: int, first: int, count: int, generator: torch.Generator) -> Generators:
         """One generator for each image."""
@@ -375,7 +392,7 @@ def make_target(
             - a problem of :data:`toy_models.problems.PROBLEMS`, also by its former name ``gauss2`` or ``star500``;
             - ``module:function``, your own function that returns a :class:`toy_models.Problem`;
             - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, ``emoji-latent``, or a folder or
-              hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, ``nothing-known``,
+              hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, soft-half, ``nothing-known``,
               or a file that is white where the image is painted. Of a latent model it masks the latent cells.
             - ``motion:PART`` with a part of the sequence that is missing: first-half, middle-half, last-half, steps
               A:B, or the name of a channel such as acc_x.
@@ -398,7 +415,7 @@ def make_target(
     if model in SEQUENCES and part:
         return _series_target(name, model, part, images, device)
     first, _, last = name.rpartition(":")
-    if first and (last in MASKS or last in OPERATORS or last == NOTHING or Path(last).suffix):
+    if first and (last in (*MASKS, *OPERATORS, NOTHING, SOFT) or Path(last).suffix):
         return _image_target(name, first, last, images, device, prompt, guidance_scale)
     if is_own(name):
         hint = f"for images write MODEL:MASK with a mask of {', '.join(MASKS)} or a file"
@@ -427,6 +444,9 @@ def _image_target(
         except ValueError as error:
             raise ValueError(f"the operator {mask} does not suit {model}: {error}") from error
         return OperatorTarget(name, score, held_out, operator, families)
+    if mask == SOFT:
+        change = ((torch.arange(width) - width / 4 + 0.5) / (width / 2)).clamp(0, 1).expand(height, width)
+        return ImageTarget(name, score, held_out, change == 0, families, change)
     known = _named_mask(mask, height, width) if mask in (*MASKS, NOTHING) else read_mask(mask)
     if known.shape != (height, width):
         raise ValueError(
@@ -447,8 +467,9 @@ def _latent_target(
     from lanpaint.adapters.latents import wholly_known
     from lanpaint.bench.latents import LatentTarget
 
-    if mask in OPERATORS:
-        raise ValueError(f"{folder} is a latent model, and the operator {mask} is one of pixels; give a mask")
+    if mask in OPERATORS or mask == SOFT:
+        what = "soft mask" if mask == SOFT else "operator"
+        raise ValueError(f"{folder} is a latent model, and the {what} {mask} is one of pixels; give another mask")
     model, held_out, families = _latents_and_images(folder, images, device, prompt, guidance_scale)
     height, width = model.encode(held_out[:1]).shape[-2:]
     if mask in (*MASKS, NOTHING):

@@ -159,5 +159,5 @@ def test_what_is_missing_is_told(models, pictures):
         read_grid(paper_grid("papers/lanpaint-1"), None, str(models / "latent"))
     with pytest.raises(ValueError, match="takes no prompt"):
         make_target(f"{models / 'pixel'}:box", str(pictures), prompt="a cat")
-    with pytest.raises(ValueError, match="operator pool2 is one of pixels"):
+    with pytest.raises(ValueError, match="operator pool2 is one of pixels; give another mask"):
         make_target(f"{models / 'latent'}:pool2", str(pictures))

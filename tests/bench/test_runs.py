@@ -82,6 +82,17 @@ def test_images_are_compared_with_the_truth_under_the_mask():
     assert row.floors == {}
 
 
+def test_under_a_soft_mask_the_left_is_kept_and_the_rest_is_freer_to_the_right():
+    target = make_target("digits:soft-half")
+    assert target.change[0].tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]
+    row, x = run(Settings("digits:soft-half", method="ddnm", steps=8, samples=20))
+    truth = target.draw(20, torch.Generator())
+    assert torch.equal(x[..., :2], truth[..., :2])
+    moved = (x - truth).square().mean((0, 1, 2)) / (truth - truth.mean(0)).square().mean((0, 1, 2))
+    assert float(moved[2]) < float(moved[3]) < float(moved[5])
+    assert "psnr" in row.figures
+
+
 def test_images_are_the_same_in_batches_of_any_size():
     target = make_target("digits:box")
     whole, x = run(Settings("digits:box", "lanpaint", **{**QUICK, "samples": 10}))
