@@ -215,6 +215,7 @@ def rank_strips(table: Table, order: Sequence[str], path: Path, title: str) -> N
         flat = [np.mean(found, 0) * bins if found else np.full(bins, np.nan) for found in rows]
         shown = np.log2(np.clip(np.array(flat), 0.25, 4))
         image = axes.imshow(shown, aspect="auto", cmap="PuOr_r", vmin=-2, vmax=2, interpolation="nearest")
+        axes.set_facecolor("0.8")  # where there is none
         axes.set_title(column.rpartition(":")[2], fontsize=9)
         axes.set_xticks([-0.5, (bins - 1) / 2, bins - 0.5], ["0", "½", "1"], fontsize=7)
     panels[0].set_yticks(range(len(order)), order, fontsize=8)
@@ -325,7 +326,12 @@ def main(source: Path, folder: Path) -> None:
     intervals(
         table, order, folder / "intervals.png", ("mass50", "mass90"), "share of samples in the exact 50 % and 90 %"
     )
-    rank_strips(table, order, folder / "ranks.png", "how often F(x | y) of samples is in each twentieth (white: exact)")
+    rank_strips(
+        table,
+        order,
+        folder / "ranks.png",
+        "how often F(x | y) of samples is in each twentieth (white: exact; grey: none kept)",
+    )
     modes = [("wrong_mode", "share in a wrong mode", 0.0), ("mmse_gap", "excess error of the mean of 8 fills", 0.0)]
     dots(table, order, folder / "modes.png", [*modes, ("width", "mean square from the exact mean", 1.0)])
     for budget in (60, 30, 220, 120, 550):
@@ -387,7 +393,10 @@ def main(source: Path, folder: Path) -> None:
         if any(row.ranks for cells in fills.values() for found in cells.values() for row in found):
             strips = [name for name in order if name in fills]
             rank_strips(
-                fills, strips, folder / "fill-ranks.png", "rank of the true pixel among 19 fills (white: calibrated)"
+                fills,
+                strips,
+                folder / "fill-ranks.png",
+                "rank of the true pixel among 19 fills (white: calibrated; grey: none kept)",
             )
     pictures = [*images, *emoji]
     if pictures:
