@@ -391,13 +391,10 @@ def main(source: Path, folder: Path) -> None:
             "share of true pixels in the central 50 % and 90 % of 19 fills, digits",
         )
         if any(row.ranks for cells in fills.values() for found in cells.values() for row in found):
-            strips = [name for name in order if name in fills]
-            rank_strips(
-                fills,
-                strips,
-                folder / "fill-ranks.png",
-                "rank of the true pixel among 19 fills (white: calibrated; grey: none kept)",
-            )
+            kept = {name for name, cells in fills.items() if any(r.ranks for found in cells.values() for r in found)}
+            strips = [name for name in order if name in kept]
+            told = "rank of the true pixel\namong 19 fills (white: calibrated)"
+            rank_strips(fills, strips, folder / "fill-ranks.png", told)
     pictures = [*images, *emoji]
     if pictures:
         told = seeds_of(pictures, lambda row: row.settings.target, lambda row: row.section)
