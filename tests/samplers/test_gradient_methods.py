@@ -10,7 +10,7 @@ import torch
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.samplers import DDRM, DPS, MCG, MGDM, MGPS, MMPS, TMPD, CoPaint, FlowDPS, PiGDM, RePaint, TwistedSMC
-from lanpaint.samplers.gradients import differentiate, networks, square_error
+from lanpaint.samplers.gradients import checkpointed, differentiate, networks, square_error
 from tests.samplers.affine import DOUBLE, denoiser
 from toy_models import Gaussian, GaussianMixture
 from toy_models.digits import FOLDER, load_digits
@@ -476,3 +476,29 @@ def test_solvers_of_diffusers_step_under_gradients_and_resampling():
         assert score.evaluations == evaluations
     with pytest.raises(ValueError, match="DiffusersSolver cannot travel back in time"):
         CoPaint(MIXTURE, steps=4, solver=solver, travels=1)
+
+
+def test_blocks_are_those_of_the_innermost_network_and_get_their_own_forward_back():
+    """A wrapper of one module is no block of its own; a forward that was set on a module (as hooks do) stays set."""
+
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = Two()
+
+        def forward(self, x, time):
+            return self.inner.second(self.inner.first(x))
+
+    network = Wrapper()
+    blocks = [network.inner.first, network.inner.second]
+    blocks[0].forward = hooked = torch.tanh
+    with checkpointed(lp.NetworkScore(network, "epsilon", lp.VP.linear())):
+        assert all("forward" in vars(block) and block.forward is not hooked for block in blocks)
+        assert "forward" not in vars(network.inner)
+    assert blocks[0].forward is hooked
+    assert "forward" not in vars(blocks[1])
