@@ -45,7 +45,7 @@ class Chain:
 
     Example:
         >>> import torch, lanpaint as lp
-        >>> from toy_models import Gaussian
+        >>> from lanpaint_toys import Gaussian
         >>> window = lp.LanPaint(Gaussian([0.0] * 4, torch.eye(4)), steps=5, inner_steps=1)
         >>> lp.Chain(window, window=4, overlap=2)((2, 9)).shape
         torch.Size([2, 9])

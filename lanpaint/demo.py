@@ -125,14 +125,14 @@ def _tiles(result: MaskResult, name: str) -> Any:
 def digits_score(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Score:
     """The embedded digits model."""
     from lanpaint.adapters.diffusers import load_pixel_model
-    from toy_models.digits import FOLDER
+    from lanpaint_toys.digits import FOLDER
 
     return load_pixel_model(FOLDER, device=device, dtype=dtype)
 
 
 def held_out_digits(count: int) -> Tensor:
     """The first ``count`` held-out digits, (count, 1, 8, 8) in [−1, 1]."""
-    from toy_models.digits import load_digits
+    from lanpaint_toys.digits import load_digits
 
     images, _ = load_digits("test")
     if not LEAST <= count <= len(images):
@@ -143,7 +143,7 @@ def held_out_digits(count: int) -> Tensor:
 def emoji_score(device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Score:
     """The embedded model of colour emoji."""
     from lanpaint.adapters.diffusers import load_pixel_model
-    from toy_models.emoji import PIXEL
+    from lanpaint_toys.emoji import PIXEL
 
     return load_pixel_model(PIXEL, device=device, dtype=dtype)
 
@@ -161,7 +161,7 @@ def emoji_pictures(score: Score, count: int = EMOJI, images: str | Path | None =
     Raises:
         ValueError: When the images cannot be read, or there are fewer than ``count``.
     """
-    from toy_models.images import load_images
+    from lanpaint_toys.images import load_images
 
     if images is None:
         drawn = Sampler(score, steps=50)(

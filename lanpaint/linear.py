@@ -45,7 +45,7 @@ class LinearOperator:
 
     Example:
         >>> import torch, lanpaint as lp
-        >>> from toy_models import Gaussian
+        >>> from lanpaint_toys import Gaussian
         >>> law = Gaussian(mean=[0.0, 0.0, 0.0], cov=torch.eye(3) * 0.2 + 0.8)
         >>> operator = lp.CompressiveSensing((3,), 1)
         >>> y = torch.ones(1000, 1)

@@ -116,10 +116,10 @@ def model_folder(name: str) -> str:
     Raises:
         ValueError: For a name that is no shipped model, no folder and no hub id.
     """
-    import toy_models
+    import lanpaint_toys
 
     if name in SHIPPED + SEQUENCES:
-        return str(Path(toy_models.__file__).parent / "weights" / name)
+        return str(Path(lanpaint_toys.__file__).parent / "weights" / name)
     if not name or ("/" not in name.strip("/.") and not Path(name).exists()):
         raise ValueError(
             f"unknown model {name!r}; give {', '.join(SHIPPED + SEQUENCES)}, a diffusers folder, "

@@ -179,7 +179,7 @@ class Observation:
 
         Example:
             >>> import torch, lanpaint as lp
-            >>> from toy_models import Gaussian
+            >>> from lanpaint_toys import Gaussian
             >>> target = Gaussian(mean=[0.0, 0.0, 0.0], cov=torch.eye(3) * 0.5 + 0.5)
             >>> observation = lp.Observation.soft(torch.full((1000, 3), 2.0), torch.tensor([0.0, 0.3, 1.0]))
             >>> paint = lp.LanPaint(target, steps=10)

@@ -211,7 +211,7 @@ def draw_density(axes: Any, target: Any, level: Any, edge: float = 2.5, points: 
 
     Args:
         axes: Matplotlib axes.
-        target: An object with ``log_prob(x, level)``, such as a :class:`toy_models.GaussianMixture`.
+        target: An object with ``log_prob(x, level)``, such as a :class:`lanpaint_toys.GaussianMixture`.
         level: The :class:`~lanpaint.NoiseLevel`.
         edge: The axes go from −edge to edge.
         points: Grid points along each axis.

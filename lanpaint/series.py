@@ -112,7 +112,7 @@ def complete_series(
 
     Example:
         >>> import numpy as np, lanpaint as lp
-        >>> from toy_models import motion
+        >>> from lanpaint_toys import motion
         >>> model = lp.load_series_model(motion.FOLDER)
         >>> values = np.zeros((100, 6), dtype=np.float32)
         >>> values[40:60] = np.nan

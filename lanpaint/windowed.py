@@ -40,7 +40,7 @@ class WindowedScore(ScoreWrapper):
 
     Example:
         >>> import torch, lanpaint as lp
-        >>> from toy_models import Gaussian
+        >>> from lanpaint_toys import Gaussian
         >>> window = Gaussian([0.0] * 4, torch.eye(4))
         >>> lp.Sampler(lp.WindowedScore(window, window=4, overlap=1), steps=5)((2, 100)).shape
         torch.Size([2, 100])

@@ -492,9 +492,10 @@ def import_large_packages(tree: Path) -> None:
     torch.set_num_threads(1)
     for name in ("StableDiffusionPipeline", "DDPMPipeline", "FluxPipeline", "ModularPipeline"):
         getattr(diffusers, name)  # is imported here
-    sys.path[:0] = [str(tree)]
-    os.environ["PYTHONPATH"] = str(tree)
-    for name in [name for name in sys.modules if name.split(".")[0] in ("lanpaint", "tests", "toy_models")]:
+    roots = [str(tree), str(tree / "toy_models")]
+    sys.path[:0] = roots
+    os.environ["PYTHONPATH"] = os.pathsep.join(roots)
+    for name in [name for name in sys.modules if name.split(".")[0] in ("lanpaint", "tests", "lanpaint_toys")]:
         del sys.modules[name]
 
 

@@ -22,8 +22,8 @@ from lanpaint.cli.pipelines import parse_settings
 from lanpaint.images import read_picture, write_picture
 from lanpaint.names import model_folder
 from lanpaint.pictures import read_pictures
+from lanpaint_toys import Gaussian
 from tests.adapters import tiny
-from toy_models import Gaussian
 
 ROW = {
     "section": "", "settings": {"target": "gaussian", "steps": 2}, "figures": {"kl": 0.5}, "floors": {"kl": 0.1},

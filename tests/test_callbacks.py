@@ -15,7 +15,7 @@ from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
 from lanpaint.samplers import LangevinPaint, LanPaint, Replace, Sampler
 from lanpaint.score import CountedScore, Score
-from toy_models.gaussian import Gaussian
+from lanpaint_toys.gaussian import Gaussian
 
 TARGET = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]])
 KNOWN = torch.tensor([False, True])

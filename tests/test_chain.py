@@ -9,9 +9,9 @@ import torch
 
 import lanpaint as lp
 from lanpaint.tiling import Tiling, shifted_starts, starts
+from lanpaint_toys import Gaussian, GaussianMixture
 from tests.adapters import tiny
 from tests.samplers.affine import law
-from toy_models import Gaussian, GaussianMixture
 
 DOUBLE = torch.float64
 LENGTH, WINDOW = 13, 5

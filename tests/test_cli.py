@@ -16,7 +16,7 @@ import lanpaint_command
 from lanpaint.cli import main
 from lanpaint.methods import METHODS
 from lanpaint.samplers import LanPaint, Replace, Sampler
-from toy_models.digits import load_digits
+from lanpaint_toys.digits import load_digits
 
 
 def lanpaint(*arguments, cwd=None):
@@ -102,7 +102,7 @@ def test_inpaint_repaints_the_white_part_and_nothing_else(files):
 
 
 def test_inpaint_takes_a_folder_and_every_option(files):
-    from toy_models.digits import FOLDER
+    from lanpaint_toys.digits import FOLDER
 
     run = lanpaint(
         *("inpaint", "digit.png", "mask.png", "-o", "folder.png", "--model", FOLDER, "--steps", 3, "--inner-steps", 2),

@@ -4,7 +4,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.diagnostics import UpdateSizes, blend_deviation
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 DOUBLE = torch.float64
 COV = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]], dtype=DOUBLE)

@@ -11,14 +11,14 @@ import lanpaint
 import lanpaint.bench
 import lanpaint.metrics
 import lanpaint.texture
-import toy_models
+import lanpaint_toys
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PACKAGES = [lanpaint, lanpaint.metrics, lanpaint.bench, lanpaint.texture, toy_models]
+PACKAGES = [lanpaint, lanpaint.metrics, lanpaint.bench, lanpaint.texture, lanpaint_toys]
 DIRECTIVE = re.compile(r"^\.\. (?:auto)?(?:class|function|exception|data):: (\S+)$", re.MULTILINE)
 ROLE = re.compile(r"\{(?:class|func|meth|attr|exc)\}`~?([\w.]+)`")
-DOTTED = re.compile(r"`((?:lanpaint|toy_models)(?:\.\w+)+)`")
+DOTTED = re.compile(r"`((?:lanpaint|lanpaint_toys)(?:\.\w+)+)`")
 
 
 def documented() -> list[str]:

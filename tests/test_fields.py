@@ -20,7 +20,7 @@ from lanpaint import (
 )
 from lanpaint.observation import Draws
 from lanpaint.verification import affine_step
-from toy_models import Gaussian, GaussianMixture
+from lanpaint_toys import Gaussian, GaussianMixture
 
 LEVEL = NoiseLevel(0.8, 0.6)
 

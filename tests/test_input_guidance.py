@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import lanpaint as lp
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, law
-from toy_models import Gaussian
 
 SLOPE, VARIANCE = 0.8, 0.36
 TARGET = Gaussian([0.0, 0.0], [[1.0, SLOPE], [SLOPE, 1.0]])

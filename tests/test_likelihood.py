@@ -7,8 +7,8 @@ import torch
 
 import lanpaint as lp
 from lanpaint.likelihood import _times
-from toy_models import Gaussian
-from toy_models.joint_bound import (
+from lanpaint_toys import Gaussian
+from lanpaint_toys.joint_bound import (
     cross_entropy,
     exact_model,
     gaussian_bound,

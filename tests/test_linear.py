@@ -8,7 +8,7 @@ import torch
 import lanpaint as lp
 from lanpaint.degradations import OPERATORS
 from lanpaint.linear import hartley
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 SHAPE = (3, 4, 8)
 MADE = {

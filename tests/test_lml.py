@@ -8,7 +8,7 @@ import torch
 
 import lanpaint as lp
 from docs.studies import lml as study
-from toy_models import Gaussian, GaussianMixture
+from lanpaint_toys import Gaussian, GaussianMixture
 
 TARGET = Gaussian([0.3, -0.2, 0.5], [[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 LEVELS = [lp.NoiseLevel(0.6, 0.8), lp.NoiseLevel(0.96, 0.28)]

@@ -9,7 +9,7 @@ import lanpaint as lp
 from lanpaint.methods import METHODS, Method
 from lanpaint.names import DYNAMICS, dynamics_options, make_dynamics
 from lanpaint.options import Option, arguments_of, short, split_pairs
-from toy_models import gauss2
+from lanpaint_toys import gauss2
 
 if TYPE_CHECKING:
     from nowhere import Thing

@@ -9,14 +9,14 @@ from PIL import Image
 
 from lanpaint.bench import Results
 from lanpaint.cli import main
-from toy_models.digits import load_digits
+from lanpaint_toys.digits import load_digits
 
 MODULE = '''
 import functools
 from dataclasses import replace
 
 import lanpaint as lp
-from toy_models import gauss2
+from lanpaint_toys import gauss2
 
 
 class Shrunk(lp.Replace):
@@ -271,7 +271,7 @@ MISTAKES = {
     ),
     "a method without steps": (["--method", "parts:stepless"], "parts:stepless takes no steps; give it **options"),
     "a method that makes no sampler": (["--method", "parts:nothing"], "must return a lanpaint.Sampler, got int"),
-    "a target that is none": (None, "target parts:held must be the class of a toy_models.Problem"),
+    "a target that is none": (None, "target parts:held must be the class of a lanpaint_toys.Problem"),
     "an option that it lacks": (
         ["--method", "parts:Shrunk", "--option", "eta=0.1"],
         "parts:Shrunk has no eta; it takes solver, strength",

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import lanpaint as lp
-from toy_models import gauss2
+from lanpaint_toys import gauss2
 
 LEVELS = lp.uniform_log_snr(lp.VP.linear(), 4)
 

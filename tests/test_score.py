@@ -12,7 +12,7 @@ import lanpaint as lp
 from lanpaint.noise import VIEWS, NoiseLevel, Prediction
 from lanpaint.schedules import VE, VP, Flow
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
-from toy_models.gaussian import Gaussian, GaussianMixture
+from lanpaint_toys.gaussian import Gaussian, GaussianMixture
 
 DOUBLE = torch.float64
 TARGET = GaussianMixture(

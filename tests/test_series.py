@@ -8,7 +8,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.series import _sections, complete_series, mark_missing
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 LENGTH, RHO = 8, 0.8
 UNITS = lp.Units(("speed",), (1.0,), (2.0,), unit=("m/s",), rate=10.0, largest=(8.0,))

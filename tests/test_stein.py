@@ -5,8 +5,8 @@ import torch
 
 import lanpaint as lp
 from lanpaint.adapters.networks import network_score
+from lanpaint_toys import Gaussian, GaussianMixture
 from tests.adapters import tiny
-from toy_models import Gaussian, GaussianMixture
 
 LAST = torch.tensor([False, True])
 TRAPPED = GaussianMixture([[-2.0, -0.3], [2.0, 0.3]], 0.15**2)

@@ -10,7 +10,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.verification import affine_step, gaussian_drift, limit_law
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 STUDY = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "studies" / "theorem.py"))
 SIGMAS = np.geomspace(1e-3, 0.3, 8)  # near three decades; further down the covariances lose their digits

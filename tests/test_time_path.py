@@ -7,8 +7,8 @@ import torch
 
 import lanpaint as lp
 from lanpaint.verification import measured_order
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, law
-from toy_models import Gaussian
 
 TARGET = Gaussian(
     torch.tensor([0.2, -0.1, 0.3], dtype=DOUBLE),

@@ -21,7 +21,7 @@ import lanpaint as lp
 from lanpaint.diagnostics import UpdateSizes, blend_deviation
 from lanpaint.plotting import new_figure, save
 from lanpaint.samplers.pull import ddpm_deviation
-from toy_models import Gaussian, digits
+from lanpaint_toys import Gaussian, digits
 
 SLOPE, VARIANCE = 0.8, 0.36
 TARGET = Gaussian([0.0, 0.0], [[1.0, SLOPE], [SLOPE, 1.0]])

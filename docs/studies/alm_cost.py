@@ -19,7 +19,7 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.masks import MASKS
 from lanpaint.memory import PeakMemory
-from toy_models import digits
+from lanpaint_toys import digits
 
 COUNT, STEPS = 2, 5
 ITERATIONS = (1, 10, 100)

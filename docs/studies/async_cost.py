@@ -11,9 +11,9 @@ import time
 import torch
 
 from lanpaint.adapters.time_map import TimeMapUNet
-from toy_models.asynchronous import holes
-from toy_models.emoji import FLOW, load_unet
-from toy_models.times import TIMES
+from lanpaint_toys.asynchronous import holes
+from lanpaint_toys.emoji import FLOW, load_unet
+from lanpaint_toys.times import TIMES
 
 
 @torch.no_grad()

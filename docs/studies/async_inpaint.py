@@ -21,10 +21,10 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.metrics import seam_shift
 from lanpaint.plotting import new_figure, save
-from toy_models.asynchronous import holes
-from toy_models.emoji import ASYNC, FLOW
-from toy_models.features import picture_features
-from toy_models.images import load_images
+from lanpaint_toys.asynchronous import holes
+from lanpaint_toys.emoji import ASYNC, FLOW
+from lanpaint_toys.features import picture_features
+from lanpaint_toys.images import load_images
 
 INNER = 4
 Painted = Callable[[lp.Score, Tensor, Tensor, list[torch.Generator]], Tensor]

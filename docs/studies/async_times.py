@@ -19,13 +19,13 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.metrics import energy_distance
 from lanpaint.plotting import new_figure, save
-from toy_models.asynchronous import hole_loss, holes
-from toy_models.digits import load_digits
-from toy_models.evaluation import denoising_loss
-from toy_models.recipes import RECIPES
-from toy_models.times import TIMES, mean_and_spread
-from toy_models.train import train
-from toy_models.trained import load_trained
+from lanpaint_toys.asynchronous import hole_loss, holes
+from lanpaint_toys.digits import load_digits
+from lanpaint_toys.evaluation import denoising_loss
+from lanpaint_toys.recipes import RECIPES
+from lanpaint_toys.times import TIMES, mean_and_spread
+from lanpaint_toys.train import train
+from lanpaint_toys.trained import load_trained
 
 WAYS = ("asyncpatch", "perlin", "independent", "patchwise", "synchronous", "mixed")
 STEPS, BATCH, SEEDS = 400, 64, (0,)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 import lanpaint as lp
 from lanpaint.plotting import new_figure, save
-from toy_models import Gaussian
-from toy_models.joint_bound import (
+from lanpaint_toys import Gaussian
+from lanpaint_toys.joint_bound import (
     cross_entropy,
     exact_model,
     gaussian_bound,

@@ -19,7 +19,7 @@ from torch import Tensor
 import lanpaint as lp
 from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
 from lanpaint.tiling import starts
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 LENGTH, WINDOW = 64, 16
 OVERLAPS = (1, 2, 4, 8, 12)

@@ -28,7 +28,7 @@ import torch
 from PIL import Image
 
 import lanpaint as lp
-from toy_models.digits import load_digits
+from lanpaint_toys.digits import load_digits
 
 SETTINGS = {"steps": 2, "inner_steps": 1}
 

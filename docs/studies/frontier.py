@@ -27,7 +27,7 @@ from lanpaint import (
 )
 from lanpaint.schedules import VP
 from lanpaint.spacings import uniform_time
-from toy_models.problems import PROBLEMS, Problem
+from lanpaint_toys.problems import PROBLEMS, Problem
 
 BUDGETS: dict[str, list[tuple[int, int]]] = {  # (steps, inner steps)
     "gaussian": [(5, 5), (20, 5)],

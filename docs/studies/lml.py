@@ -23,8 +23,8 @@ from lanpaint import LML, DPMSolver, Drift, Euler, LMLangevin, NoiseLevel
 from lanpaint.randomness import NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
-from toy_models import Gaussian, GaussianMixture
-from toy_models.problems import PROBLEMS
+from lanpaint_toys import Gaussian, GaussianMixture
+from lanpaint_toys.problems import PROBLEMS
 
 VARIANCES, MEAN = torch.tensor([4.0, 1.0, 0.25, 0.04]).double(), torch.tensor([0.5, -1.0, 0.2, 0.3]).double()
 TARGET = Gaussian(MEAN.tolist(), torch.diag(VARIANCES).tolist())

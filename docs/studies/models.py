@@ -16,7 +16,7 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.masks import MASKS
 from lanpaint.memory import PeakMemory
-from toy_models import digits, emoji
+from lanpaint_toys import digits, emoji
 
 COUNT, STEPS, INNER = 8, 20, 5
 

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from lanpaint import CountedScore, LanPaint, Observation
-from toy_models import Gaussian, GaussianMixture
-from toy_models.problems import gaussian_kl
+from lanpaint_toys import Gaussian, GaussianMixture
+from lanpaint_toys.problems import gaussian_kl
 
 COUNT, SEEDS = 20_000, (1000, 1001, 1002)
 

@@ -23,7 +23,7 @@ from torch import Tensor
 import lanpaint as lp
 from lanpaint.bench import Settings, expand, make_target
 from lanpaint.plotting import COLOURS, new_figure, save
-from toy_models import motion
+from lanpaint_toys import motion
 
 TASKS = {
     "motion:last-half": "last half",

@@ -2,8 +2,9 @@
 
     python docs/studies/operators.py noto-emoji-128.zip docs/operators.png
 
-The archive holds the pictures of ``toy_models/data``; all pictures here are held out from the training. The figures are
-means over the pictures with their standard errors. It takes about five minutes on one core.
+The archive is the one that the model cards name (``toy_models/lanpaint_toys/weights``). All pictures here are held out
+from the training. The figures are means over the pictures with their standard errors. It takes about five minutes on
+one core.
 """
 
 from __future__ import annotations

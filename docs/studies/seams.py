@@ -2,8 +2,9 @@
 
     python docs/studies/seams.py noto-emoji-128.zip
 
-The archive holds the pictures of ``toy_models/data``. All pictures here are held out from the training. The first table
-is that of ``match_colour`` (docs/use-with-your-model.md), the second that of ``lanpaint/window.py``.
+The archive is the one that the model cards name (``toy_models/lanpaint_toys/weights``). All pictures here are held out
+from the training. The first table is that of ``match_colour`` (docs/use-with-your-model.md), the
+second that of ``lanpaint/window.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from torch import Tensor
 import lanpaint as lp
 from lanpaint.demo import emoji_score
 from lanpaint.images import hole_psnr
-from toy_models.emoji import load_latent_pipeline
-from toy_models.images import load_images
+from lanpaint_toys.emoji import load_latent_pipeline
+from lanpaint_toys.images import load_images
 
 
 def mean_step(pictures: Tensor, hole: Tensor) -> float:

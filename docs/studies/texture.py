@@ -25,7 +25,7 @@ from torch import Tensor
 import lanpaint as lp
 from lanpaint import texture
 from lanpaint.images import to_pixels
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 SAMPLES, LENGTH, NOISE, SIDE = 200, 1.0, 0.01, 16
 SAMPLERS: dict[str, Callable[[lp.Score], lp.Sampler]] = {

@@ -21,9 +21,9 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.adapters.time_map import TimeMapUNet
 from lanpaint.plotting import new_figure, save
-from toy_models.textures import NAMES, RandomWindows, grid_windows, load_textures
+from lanpaint_toys.textures import NAMES, RandomWindows, grid_windows, load_textures
 
-WEIGHTS = Path(__file__).parents[2] / "toy_models" / "weights" / "textures"
+WEIGHTS = Path(__file__).parents[2] / "toy_models" / "lanpaint_toys" / "weights" / "textures"
 DOCS = Path(__file__).parents[1]
 SIDE = 64
 

@@ -26,7 +26,7 @@ from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.images import as_image, to_pixels
 from lanpaint.names import model_folder
 from lanpaint.tiling import starts
-from toy_models import textures
+from lanpaint_toys import textures
 
 SIDE, OVERLAP, LENGTH = textures.WINDOW, 16, 256
 SAMPLERS: dict[str, Callable[[lp.Score], lp.Sampler]] = {

@@ -16,7 +16,7 @@ import torch
 from lanpaint import BiG, NoiseLevel, Observation
 from lanpaint.plotting import COLOURS, new_figure, save
 from lanpaint.verification import limit_law
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 RHO, OBSERVED = 0.8, 1.0
 TWINS = 1 - 1e-9  # correlation of two coordinates that are one number, as far as any level here can tell

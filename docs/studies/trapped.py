@@ -22,8 +22,8 @@ from modes import CHOSEN_ON, HELD_OUT
 from torch import Tensor
 
 from lanpaint import CountedScore, LanPaint, Observation, Sampler, Score, SMCDiff, stein_check
-from toy_models import GaussianMixture
-from toy_models.problems import PROBLEMS
+from lanpaint_toys import GaussianMixture
+from lanpaint_toys.problems import PROBLEMS
 
 DEVIATION = 0.15
 Make = Callable[[Score], Sampler]

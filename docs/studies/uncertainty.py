@@ -2,8 +2,8 @@
 
     python docs/studies/uncertainty.py FOLDER      # the tables and the picture of docs/asyncpatch.md
 
-FOLDER is a run of `python -m toy_models.train digits-async`. The head learns from training digits and is tested on the
-test digits.
+FOLDER is a run of `python -m lanpaint_toys.train digits-async`. The head learns from training digits and is tested on
+the test digits.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.metrics import energy_distance
 from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
 from lanpaint.score import Score
-from toy_models.digits import load_digits
-from toy_models.uncertainty import ErrorHead, collect, fit_head
+from lanpaint_toys.digits import load_digits
+from lanpaint_toys.uncertainty import ErrorHead, collect, fit_head
 
 DOCS = Path(__file__).parents[1]
 CHUNK = 360

@@ -2,7 +2,7 @@
 
 `python docs/studies/weights.py IMAGES OLD_FOLDER NEW_FOLDER` paints held-out pictures, one of each family. It uses
 LanPaint, 20 steps of 5 inner steps, under the four masks. It prints the PSNR of the hole and the squared MMD to the
-true pictures in the features of ``toy_models.features``, each with its standard error over pictures. Seeds, pictures
+true pictures in the features of ``lanpaint_toys.features``, each with its standard error over pictures. Seeds, pictures
 and masks are the same for all folders. `--features FOLDER` takes the features of another autoencoder.
 """
 
@@ -19,8 +19,8 @@ from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.images import hole_psnr
 from lanpaint.masks import MASKS
 from lanpaint.metrics import mmd
-from toy_models import emoji, features
-from toy_models.images import load_images
+from lanpaint_toys import emoji, features
+from lanpaint_toys.images import load_images
 
 STEPS, INNER = 20, 5
 

@@ -20,7 +20,7 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.images import as_image, to_pixels
 from lanpaint.tiling import starts
-from toy_models import digits
+from lanpaint_toys import digits
 
 SIDE, OVERLAP, LENGTH, COUNT = 8, 2, 62, 24
 SAMPLERS: dict[str, Callable[[lp.Score], lp.Sampler]] = {

@@ -397,7 +397,7 @@ def _merit(rows: Sequence[Result]) -> str:
 
 def _stray(settings: Settings, x: np.ndarray) -> np.ndarray:
     """Booleans (n,), True for samples that are far from every mode of the target."""
-    from toy_models.problems import stray
+    from lanpaint_toys.problems import stray
 
     target = settings.find_target()
     assert isinstance(target, AnalyticTarget)

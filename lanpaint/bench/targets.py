@@ -44,10 +44,10 @@ from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
 from lanpaint.series import mark_missing
-from toy_models import features
-from toy_models.calibration import conditional_ranks, exact_calibration, rank_histogram
-from toy_models.gaussian import Gaussian
-from toy_models.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
+from lanpaint_toys import features
+from lanpaint_toys.calibration import conditional_ranks, exact_calibration, rank_histogram
+from lanpaint_toys.gaussian import Gaussian
+from lanpaint_toys.problems import PROBLEMS, Problem, gaussian_kl, histogram_kl, mode_coverage, stray
 
 NOTHING, SOFT = "nothing-known", "soft-half"
 """The mask under which nothing is known, so that a method generates; and a soft mask: known on the left, free on the
@@ -220,8 +220,8 @@ class ImageTarget(Target):
     def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
         """Means over the images with their standard errors, calibration, and distances between the two sets of images.
 
-        For small colour images, ``kernel`` is the squared MMD in the features of :mod:`toy_models.features`. ``seam``
-        is the mean shift of colour in the pixels of the hole at its edge, of the whole range of values.
+        For small colour images, ``kernel`` is the squared MMD in the features of :mod:`lanpaint_toys.features`.
+        ``seam`` is the mean shift of colour in the pixels of the hole at its edge, of the whole range of values.
         """
         return self._figures(x, truth, self.known, notice, fills)
 
@@ -389,8 +389,8 @@ def make_target(
     Args:
         name: One of these:
 
-            - a problem of :data:`toy_models.problems.PROBLEMS`, also by its former name ``gauss2`` or ``star500``;
-            - ``module:function``, your own function that returns a :class:`toy_models.Problem`;
+            - a problem of :data:`lanpaint_toys.problems.PROBLEMS`, also by its former name ``gauss2`` or ``star500``;
+            - ``module:function``, your own function that returns a :class:`lanpaint_toys.Problem`;
             - ``MODEL:MASK``. The model is ``digits``, ``emoji-pixel``, ``emoji-flow``, ``emoji-latent``, or a folder or
               hub id in diffusers' layout. The mask is box, half, checkerboard, outpaint, soft-half, ``nothing-known``,
               or a file that is white where the image is painted. Of a latent model it masks the latent cells.
@@ -419,7 +419,7 @@ def make_target(
         return _image_target(name, first, last, images, device, prompt, guidance_scale)
     if is_own(name):
         hint = f"for images write MODEL:MASK with a mask of {', '.join(MASKS)} or a file"
-        return AnalyticTarget(name, make_own(name, "target", Problem, "a toy_models.Problem", hint))
+        return AnalyticTarget(name, make_own(name, "target", Problem, "a lanpaint_toys.Problem", hint))
     raise ValueError(
         f"unknown target {name!r}; expected one of {', '.join(PROBLEMS)}, MODEL:MASK such as digits:box, "
         "or module:function"
@@ -490,7 +490,7 @@ def _latents_and_images(
     folder: str, images: str, device: str, prompt: str | None, guidance_scale: float | None
 ) -> tuple[Any, Tensor, Sequence[str]]:
     from lanpaint.bench.latents import load_latent_model
-    from toy_models.images import load_images
+    from lanpaint_toys.images import load_images
 
     model = load_latent_model(folder, device, prompt, guidance_scale)
     pictures = load_images(images, model.side).unseen().families_first()
@@ -499,7 +499,7 @@ def _latents_and_images(
 
 def _series_target(name: str, model: str, part: str, images: str | None, device: str) -> SeriesTarget:
     from lanpaint.adapters.series import load_series_model
-    from toy_models import motion
+    from lanpaint_toys import motion
 
     if images is not None:
         raise ValueError(f"the model {model} comes with its held-out sequences; leave images out")
@@ -517,8 +517,8 @@ def _series_target(name: str, model: str, part: str, images: str | None, device:
 @cache
 def _model_and_images(model: str, images: str | None, device: str) -> tuple[Score, Tensor, Sequence[str] | None]:
     from lanpaint.adapters.diffusers import load_pixel_model
-    from toy_models import digits
-    from toy_models.images import load_images
+    from lanpaint_toys import digits
+    from lanpaint_toys.images import load_images
 
     if model == "digits":
         if images is not None:

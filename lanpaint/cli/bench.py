@@ -23,7 +23,7 @@ from lanpaint.cli.options import (
 from lanpaint.methods import METHODS, all_options
 from lanpaint.names import DYNAMICS, SOLVERS, all_dynamics_options
 from lanpaint.options import Option
-from toy_models.problems import PROBLEMS
+from lanpaint_toys.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from lanpaint.bench import Result, Section

@@ -82,7 +82,7 @@ class Metropolis(Dynamics):
         if drift.log_density is None:
             raise ValueError(
                 "the drift has no log density, which the Metropolis correction needs: use a score with log_prob "
-                "(toy_models) and a sampler that does not move the known part, LangevinPaint or Sampler"
+                "(lanpaint_toys) and a sampler that does not move the known part, LangevinPaint or Sampler"
             )
         self._proposal(drift, x)
         return MetropolisState(x)

@@ -267,7 +267,7 @@ class Sampler(nn.Module):
 
         Example:
             >>> import torch, lanpaint as lp
-            >>> from toy_models import Gaussian
+            >>> from lanpaint_toys import Gaussian
             >>> target = Gaussian(mean=[0.0, 0.0], cov=[[1.0, 0.8], [0.8, 1.0]])
             >>> observation = lp.Observation(torch.ones(4, 2), known=torch.tensor([False, True]))
             >>> for state in lp.LanPaint(target.score, steps=2, inner_steps=1).iterate(observation):

@@ -51,7 +51,7 @@ class StochSync(Sampler):
 
     Example:
         >>> import torch, lanpaint as lp
-        >>> from toy_models import Gaussian
+        >>> from lanpaint_toys import Gaussian
         >>> window = Gaussian([0.0] * 4, torch.eye(4))
         >>> lp.StochSync(window, window=4, steps=5)((2, 100)).shape
         torch.Size([2, 100])

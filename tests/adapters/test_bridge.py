@@ -17,8 +17,8 @@ import torch
 import lanpaint as lp
 from lanpaint.adapters.bridge import apart_from, bridged
 from lanpaint.samplers import DDRM, DPS, RePaint
+from lanpaint_toys import Gaussian
 from tests.adapters import tiny
-from toy_models import Gaussian
 
 LEADING = tiny.SD
 TRAILING = {**tiny.SD_BETAS, "steps_offset": 1, "timestep_spacing": "trailing"}

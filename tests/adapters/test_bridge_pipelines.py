@@ -21,10 +21,10 @@ from diffusers.callbacks import SDCFGCutoffCallback, SDXLCFGCutoffCallback
 import lanpaint as lp
 from lanpaint.adapters.bridge import bridged
 from lanpaint.samplers import DDRM
+from lanpaint_toys import Gaussian
 from tests.adapters import tiny
 from tests.adapters.both_ways import score_of
 from tests.adapters.test_bridge import COV, MEAN, PlainPipeline, _scheduler, _start
-from toy_models import Gaussian
 
 STEPS = 5
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.noise import NoiseLevel
 from lanpaint.schedules import VP, Flow
-from toy_models.digits import FOLDER
+from lanpaint_toys.digits import FOLDER
 
 
 @pytest.fixture

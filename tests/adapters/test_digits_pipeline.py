@@ -10,7 +10,7 @@ from lanpaint.demo import digits_score, held_out_digits
 from lanpaint.images import hole_psnr
 from lanpaint.masks import MASKS
 from lanpaint.metrics import mmd
-from toy_models.digits import FOLDER
+from lanpaint_toys.digits import FOLDER
 
 COUNT, LEVEL = 64, 0.01
 

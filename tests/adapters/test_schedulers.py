@@ -13,7 +13,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.adapters.reading import level_of
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 LEADING = {"timestep_spacing": "leading", "steps_offset": 1}

@@ -10,9 +10,9 @@ import torch
 import lanpaint as lp
 from lanpaint.adapters.scheduler_names import FLOW_SCHEDULERS, SCHEDULERS, named_scheduler
 from lanpaint.demo import held_out_digits
+from lanpaint_toys import Gaussian
+from lanpaint_toys.digits import FOLDER
 from tests.adapters import tiny
-from toy_models import Gaussian
-from toy_models.digits import FOLDER
 
 
 class Keep(lp.Callback):

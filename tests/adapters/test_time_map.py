@@ -9,7 +9,7 @@ from lanpaint.adapters.time_map import TimeMapUNet, _TimePyramid
 from lanpaint.noise import NoiseLevel
 from lanpaint.schedules import Flow
 from lanpaint.score import NetworkScore
-from toy_models import emoji, recipes
+from lanpaint_toys import emoji, recipes
 
 TINY = {
     "sample_size": 8,

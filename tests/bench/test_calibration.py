@@ -11,8 +11,8 @@ import lanpaint as lp
 from lanpaint.bench import METHODS, Result, Settings, expand, make_target, run
 from lanpaint.bench.grid import evaluations_of
 from lanpaint.metrics import calibration, rank_shares, seam_shift
-from toy_models.calibration import conditional_ranks, exact_calibration, rank_kl
-from toy_models.problems import PROBLEMS
+from lanpaint_toys.calibration import conditional_ranks, exact_calibration, rank_kl
+from lanpaint_toys.problems import PROBLEMS
 
 KNOWN = torch.tensor([False, True])
 HALF, NINETY = 0.6744897501960817, 1.6448536269514722  # quantiles of the normal law at 3/4 and 0.95

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lanpaint.bench import METHODS, Settings, make_sampler, run
-from toy_models import gauss2
+from lanpaint_toys import gauss2
 
 WITHOUT_INNER_STEPS = ("replace", "ddrm", "mcg", "dps", "pigdm", "mmps", "tmpd", "flowdps")
 # evaluations of 4 steps with 2 inner steps

@@ -11,10 +11,10 @@ from PIL import Image
 from lanpaint.bench import Result, Settings, make_target, run
 from lanpaint.bench.grid import read_grid
 from lanpaint.metrics import mmd
-from toy_models import gauss2
-from toy_models.emoji import PIXEL
-from toy_models.images import load_images
-from toy_models.problems import gaussian_kl
+from lanpaint_toys import gauss2
+from lanpaint_toys.emoji import PIXEL
+from lanpaint_toys.images import load_images
+from lanpaint_toys.problems import gaussian_kl
 
 QUICK = {"steps": 3, "inner_steps": 2, "samples": 60}
 
@@ -111,11 +111,11 @@ def test_memory_grows_with_a_gradient():
 
 
 def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("from toy_models import gauss2\nproblem = lambda: gauss2(0.5)\nother = dict\n")
+    (tmp_path / "mine.py").write_text("from lanpaint_toys import gauss2\nproblem = lambda: gauss2(0.5)\nother = dict\n")
     monkeypatch.syspath_prepend(tmp_path)
     row, _ = run(Settings("mine:problem", samples=50, steps=2))
     assert row.settings.target == "mine:problem"
-    with pytest.raises(ValueError, match=r"must return a toy_models.Problem, got dict"):
+    with pytest.raises(ValueError, match=r"must return a lanpaint_toys.Problem, got dict"):
         make_target("mine:other")
     with pytest.raises(ValueError, match=r"mine\.py has no 'nothing'; there is problem"):
         make_target("mine:nothing")
@@ -141,7 +141,7 @@ def test_a_problem_of_one_s_own_and_a_mask_of_one_s_own(tmp_path, monkeypatch):
         ({"target": "gaussian", "samples": 3}, "samples must be at least 10 and at most 10,000,000, got 3"),
         ({"target": "gaussian", "seed": -1}, "seed must be from 0"),
         ({"target": "digits:box", "samples": 10_000}, "at most 360, the number of images, got 10000"),
-        ({"target": "toy_models/weights/emoji-pixel:box"}, "needs images; give a folder or a zip"),
+        ({"target": "toy_models/lanpaint_toys/weights/emoji-pixel:box"}, "needs images; give a folder or a zip"),
         ({"target": "digits:box", "images": "x"}, "digits comes with its held-out images"),
     ],
 )

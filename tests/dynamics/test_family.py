@@ -22,7 +22,7 @@ from lanpaint import (
     Underdamped,
 )
 from lanpaint.verification import ScriptedNoise, affine_step, gaussian_drift, measured_order, zero_noise
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.3, -1.0], dtype=torch.float64)

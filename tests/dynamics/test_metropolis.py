@@ -9,7 +9,7 @@ import torch
 import lanpaint as lp
 from lanpaint import MALA, Drift, FastLangevin, Langevin, Metropolis
 from lanpaint.verification import gaussian_drift, zero_noise
-from toy_models import GaussianMixture, gauss2
+from lanpaint_toys import GaussianMixture, gauss2
 
 PROPOSALS = {"MALA": MALA(), "OU": Metropolis(FastLangevin(math.inf, order=1))}
 every_proposal = pytest.mark.parametrize("dynamics", PROPOSALS.values(), ids=PROPOSALS)

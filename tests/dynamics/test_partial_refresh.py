@@ -10,7 +10,7 @@ import torch
 import lanpaint as lp
 from lanpaint.samplers.presets import fast_time_step, kept_momentum
 from lanpaint.verification import affine_step, gaussian_drift, zero_noise
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([0.3, -1.0], dtype=torch.float64)

@@ -149,7 +149,7 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 
 def _mixture():
-    from toy_models import GaussianMixture
+    from lanpaint_toys import GaussianMixture
 
     return GaussianMixture([[1.0, 0.0], [-1.0, 0.5]], 0.04)
 

@@ -141,7 +141,7 @@ def _finite(x: Any, shape: tuple[int, ...] | None = None) -> str | None:
 
 
 def _gaussian() -> Any:
-    from toy_models import Gaussian
+    from lanpaint_toys import Gaussian
 
     return Gaussian(mean=[0.0, 0.0], cov=[[1.0, 0.8], [0.8, 1.0]])
 

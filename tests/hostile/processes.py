@@ -24,7 +24,12 @@ def _run(arguments: list[str], folder: Path) -> "subprocess.CompletedProcess[str
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    return {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONPATH": os.pathsep.join((str(_ROOT), str(_ROOT / "toy_models"))),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def _interrupted(arguments: tuple[str, ...], seconds: float, folder: Path) -> tuple[int, str]:

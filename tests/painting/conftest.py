@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lanpaint import open_painter
-from toy_models.digits import load_digits
+from lanpaint_toys.digits import load_digits
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import torch
 
 import lanpaint as lp
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 DOUBLE = torch.float64
 

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lanpaint as lp
-from toy_models import GaussianMixture, gauss2
+from lanpaint_toys import GaussianMixture, gauss2
 
 FILE = Path(__file__).with_suffix(".safetensors")
 MIXTURE = GaussianMixture(

@@ -10,8 +10,8 @@ import math
 import torch
 
 import lanpaint as lp
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, law
-from toy_models import Gaussian
 
 COV = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=DOUBLE)
 TARGET = Gaussian([0.0, 0.0], COV.tolist())

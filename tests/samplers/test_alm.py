@@ -12,9 +12,9 @@ import torch
 
 import lanpaint as lp
 from lanpaint.samplers.partner import invert
+from lanpaint_toys import Gaussian, GaussianMixture
 from tests.adapters import tiny
 from tests.samplers.affine import law
-from toy_models import Gaussian, GaussianMixture
 
 DOUBLE = torch.float64
 MEAN = torch.tensor([0.3, -0.2, 0.5], dtype=DOUBLE)

@@ -11,8 +11,8 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model, takes_time_maps
 from lanpaint.cli import main
 from lanpaint.methods import find_method
+from lanpaint_toys import Gaussian, digits, recipes
 from tests.samplers.affine import DOUBLE, law
-from toy_models import Gaussian, digits, recipes
 
 TARGET = Gaussian(
     torch.tensor([0.2, -0.1, 0.3], dtype=DOUBLE),

@@ -8,8 +8,8 @@ import torch
 
 import lanpaint as lp
 from lanpaint.samplers import DDRM
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, Law, denoiser, law
-from toy_models import Gaussian
 
 TARGET = Gaussian([0.3, -0.2, 0.5], [[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 KNOWN = torch.tensor([False, True, True])

@@ -11,9 +11,9 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.samplers import DDRM, DPS, MCG, MGDM, MGPS, MMPS, TMPD, CoPaint, FlowDPS, PiGDM, RePaint, TwistedSMC
 from lanpaint.samplers.gradients import checkpointed, differentiate, networks, square_error
+from lanpaint_toys import Gaussian, GaussianMixture
+from lanpaint_toys.digits import FOLDER, load_digits
 from tests.samplers.affine import DOUBLE, denoiser
-from toy_models import Gaussian, GaussianMixture
-from toy_models.digits import FOLDER, load_digits
 
 MIXTURE = GaussianMixture(
     [[0.0, 1.0, -1.0], [1.0, -1.0, 0.5]],

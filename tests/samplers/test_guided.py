@@ -8,9 +8,9 @@ import torch
 
 import lanpaint as lp
 from lanpaint.samplers import MMPS, TMPD, FlowDPS, PiGDM
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, law
 from tests.samplers.reference_problem import KNOWN, TARGET, VALUES, assert_row, end, levels
-from toy_models import Gaussian
 
 ODE = {"solver": lp.Euler()}
 ROWS = {  # law of (unknown; known) of 20 and of 200 steps, as published in the specification of the methods

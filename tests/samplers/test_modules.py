@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import lanpaint as lp
-from toy_models import Gaussian
+from lanpaint_toys import Gaussian
 
 
 def _network():

@@ -11,9 +11,9 @@ import lanpaint as lp
 from lanpaint.fields import BiG
 from lanpaint.samplers import DPS, MCG, CoPaint, RePaint, TwistedSMC
 from lanpaint.samplers.posterior_flow import PosteriorFlow
+from lanpaint_toys import Gaussian, GaussianMixture
 from tests.adapters import tiny
 from tests.samplers.affine import DOUBLE, law
-from toy_models import Gaussian, GaussianMixture
 
 COV = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]], dtype=DOUBLE)
 MEAN = torch.tensor([0.3, -0.2, 0.5], dtype=DOUBLE)

@@ -10,8 +10,8 @@ import torch
 
 import lanpaint as lp
 from lanpaint.samplers.loop import run
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import law
-from toy_models import Gaussian
 
 DOUBLE = torch.float64
 TARGET = Gaussian([0.5, -0.2], [[1.0, 0.8], [0.8, 1.0]])

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import lanpaint as lp
+from lanpaint_toys import Gaussian, GaussianMixture, gauss2
+from lanpaint_toys.problems import PROBLEMS, gaussian_kl, histogram_kl, stiff
 from tests.samplers.affine import law
-from toy_models import Gaussian, GaussianMixture, gauss2
-from toy_models.problems import PROBLEMS, gaussian_kl, histogram_kl, stiff
 
 
 def _kl(target, known, divergence, count, seed=0, **options):

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import lanpaint as lp
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, Law, denoiser, law
-from toy_models import Gaussian
 
 TARGET = Gaussian(
     torch.tensor([0.2, -0.1, 0.3], dtype=DOUBLE),

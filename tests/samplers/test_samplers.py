@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import lanpaint as lp
 from lanpaint.dynamics import FastLangevin
-from toy_models import Gaussian, GaussianMixture, gauss2, star500
+from lanpaint_toys import Gaussian, GaussianMixture, gauss2, star500
 
 MIXTURE = GaussianMixture(
     [[0.0, 1.0, -1.0], [1.0, -1.0, 0.5]],

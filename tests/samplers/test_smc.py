@@ -9,8 +9,8 @@ import torch
 import lanpaint as lp
 from lanpaint.samplers import TwistedSMC
 from lanpaint.samplers.particles import systematic
+from lanpaint_toys import Gaussian, GaussianMixture
 from tests.samplers.affine import DOUBLE, Law, law
-from toy_models import Gaussian, GaussianMixture
 
 TARGET = Gaussian([0.3, -0.2, 0.5], [[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 KNOWN = torch.tensor([False, True, True])

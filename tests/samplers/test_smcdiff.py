@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import lanpaint as lp
+from lanpaint_toys import Gaussian, GaussianMixture
 from tests.adapters import tiny
 from tests.samplers.affine import DOUBLE, Law, denoiser
-from toy_models import Gaussian, GaussianMixture
 
 TARGET = Gaussian([0.3, -0.2, 0.5], [[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 KNOWN = torch.tensor([False, True, True])

@@ -7,7 +7,7 @@ import lanpaint as lp
 from lanpaint.demo import digits_score, held_out_digits
 from lanpaint.masks import MASKS
 from lanpaint.names import DYNAMICS, SOLVERS, make_dynamics, make_solver
-from toy_models.problems import PROBLEMS
+from lanpaint_toys.problems import PROBLEMS
 
 COUNT = 4000
 

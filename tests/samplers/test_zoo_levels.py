@@ -8,9 +8,9 @@ import torch
 
 import lanpaint as lp
 from lanpaint.operators import OperatorCount
+from lanpaint_toys import Gaussian
 from tests.pretend import Elsewhere, PretendDevice, ReadyNoise
 from tests.samplers.affine import DOUBLE
-from toy_models import Gaussian
 
 TARGET = Gaussian([0.3, -0.2, 0.5], [[1.0, 0.6, 0.2], [0.6, 0.8, -0.1], [0.2, -0.1, 0.5]])
 KNOWN = torch.tensor([True, False, False])

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from lanpaint.methods import METHODS
+from lanpaint_toys import gauss2
 from tests.samplers import test_guided, test_zoo
-from toy_models import gauss2
 
 PAGE = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
 

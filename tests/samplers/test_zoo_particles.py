@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import lanpaint as lp
+from lanpaint_toys import Gaussian
 from tests.samplers.affine import DOUBLE, Law
 from tests.samplers.test_smc import KNOWN, LEVELS, TARGET, VALUES, chain
-from toy_models import Gaussian
 
 EYE = torch.eye(3, dtype=DOUBLE)
 

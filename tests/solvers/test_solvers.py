@@ -10,7 +10,7 @@ import torch
 
 import lanpaint as lp
 from lanpaint.verification import measured_order, zero_noise
-from toy_models import Gaussian, GaussianMixture
+from lanpaint_toys import Gaussian, GaussianMixture
 
 VARIANCE = torch.tensor([1.5, 0.2, 4.0], dtype=torch.float64)
 MEAN = torch.tensor([0.5, -1.0, 2.0], dtype=torch.float64)

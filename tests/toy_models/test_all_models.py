@@ -10,7 +10,7 @@ import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.adapters.networks import network_score
 from lanpaint.masks import MASKS
-from toy_models import digits, emoji, gauss2
+from lanpaint_toys import digits, emoji, gauss2
 
 MAKE = functools.partial(lp.LanPaint, steps=8, inner_steps=3)  # the object; nothing below changes it
 

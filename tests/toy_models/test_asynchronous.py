@@ -6,9 +6,9 @@ from torch import nn
 
 pytest.importorskip("lightning")
 
-from toy_models.asynchronous import hole_loss, holes, pixel_losses
-from toy_models.evaluation import image_losses
-from toy_models.recipes import DIGITS_SCHEDULER, RECIPES
+from lanpaint_toys.asynchronous import hole_loss, holes, pixel_losses
+from lanpaint_toys.evaluation import image_losses
+from lanpaint_toys.recipes import DIGITS_SCHEDULER, RECIPES
 
 
 class _Exact(nn.Module):

@@ -12,8 +12,8 @@ import torch
 pytest.importorskip("sklearn")
 pytest.importorskip("diffusers")
 
-from toy_models import digits, train
-from toy_models.evaluation import spread_timesteps
+from lanpaint_toys import digits, train
+from lanpaint_toys.evaluation import spread_timesteps
 
 
 def test_splits_share_no_image_and_hold_the_whole_data_set():
@@ -167,8 +167,8 @@ def test_mistake_on_the_command_line_is_told_in_one_line(arguments, told, capsys
 
 def test_missing_lightning_is_told_with_the_extra_that_brings_it(tmp_path):
     # A new process: once imported, Lightning stays. None in sys.modules makes an import fail as a missing package does.
-    code = "import sys; sys.modules['lightning'] = None; from toy_models import train; train.main(sys.argv[1:])"
+    code = "import sys; sys.modules['lightning'] = None; from lanpaint_toys import train; train.main(sys.argv[1:])"
     command = [sys.executable, "-c", code, "digits", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(train.__file__).parents[1])
     assert done.returncode == 2
-    assert done.stderr == "python -m toy_models.train: error: this needs lightning: pip install lightning\n"
+    assert done.stderr == "python -m lanpaint_toys.train: error: this needs lightning: pip install lightning\n"

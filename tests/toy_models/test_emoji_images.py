@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from toy_models.images import ImageError, ImageSet, family, load_images, may_be_mirrored
+from lanpaint_toys.images import ImageError, ImageSet, family, load_images, may_be_mirrored
 
 
 def _write(folder, name, colour, size=(8, 8)):

@@ -7,7 +7,7 @@ import torch
 from lanpaint.bench.targets import ImageTarget, standard_error
 from lanpaint.masks import MASKS
 from lanpaint.metrics import mmd
-from toy_models.features import picture_features
+from lanpaint_toys.features import picture_features
 
 
 def _pictures(count, side=32, seed=0):
@@ -21,8 +21,8 @@ def _pictures(count, side=32, seed=0):
 
 
 def test_features_are_the_encoder_s_middle_block_on_a_grid():
-    from toy_models.features import FOLDER
-    from toy_models.trained import load_autoencoder
+    from lanpaint_toys.features import FOLDER
+    from lanpaint_toys.trained import load_autoencoder
 
     pictures = _pictures(3, side=64)
     encoder = load_autoencoder(FOLDER).encoder

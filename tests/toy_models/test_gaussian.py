@@ -13,7 +13,7 @@ import torch
 from scipy.stats import multivariate_normal
 
 from lanpaint.noise import NoiseLevel
-from toy_models.gaussian import Gaussian, GaussianMixture
+from lanpaint_toys.gaussian import Gaussian, GaussianMixture
 
 DOUBLE = torch.float64
 ROOT = Path(__file__).parents[2]
@@ -204,7 +204,7 @@ def test_memory_for_many_points_and_components_is_bounded(cov):
     code = f"""
 import resource, torch
 from lanpaint.noise import NoiseLevel
-from toy_models.gaussian import GaussianMixture
+from lanpaint_toys.gaussian import GaussianMixture
 generator = torch.Generator().manual_seed(0)
 means = torch.randn(500, 2, generator=generator, dtype=torch.float64)
 full = 0.0025 * torch.eye(2, dtype=torch.float64).expand(500, 2, 2)

@@ -6,8 +6,8 @@ import torch
 import lanpaint as lp
 from lanpaint.bench import make_target
 from lanpaint.bench.targets import SeriesTarget
-from toy_models import motion
-from toy_models.trained import load_trained
+from lanpaint_toys import motion
+from lanpaint_toys.trained import load_trained
 
 pytest.importorskip("sktime")
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.stats import kstest, multivariate_normal, norm
 
-from toy_models.gaussian import Gaussian, GaussianMixture
-from toy_models.problems import (
+from lanpaint_toys.gaussian import Gaussian, GaussianMixture
+from lanpaint_toys.problems import (
     PROBLEMS,
     ar1,
     gauss2,

@@ -9,7 +9,7 @@ import torch
 import lanpaint as lp
 from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.names import model_folder
-from toy_models import recipes, textures
+from lanpaint_toys import recipes, textures
 
 pytest.importorskip("skimage")
 

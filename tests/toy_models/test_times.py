@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from toy_models.times import (
+from lanpaint_toys.times import (
     TIMES,
     AsyncPatchTimes,
     IndependentTimes,

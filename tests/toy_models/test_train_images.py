@@ -11,8 +11,8 @@ from PIL import Image
 pytest.importorskip("diffusers")
 pytest.importorskip("lightning")
 
-from toy_models import emoji, recipes, train, trained
-from toy_models.evaluation import (
+from lanpaint_toys import emoji, recipes, train, trained
+from lanpaint_toys.evaluation import (
     nearest_distances,
     noisy_and_target,
     picture_grid,

@@ -3,7 +3,7 @@
 import torch
 
 import lanpaint as lp
-from toy_models.uncertainty import ErrorHead, collect, fit_head
+from lanpaint_toys.uncertainty import ErrorHead, collect, fit_head
 
 
 class HalfWrong(lp.Score):

@@ -17,8 +17,8 @@ import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
-from toy_models.denoising import Reproducible
-from toy_models.evaluation import reconstruction_error
+from lanpaint_toys.denoising import Reproducible
+from lanpaint_toys.evaluation import reconstruction_error
 
 GRADIENT_WEIGHT = 1.0
 KL_WEIGHT = 1e-4
@@ -41,7 +41,7 @@ class Autoencoding(Reproducible):
 
     Args:
         autoencoder: The network.
-        settings: Those of `toy_models.denoising.Reproducible`.
+        settings: Those of `lanpaint_toys.denoising.Reproducible`.
 
     Attributes:
         latent_square: Running mean square of the latents. Their scaling factor is 1/sqrt of it.

@@ -5,7 +5,7 @@ The objective is Eq. 2 of the paper for a rectified flow x_t = (1 − t) x_0 + t
     L = E_{t, x_0, eps}  mean_i  λ(t_i) || −eps_i/t_i − s_θ(x_t; t)_i ||²
 
 An error e of the predicted velocity is an error (1 − t) e/t of the score. So with λ = t²/(1 − t)² the loss is e².
-`toy_models.times.pixel_weights` has the weightings, as factors of e².
+`lanpaint_toys.times.pixel_weights` has the weightings, as factors of e².
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toy_models.denoising import Denoising
-from toy_models.evaluation import is_flow, noisy_and_target, spread_positions
-from toy_models.times import Times, pixel_weights
+from lanpaint_toys.denoising import Denoising
+from lanpaint_toys.evaluation import is_flow, noisy_and_target, spread_positions
+from lanpaint_toys.times import Times, pixel_weights
 
 
 def pixel_losses(unet: Any, scheduler: Any, clean: Tensor, noise: Tensor, times: Tensor) -> Tensor:
@@ -51,8 +51,8 @@ class AsyncDenoising(Denoising):
 
     Args:
         times: How the maps of times are drawn.
-        weighting: One of `toy_models.times.WEIGHTINGS`.
-        arguments: Those of `toy_models.denoising.Denoising`.
+        weighting: One of `lanpaint_toys.times.WEIGHTINGS`.
+        arguments: Those of `lanpaint_toys.denoising.Denoising`.
     """
 
     def __init__(self, *arguments: Any, times: Times, weighting: str = "velocity", **settings: Any) -> None:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from toy_models import digits, motion, textures
-from toy_models.images import ImageError, ImageSet, load_images
+from lanpaint_toys import digits, motion, textures
+from lanpaint_toys.images import ImageError, ImageSet, load_images
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-    from toy_models.autoencoding import Autoencoding
-    from toy_models.denoising import Denoising, ImageData
+    from lanpaint_toys.autoencoding import Autoencoding
+    from lanpaint_toys.denoising import Denoising, ImageData
 
 SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
 
@@ -45,8 +45,8 @@ class Settings:
         data: Fingerprint of the training images; None for data that come with a package.
         init: Fingerprint of the weights that the run begins with; None for random weights.
         autoencoder: Fingerprint of the autoencoder, for a model of latents.
-        times: How maps of times are drawn, a name in `toy_models.times.TIMES`; None for one time for each image.
-        weighting: Weighting of the loss of each pixel, one of `toy_models.times.WEIGHTINGS`; None for one time.
+        times: How maps of times are drawn, a name in `lanpaint_toys.times.TIMES`; None for one time for each image.
+        weighting: Weighting of the loss of each pixel, one of `lanpaint_toys.times.WEIGHTINGS`; None for one time.
     """
 
     model: str
@@ -96,14 +96,14 @@ class Recipe(ABC):
 
     @abstractmethod
     def make_module(self, settings: Settings) -> Any:
-        """Return the `toy_models.denoising.Reproducible` to train, with random weights drawn with the run's seed."""
+        """Return the `lanpaint_toys.denoising.Reproducible` to train, with random weights drawn with the run's seed."""
 
     @abstractmethod
     def save(self, module: Any, folder: Path) -> None:
         """Write the weights in the folder layout of diffusers; the module is left on the CPU."""
 
     def training_arguments(self, settings: Settings) -> dict[str, Any]:
-        """Return the arguments of `toy_models.denoising.Reproducible`."""
+        """Return the arguments of `lanpaint_toys.denoising.Reproducible`."""
         steps = settings.steps
         return {
             "steps": steps,
@@ -124,7 +124,7 @@ class Recipe(ABC):
         Raises:
             UserError: If the images cannot be read, or `settings.validation_images` does not fit their number.
         """
-        from toy_models.denoising import ImageData
+        from lanpaint_toys.denoising import ImageData
 
         training, held_out = self.sources(path)
         count = settings.validation_images
@@ -197,7 +197,7 @@ class DenoiserRecipe(Recipe):
 
     def make_module(self, settings: Settings) -> Denoising:
         """Return the network in training, with random weights drawn with the run's seed."""
-        from toy_models.denoising import Denoising
+        from lanpaint_toys.denoising import Denoising
 
         torch.manual_seed(settings.seed)
         return Denoising(
@@ -239,8 +239,8 @@ class AsyncRecipe(DenoiserRecipe):
 
     def make_module(self, settings: Settings) -> Denoising:
         """Return the network in training, with random weights drawn with the run's seed."""
-        from toy_models.asynchronous import AsyncDenoising
-        from toy_models.times import TIMES
+        from lanpaint_toys.asynchronous import AsyncDenoising
+        from lanpaint_toys.times import TIMES
 
         torch.manual_seed(settings.seed)
         return AsyncDenoising(
@@ -259,7 +259,7 @@ class TextureRecipe(DenoiserRecipe):
 
     def make_data(self, settings: Settings, path: Path | None) -> ImageData:
         """Return random windows to train on. There are none to validate on: what is held out is for `evaluate`."""
-        from toy_models.denoising import ImageData
+        from lanpaint_toys.denoising import ImageData
 
         if settings.validation_images:
             raise UserError(f"{settings.validation_images} validation images, expected 0: this model logs none")
@@ -294,7 +294,7 @@ class MotionRecipe(DenoiserRecipe):
 
     def make_data(self, settings: Settings, path: Path | None) -> ImageData:
         """Return random windows to train on, and the middle of the training series that are set aside to validate."""
-        from toy_models.denoising import ImageData
+        from lanpaint_toys.denoising import ImageData
 
         series, _ = motion.load_motion("train")
         count = settings.validation_images
@@ -333,7 +333,7 @@ class AutoencoderRecipe(Recipe):
 
     def make_module(self, settings: Settings) -> Autoencoding:
         """Return the autoencoder in training, with random weights drawn with the run's seed."""
-        from toy_models.autoencoding import Autoencoding
+        from lanpaint_toys.autoencoding import Autoencoding
 
         torch.manual_seed(settings.seed)
         return Autoencoding(make_autoencoder(self.autoencoder), **self.training_arguments(settings))
@@ -566,7 +566,7 @@ RECIPES: dict[str, Recipe] = {
         validation_draws=6,
     ),
     "emoji-async": AsyncRecipe(
-        summary="32x32 colour pictures, flow with a time for each pixel; --init toy_models/weights/emoji-flow",
+        summary="32x32 colour pictures, flow with a time for each pixel; --init FOLDER_OF_EMOJI_FLOW",
         unet=_PIXEL_UNET,
         scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
         pipeline="DDPMPipeline",

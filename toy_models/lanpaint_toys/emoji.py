@@ -5,8 +5,8 @@
 - `ASYNC`, a `DDPMPipeline`: 32x32 pixels, the network of `FLOW` trained with a time for each pixel.
 - `LATENT`, an `LDMPipeline`: 64x64 pixels, predicts the velocity v of an autoencoder's latents.
 
-The model cards say what the models were trained on. `python -m toy_models.train NAME --data FOLDER_OR_ZIP` trains them
-again, on any images (`toy_models.images`).
+The model cards say what the models were trained on. `python -m lanpaint_toys.train NAME --data FOLDER_OR_ZIP` trains
+them again, on any images (`lanpaint_toys.images`).
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2
     latents. ``t``, ``(N,)``, are times of the scheduler in the model's folder, or for `ASYNC` maps ``(N, 1, 32, 32)``.
 
     Args:
-        folder: `PIXEL`, `FLOW`, `ASYNC` or `LATENT`, or the folder of a pipeline that ``toy_models.train`` wrote.
+        folder: `PIXEL`, `FLOW`, `ASYNC` or `LATENT`, or the folder of a pipeline that ``lanpaint_toys.train`` wrote.
         dtype: Type of the parameters. They are stored as float16.
 
     Raises:
         OSError: If the weights are missing from the folder.
     """
-    from toy_models.trained import unet_class
+    from lanpaint_toys.trained import unet_class
 
     unet: Any = unet_class(folder).from_pretrained(
         folder / "unet",
@@ -52,14 +52,14 @@ def load_latent_pipeline(folder: Path = LATENT) -> LDMPipeline:
     """Return a latent model as a pipeline, in float32, frozen, in evaluation mode and without a progress bar.
 
     Args:
-        folder: `LATENT`, or the folder of a latent pipeline that ``toy_models.train`` wrote.
+        folder: `LATENT`, or the folder of a latent pipeline that ``lanpaint_toys.train`` wrote.
 
     Raises:
         UserError: If the folder holds no such pipeline.
     """
     from diffusers import LDMPipeline
 
-    from toy_models.trained import load_trained
+    from lanpaint_toys.trained import load_trained
 
     model: Any = load_trained(folder)
     pipe: Any = LDMPipeline(model.autoencoder, model.unet, model.scheduler)

@@ -1,11 +1,11 @@
 """Train a toy model, export its weights, or print the losses of weights.
 
-    python -m toy_models.train digits                                     # train; writes runs/digits/pipeline
-    python -m toy_models.train digits --evaluate                          # losses of the shipped weights
-    python -m toy_models.train digits --evaluate FOLDER                   # losses of other weights
-    python -m toy_models.train emoji-pixel --data FOLDER_OR_ZIP           # train on pictures until stopped
-    python -m toy_models.train emoji-pixel --export                       # the last checkpoint, as a pipeline
-    python -m toy_models.train emoji-pixel --evaluate --data FOLDER_OR_ZIP
+    python -m lanpaint_toys.train digits                                     # train; writes runs/digits/pipeline
+    python -m lanpaint_toys.train digits --evaluate                          # losses of the shipped weights
+    python -m lanpaint_toys.train digits --evaluate FOLDER                   # losses of other weights
+    python -m lanpaint_toys.train emoji-pixel --data FOLDER_OR_ZIP           # train on pictures until stopped
+    python -m lanpaint_toys.train emoji-pixel --export                       # the last checkpoint, as a pipeline
+    python -m lanpaint_toys.train emoji-pixel --evaluate --data FOLDER_OR_ZIP
 
 If training was interrupted, the same command resumes it from the last checkpoint. The run then ends with the weights of
 an uninterrupted run (on the same machine, with the same number of threads and devices). `--export` only reads the
@@ -33,7 +33,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from toy_models.recipes import (
+from lanpaint_toys.recipes import (
     DIGITS_SCHEDULER,
     RECIPES,
     AsyncRecipe,
@@ -44,8 +44,8 @@ from toy_models.recipes import (
     fingerprint,
     make_autoencoder,
 )
-from toy_models.times import TIMES, WEIGHTINGS
-from toy_models.trained import evaluate, load_autoencoder, load_trained, memorisation
+from lanpaint_toys.times import TIMES, WEIGHTINGS
+from lanpaint_toys.trained import evaluate, load_autoencoder, load_trained, memorisation
 
 SCHEDULER = DIGITS_SCHEDULER
 """The noise schedule of the shipped digits model."""
@@ -192,7 +192,7 @@ def _callbacks(
     recipe: Recipe, out: Path, every_steps: int | None, last_step: int | None, max_minutes: float | None
 ) -> list[Any]:
     """Return the callbacks. The moving average comes first, so that a checkpoint holds the average of its step."""
-    from toy_models.denoising import Checkpoints, MovingAverage, Pictures
+    from lanpaint_toys.denoising import Checkpoints, MovingAverage, Pictures
 
     checkpoints = Checkpoints(
         out / "checkpoints" / "last.ckpt",
@@ -384,7 +384,8 @@ def _real(expected: str, accepts: Callable[[float], bool]) -> Callable[[str], fl
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="python -m toy_models.train", description="Train a toy model, export its weights, or print their losses."
+        prog="python -m lanpaint_toys.train",
+        description="Train a toy model, export its weights, or print their losses.",
     )
     models = parser.add_subparsers(dest="model", metavar="MODEL", required=True, help=f"one of: {', '.join(RECIPES)}")
     for name, recipe in RECIPES.items():

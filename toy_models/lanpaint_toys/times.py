@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toy_models.evaluation import spread_positions
+from lanpaint_toys.evaluation import spread_positions
 
 Size = tuple[int, int]
 
@@ -217,7 +217,7 @@ TIMES: dict[str, Times] = {
     "path": PathTimes(),
     "mixed": MixedTimes((AsyncPatchTimes(), PerlinTimes()), (0.5, 0.5)),
 }
-"""Name → way to draw times, for the command line of `toy_models.train`."""
+"""Name → way to draw times, for the command line of `lanpaint_toys.train`."""
 
 
 def pixel_weights(times: Tensor, weighting: str) -> Tensor:

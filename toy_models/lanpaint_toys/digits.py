@@ -4,7 +4,8 @@ The images are the 1,797 of `sklearn.datasets.load_digits`: the test part of the
 Handwritten Digits" (E. Alpaydin and C. Kaynak, 1998, https://doi.org/10.24432/C50P49, licence CC BY 4.0). They are few
 and tiny, so a linear predictor, a diffusion model and an inpainting run on them each take seconds on a CPU.
 
-`toy_models/weights/digits/README.md` is the model card; `python -m toy_models.train digits` trains the model anew.
+`toy_models/lanpaint_toys/weights/digits/README.md` is the model card;
+`python -m lanpaint_toys.train digits` trains the model anew.
 """
 
 from __future__ import annotations

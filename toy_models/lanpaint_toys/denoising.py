@@ -1,11 +1,11 @@
-"""Training of a denoising network with Lightning; `toy_models.train` is the command line to it.
+"""Training of a denoising network with Lightning; `lanpaint_toys.train` is the command line to it.
 
 The objective is the unweighted one of DDPM (Ho et al., 2020, eq. 14, https://arxiv.org/abs/2006.11239),
 
     L = E_{t, x_0, eps} || y - f_theta(x_t, t) ||^2 / d,    x_t = alpha_t x_0 + sigma_t eps,
 
 with ``t`` uniform over the scheduler's times, ``d`` the number of values in an image, and ``y`` the target. The
-scheduler's settings say whether the target is the noise or a velocity (`toy_models.evaluation.noisy_and_target`).
+scheduler's settings say whether the target is the noise or a velocity (`lanpaint_toys.evaluation.noisy_and_target`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
-from toy_models.evaluation import denoising_loss, image_losses, picture_grid, sample, spread_times
+from lanpaint_toys.evaluation import denoising_loss, image_losses, picture_grid, sample, spread_times
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toy_models.gaussian import GaussianMixture
+from lanpaint_toys.gaussian import GaussianMixture
 
 _BINS = 20
 _CHUNK = 2**22  # most numbers of a tensor (rows, components, coordinates)
@@ -57,7 +57,7 @@ def exact_calibration(
         x: Samples (B, d) of a method given the known coordinates of ``truth``.
         truth: Exact samples (B, d), of which ``fills`` in a row are equal.
         known: Boolean (d,), True where known.
-        law: A :class:`toy_models.GaussianMixture`.
+        law: A :class:`lanpaint_toys.GaussianMixture`.
         fills: Samples for each observation.
 
     Returns:

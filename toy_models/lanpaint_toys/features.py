@@ -45,6 +45,6 @@ def picture_features(images: Tensor) -> Tensor:
 
 @cache
 def _encoder() -> Any:
-    from toy_models.trained import load_autoencoder
+    from lanpaint_toys.trained import load_autoencoder
 
     return load_autoencoder(FOLDER).encoder

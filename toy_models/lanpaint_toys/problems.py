@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toy_models.calibration import conditional_ranks, rank_kl
-from toy_models.gaussian import Gaussian, GaussianMixture
+from lanpaint_toys.calibration import conditional_ranks, rank_kl
+from lanpaint_toys.gaussian import Gaussian, GaussianMixture
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from toy_models.evaluation import denoising_loss, nearest_distances, reconstruction_error, sample
-from toy_models.images import ImageSet
-from toy_models.recipes import AutoencoderRecipe, Recipe, UserError
+from lanpaint_toys.evaluation import denoising_loss, nearest_distances, reconstruction_error, sample
+from lanpaint_toys.images import ImageSet
+from lanpaint_toys.recipes import AutoencoderRecipe, Recipe, UserError
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -53,7 +53,7 @@ class Trained:
         return torch.cat([self.autoencoder.decode(part / scale).sample for part in latents.split(_CHUNK)])
 
     def sample(self, count: int, *, steps: int = 30, seed: int = 0) -> Tensor:
-        """Return samples ``(count, C, …)``, clamped to [-1, 1]; see `toy_models.evaluation.sample`."""
+        """Return samples ``(count, C, …)``, clamped to [-1, 1]; see `lanpaint_toys.evaluation.sample`."""
         return self.decode(sample(self.unet, self.scheduler, count, steps=steps, seed=seed)).clamp(-1, 1)
 
 
@@ -116,12 +116,12 @@ def evaluate(
 ) -> dict[str, tuple[float, float]]:
     """Return the loss of a model's weights on its training and on its held-out images.
 
-    For a denoising network, the loss is `toy_models.evaluation.denoising_loss`. For an autoencoder, it is the root mean
-    square error `toy_models.evaluation.reconstruction_error`.
+    For a denoising network, the loss is `lanpaint_toys.evaluation.denoising_loss`. For an autoencoder, it is the root
+    mean square error `lanpaint_toys.evaluation.reconstruction_error`.
 
     Args:
         recipe: The model's recipe, which names the images.
-        folder: Folder of the weights, as `toy_models.train` writes them.
+        folder: Folder of the weights, as `lanpaint_toys.train` writes them.
         data: Folder or zip of images, for a model whose data do not come with a package. Then the loss is taken over
             one picture of each held-out family, and one picture of each of as many training families.
         draws: Number of times for each image, each with its noise.
@@ -149,7 +149,7 @@ def memorisation(recipe: Recipe, folder: Path, *, data: Path | None = None, coun
 
     Args:
         recipe: The recipe of a denoising network, which names the images.
-        folder: Folder of the weights, as `toy_models.train` writes them.
+        folder: Folder of the weights, as `lanpaint_toys.train` writes them.
         data: Folder or zip of images, as for `evaluate`.
         count: Number of samples.
 
