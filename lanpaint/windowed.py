@@ -79,6 +79,4 @@ def _cut(level: NoiseLevel, part: Part, x: Tensor) -> NoiseLevel:
     """The level of a window."""
     if level.alpha.numel() == 1:
         return level
-    return NoiseLevel(
-        *(each.expand(x.shape)[part] if each.ndim == x.ndim else each for each in (level.alpha, level.sigma))
-    )
+    return NoiseLevel(*(each.expand(x.shape)[part] for each in (level.alpha, level.sigma)))

@@ -151,7 +151,7 @@ def test_stochsync_s_windows_are_shifted_by_half_of_a_window_in_every_other_step
         assert bool(cov[3, 4].abs() > 0.01) == is_joined
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 9)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 1), (2, 9), (9,)])
 def test_levels_for_each_sample_or_entry_are_cut_with_the_windows(shape):
     x = torch.randn(2, 9, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     score = lp.WindowedScore(Gaussian([0.0] * 4, covariance(ar1, 4)), window=4, overlap=2)

@@ -60,7 +60,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
                 break
             state, waiting = release(state, visit, plan, noise)
             state = _state(sampler, "enter", sampler.enter(state, visit, noise)).at("start", visit.step, 0)
-            waiting_at = None if waiting is None else state.x
+            held = None if waiting is None else (waiting, state.x)
             stop = call_hooks(sampler, "on_level_start", state)
             yield state
             for inner in range(visit.inner_steps):
@@ -72,7 +72,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
                 state = state.without_prediction()
                 state = _state(sampler, "refine", sampler.refine(state, visit, noise))
                 state = state.at("inner", visit.step, inner + 1)
-                state = _stayed(state, waiting, waiting_at)
+                state = _stayed(state, held)
                 stop = call_hooks(sampler, "on_inner_end", state)
                 yield state
             if stop is Stop.RUN:
@@ -81,7 +81,7 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
             inner = state.inner
             state = _state(sampler, "advance", sampler.advance(state, visit, noise))  # no second name keeps it alive
             state = state.at("outer", visit.step, inner)
-            state = _stayed(state, waiting, waiting_at)
+            state = _stayed(state, held)
             if visit is visits[-1]:
                 state = _state(sampler, "finish", sampler.finish(state, noise))
             stop = call_hooks(sampler, "on_level_end", state)
@@ -111,6 +111,6 @@ def _state(sampler: Method, name: str, made: SamplerState) -> SamplerState:
     return made
 
 
-def _stayed(state: SamplerState, waiting: Tensor | None, at: Tensor | None) -> SamplerState:
-    """The state with the entries that wait where they were."""
-    return state if waiting is None or at is None else replace(state, x=torch.where(waiting, at, state.x))
+def _stayed(state: SamplerState, held: tuple[Tensor, Tensor] | None) -> SamplerState:
+    """The state with the entries that wait where they were; ``held`` are these entries, and the state at that time."""
+    return state if held is None else replace(state, x=torch.where(*held, state.x))
