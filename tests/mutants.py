@@ -115,7 +115,7 @@ TESTS = {
     "verification/checks.py": "test_verification.py",
     "verification/rare_modes.py": "test_verification.py",
     "metrics/distances.py": "metrics/test_distances.py",
-    "metrics/images.py": "metrics/test_images.py",
+    "metrics/images.py": "metrics/test_images.py metrics/test_networks.py",
     "pictures.py": "test_pictures.py",
     "origin.py": "test_pictures.py",
     "masks.py": "test_masks.py",

@@ -219,3 +219,13 @@ def test_repr_says_how_much_is_known():
     assert repr(Observation(VALUES, KNOWN, noise=0.5)) == "Observation(shape=(2, 3), known=66.7%, noise=0.5)"
     text = "Observation(shape=(2, 3), known=66.7%, noise=0, jitter=0.5)"
     assert repr(Observation(VALUES, KNOWN, jitter=0.5)) == text
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+def test_spread_is_the_standard_deviation_of_what_is_known(offset):
+    values = torch.tensor([[1.0, 2.0, 9.0], [4.0, 7.0, 9.0]], dtype=torch.float64) + offset
+    known = torch.tensor([True, True, False])
+    assert Observation(values, known).spread == pytest.approx(7**0.5)  # of 1, 2, 4, 7: 21/3
+    assert Observation(torch.full((2, 3), offset), known).spread == 0
+    assert Observation(values[:1], torch.tensor([True, False, False])).spread == 0
+    assert Observation.none((2, 3)).spread == 0

@@ -19,9 +19,29 @@ def test_visits_follow_the_order_and_say_what_each_costs():
     assert all(visit.level is LEVELS[visit.step] and visit.next_level is LEVELS[visit.step + 1] for visit in visits)
 
 
+def test_no_inner_steps_are_a_number_of_inner_steps():
+    plan = lp.Plan(LEVELS, inner_steps=0)
+    assert plan.inner_steps == (0, 0, 0, 0)
+    assert lp.Plan(LEVELS).with_inner_steps(0).inner_steps == (0, 0, 0, 0)
+    for make in (lp.LanPaint, lp.LangevinPaint):
+        sampler = make(gauss2().target, levels=LEVELS, inner_steps=0)
+        assert sampler.plan.evaluations == 4
+
+
 def test_time_travel_repeats_blocks():
     assert lp.Plan(LEVELS).with_time_travel(3, 1).order == (0, 1, 2, 0, 1, 2, 3, 3)
     assert lp.Plan(LEVELS).with_time_travel(2, 0).order == (0, 1, 2, 3)
+
+
+def test_a_level_for_each_entry_is_checked_entry_by_entry():
+    one, half = torch.ones(2), torch.tensor([1.0, 0.5])
+    clean, noisy = lp.NoiseLevel(one, 0 * one), lp.NoiseLevel(one, half)
+    assert lp.Plan([noisy, clean]).steps == 1
+    for last in ([0.0, 0.1], [0.1, 0.0]):
+        with pytest.raises(ValueError, match="the last one clean"):
+            lp.Plan([noisy, lp.NoiseLevel(one, torch.tensor(last))])
+    with pytest.raises(ValueError, match="it rises from level 0 to 1"):
+        lp.Plan([noisy, lp.NoiseLevel(one, torch.tensor([0.9, 0.6])), clean])
 
 
 METHODS = {

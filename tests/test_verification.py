@@ -299,6 +299,13 @@ def test_an_affine_step_is_read_off_exactly():
     assert np.allclose(step.stationary_mean(), MEAN.numpy())
 
 
+def test_the_log_density_of_a_gaussian_drift_has_the_drift_as_its_gradient():
+    drift = gaussian_drift(PRECISION, MEAN, 1.0, 0.1)
+    x = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(drift.log_density(x).sum(), x)
+    assert torch.allclose(gradient, drift(x), rtol=0, atol=1e-13)
+
+
 def test_a_step_that_is_not_affine_says_so():
     with pytest.raises(NotAffineError, match="a step of MALA is not affine"):
         affine_step(lp.MALA(), gaussian_drift(PRECISION, MEAN, 1.0, 0.5), 2)

@@ -10,7 +10,7 @@ import torch
 import lanpaint as lp
 from lanpaint.bench import METHODS, Result, Settings, expand, make_target, run
 from lanpaint.bench.grid import evaluations_of
-from lanpaint.metrics import calibration, rank_shares, seam_shift
+from lanpaint.metrics import calibration, rank_shares
 from lanpaint_toys.calibration import conditional_ranks, exact_calibration, rank_kl
 from lanpaint_toys.problems import PROBLEMS
 
@@ -112,16 +112,6 @@ def test_a_run_with_several_fills_keeps_their_observation_together():
     assert {"psnr_mean", "spread", "seam"} <= row.figures.keys()
     with pytest.raises(ValueError, match="samples must be a multiple of fills, got 20 samples and 3 fills"):
         Settings("gaussian", samples=20, fills=3).complete()
-
-
-def test_the_shift_of_colour_at_the_seam():
-    known = torch.ones(8, 8, dtype=torch.bool)
-    known[2:6, 2:6] = False
-    truth = torch.zeros(2, 3, 8, 8)
-    x = truth.clone()
-    x[1, :, 2:6, 2:6] = 0.5
-    x[:, :, 3:5, 3:5] = -1.0  # the middle of the hole touches nothing known
-    assert seam_shift(x, truth, known).tolist() == pytest.approx([0.0, 0.25])
 
 
 def test_a_budget_of_evaluations_is_spent_and_never_exceeded():

@@ -73,6 +73,25 @@ def test_the_error_is_the_spread_of_the_estimate_over_many_draws(test):
     assert told == pytest.approx(spread, rel=0.2)  # 1/√400 = 5 % of sampling error, four of them
 
 
+def test_the_error_is_its_formula():
+    """2/√n times the standard deviation of h̄_i, the mean over j ≠ i of k(x_i, x_j) + k(y_i, y_j) − k(x_i, y_j) − …."""
+    x, y = _draw(7, 2, 4), _draw(7, 2, 5, 0.6)
+    rows = []
+    for i in range(7):
+        others = [j for j in range(7) if j != i]
+        terms = [
+            (x[i] - y[j]).norm() + (y[i] - x[j]).norm() - (x[i] - x[j]).norm() - (y[i] - y[j]).norm() for j in others
+        ]
+        rows.append(float(sum(terms)) / 6)
+    assert energy_distance(x, y).error == pytest.approx(2 * np.std(rows, ddof=1) / math.sqrt(7), rel=1e-12)
+
+
+def test_with_its_own_bandwidth_mmd_does_not_depend_on_the_unit_of_the_samples():
+    x, y = _draw(9, 3, 0), _draw(9, 3, 1, 0.4)
+    for unit in (1e-3, 1e3):
+        assert mmd(unit * x, unit * y).value == pytest.approx(mmd(x, y).value, rel=1e-9)
+
+
 @pytest.mark.parametrize("test", [mmd, energy_distance])
 def test_p_values_are_uniform_for_equal_laws_and_small_for_others(test):
     """Also for pairs that share a coordinate, as an answer and its truth share what is known."""

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lanpaint.metrics import image_figures
+from lanpaint.metrics import image_figures, seam_shift
 
 
 def _pair(side, seed=0, channels=1, count=3):
@@ -65,3 +65,14 @@ def test_perfect_images_have_similarity_one_and_large_ones_five_scales():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"two tensors \(B, C, H, W\)"):
         image_figures(torch.zeros(1, 1, 8, 8), torch.zeros(2, 1, 8, 8), torch.zeros(8, 8, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (1, 1, 4, 4), (2, 1, 4, 4), (2, 3, 4, 4)])
+def test_the_shift_at_the_seam_is_that_of_the_hole_s_pixels_beside_known_ones(shape):
+    """Known are columns 0 and 1. Column 2 touches them: it is off by 0.2, 0.4 and 0 in its channels; column 3 is not."""
+    known = (torch.arange(4) < 2).expand(shape)
+    truth = torch.zeros(2, 3, 4, 4)
+    x = truth.clone()
+    x[1, :, :, 2] = torch.tensor([0.2, -0.4, 0.0])[:, None]
+    x[:, :, :, 3], x[:, :, :, 0] = 0.9, -0.9
+    assert seam_shift(x, truth, known).tolist() == pytest.approx([0.0, 0.1])  # of a range of 2
