@@ -44,7 +44,7 @@ TESTS = {
     "noise.py": "test_noise.py test_score.py solvers",
     "schedules.py": "test_schedules.py test_spacings.py",
     "spacings.py": "test_spacings.py",
-    "randomness.py": "samplers/test_samplers.py test_observation.py samplers/test_modules.py test_bad_input.py",
+    "randomness.py": "test_waits.py samplers/test_samplers.py test_observation.py samplers/test_modules.py test_bad_input.py",
     "score.py": "test_score.py",
     "observation.py": "test_observation.py samplers/test_release.py samplers/test_noisy.py test_bad_input.py",
     "drift.py": "dynamics/test_oscillator.py dynamics/test_fast_langevin.py test_fields.py dynamics/test_family.py",

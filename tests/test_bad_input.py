@@ -240,6 +240,7 @@ def test_noise_that_is_no_function_is_told_in_one_line(noise):
 def test_noise_in_double_precision_leaves_the_state_in_single():
     x = lp.LanPaint(TARGET, steps=2)(OBSERVATION, noise=lambda x: torch.ones(x.shape, dtype=torch.float64))
     assert x.dtype == torch.float32
+    assert torch.equal(x, lp.LanPaint(TARGET, steps=2)(OBSERVATION, noise=torch.ones_like))
 
 
 @pytest.mark.parametrize("verb", ["begin", "enter", "refine", "advance", "finish"])

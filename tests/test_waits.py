@@ -170,6 +170,22 @@ def test_numbers_of_a_cpu_generator_are_moved_without_waiting(generator):
     assert not count.waits
 
 
+class There(torch.Generator):
+    """A generator on the device."""
+
+    device = torch.device("cuda")
+
+
+def test_generators_of_samples_may_be_on_several_devices():
+    values = _observation("none").values
+    with PretendDevice():
+        drawn = lp.NormalNoise([There().manual_seed(0), torch.Generator().manual_seed(1)])(values)
+    assert drawn.device.type == "cuda"
+    for row, seed in zip(drawn.numbers, (0, 1), strict=True):
+        expected = torch.randn(values.shape[1:], generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(row, expected)
+
+
 @pytest.mark.parametrize(
     ("wait", "told"),
     [

@@ -69,7 +69,7 @@ def test_shapes_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("shape", [(4, 4), (1, 1, 4, 4), (2, 1, 4, 4), (2, 3, 4, 4)])
 def test_the_shift_at_the_seam_is_that_of_the_hole_s_pixels_beside_known_ones(shape):
-    """Known are columns 0 and 1. Column 2 touches them: it is off by 0.2, 0.4 and 0 in its channels; column 3 is not."""
+    """Known are columns 0 and 1. Column 2 touches them, and is off by 0.2, 0.4 and 0 in its channels."""
     known = (torch.arange(4) < 2).expand(shape)
     truth = torch.zeros(2, 3, 4, 4)
     x = truth.clone()
