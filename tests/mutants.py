@@ -66,7 +66,7 @@ TESTS = {
     "solvers/dpm_solver.py": "solvers",
     "samplers/loop.py": "samplers/test_samplers.py test_callbacks.py samplers/test_release.py",
     "samplers/sampler.py": "samplers/test_samplers.py samplers/test_own_methods.py samplers/test_repaint.py",
-    "samplers/langevin_sampler.py": "samplers/test_samplers.py samplers/test_presets.py test_bad_input.py",
+    "samplers/langevin_sampler.py": "test_plan.py samplers/test_samplers.py samplers/test_presets.py test_bad_input.py",
     "samplers/lanpaint.py": "samplers/test_presets.py samplers/test_samplers.py test_defaults.py",
     "samplers/release.py": "samplers/test_release.py samplers/test_noisy.py",
     "samplers/gradients.py": "samplers/test_gradient_methods.py",
@@ -160,6 +160,11 @@ EQUIVALENT = {
         'elif time.device.type == "cpu" and len(time) == 1:',
         "elif (False):",
     ): "a short way for one level on the CPU; the network is given the same numbers",
+    (
+        "samplers/release.py",
+        "alpha, sigma = (torch.where(drawn, each.cpu().double(), 1.0) for each in (level.alpha, level.sigma))",
+        "alpha, sigma = (torch.where(drawn, each.cpu().double(), (1.6)) for each in (level.alpha, level.sigma))",
+    ): "the level where nothing is drawn, which no one reads; it must only be a level",
 }
 
 

@@ -214,6 +214,27 @@ def test_a_wrong_expected_noise_on_the_star_stops_with_an_error_that_names_the_r
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_the_remedy_names_the_expected_noise_where_there_is_one():
+    target = gauss2().target
+    assert "expected_noise" not in lp.LanPaint(target).remedy
+    assert "expected_noise (a, now 0.5)" in lp.LanPaint(target, expected_noise=0.5).remedy
+
+
+def test_a_sampler_that_adapts_to_an_observation_runs_as_adapted():
+    class Shorter(lp.Sampler):
+        def fitted(self, observation):
+            return lp.Sampler(self.score, steps=2)
+
+    observation = lp.Observation(torch.ones(3, 2, dtype=torch.float64), gauss2().known)
+    outer = [state.step for state in Shorter(gauss2().target, steps=5).iterate(observation) if state.kind == "outer"]
+    assert outer == [0, 1]
+
+
+def test_nothing_is_written_unless_a_progress_bar_is_asked_for(capsys):
+    lp.Sampler(gauss2().target, steps=2)((3, 2))
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("lam", [0.0, 8.0])
 def test_jitter_scatters_the_known_part(lam):
     """y ~ N(y_o, s²) and x ~ p(x | y): mean and covariance of (x, y) are known in closed form, whatever λ."""
