@@ -165,6 +165,31 @@ EQUIVALENT = {
         "alpha, sigma = (torch.where(drawn, each.cpu().double(), 1.0) for each in (level.alpha, level.sigma))",
         "alpha, sigma = (torch.where(drawn, each.cpu().double(), (1.6)) for each in (level.alpha, level.sigma))",
     ): "the level where nothing is drawn, which no one reads; it must only be a level",
+    (
+        "verification/affine.py",
+        "def __init__(self, draw: int = -1, units: Tensor | None = None) -> None:",
+        "def __init__(self, draw: int = (1), units: Tensor | None = None) -> None:",
+    ): "without units the number of the draw is not read",
+    (
+        "verification/checks.py",
+        "damping, step = torch.tensor([[1.0, 0.1], [2.0, 0.0]]).mT",
+        "damping, step = torch.tensor([[1.0, (0.25)], [2.0, 0.0]]).mT",
+    ): "the check of shapes takes any step above 0",
+    (
+        "verification/checks.py",
+        "if order < 0.7 or errors[smallest] > 0.05:",
+        "if order < 0.7 or (errors[smallest] >= 0.05):",
+    ): "a measured error is never 0.05 to the last bit",
+    (
+        "verification/rare_modes.py",
+        "time_step = STEP * torch.tensor([SIGMA**2, SIGMA**2 / 2], dtype=torch.float64)",
+        "time_step = STEP * torch.tensor([SIGMA**2, SIGMA**2 / (3)], dtype=torch.float64)",
+    ): "a step of y that is as short as it must be; the shares are those of any step",
+    (
+        "windowed.py",
+        "batch: int = 16,",
+        "batch: int = (17),",
+    ): "how many windows are predicted in one call changes the memory and no prediction",
 }
 
 

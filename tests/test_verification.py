@@ -20,7 +20,7 @@ from lanpaint.verification import (
     spectral_radius,
     verify,
 )
-from lanpaint.verification.rare_modes import Share
+from lanpaint.verification.rare_modes import ALPHA, SIGMA, Share, mixture_drift, rare_shares
 
 RIGHT = {
     "Langevin": (lp.Langevin(), 1),
@@ -108,6 +108,14 @@ class Blind(Plain):
 class Doubled(Plain):
     def step(self, state, drift, noise):
         return lp.State(super().step(state, drift, noise).x.double())
+
+
+class Overflowing(Plain):
+    """What moves without a known entry does so through a number that float16 does not hold."""
+
+    def step(self, state, drift, noise):
+        new = super().step(state, drift, noise).x
+        return lp.State(new if drift.known is not None else state.x + (new - state.x) * 1e8 / 1e8)
 
 
 class Restless(Plain):
@@ -241,6 +249,7 @@ def test_plain_langevin_by_hand_is_right():
         (Still(), "a step does not move"),
         (Blind(), "a step does not evaluate the score"),
         (Doubled(), r"turns x of \(\), torch\.float16 into x of \(\), torch\.float64"),
+        (Overflowing(), r"gives NaN or infinite values for x of torch\.float16"),
         (Restless(), "moves entries whose time step is 0|fails for x of"),
         (ColdWhereKnown(), r"does not leave p\(x\) invariant where an entry is known: the covariance is off by"),
         (OffWhereKnown(), r"the mean of x is off by 0\.\d+ where an entry is known"),
@@ -248,6 +257,7 @@ def test_plain_langevin_by_hand_is_right():
         (StepByPlace(), r"does not leave p\(x\) invariant at a time step of 0\.8: the variance is"),
         (lp.SecantLangevin(), r"samples another distribution where p is no Gaussian: the share where x is near a rare"),
         (HotStart(), r"init does not draw from the stationary distribution: the variance of momentum is off by 3 of"),
+        (HotStart(mass=4e-4), r"init does not draw from the stationary .* of momentum is off by 3 of"),  # small momenta
         (ColdStart(), r"init does not draw from the stationary distribution: the variance of momentum is off by 1 of"),
         (BoldClaim(), r"claims order 2 in the time step, but the bias of x is of order 1\.0"),
         (Adding(), r"samples another distribution where p is no Gaussian"),
@@ -270,6 +280,17 @@ def test_a_share_is_off_beyond_five_standard_errors_and_three_percent():
         for sign in (-1, 1):
             assert Share(0.1 + sign * away, error, 0.1).is_off is off
     assert Share(math.nan, error, 0.1).is_off
+
+
+def test_the_exact_shares_are_integrals_of_the_density():
+    """By sums over a fine grid of x and y, whose points lie off the bounds of the events."""
+    at = (torch.arange(2400, dtype=torch.float64) - 1199.5) / 200
+    grid = torch.cartesian_prod(at, at[::4] + 0.0076)
+    weight = mixture_drift().log_density(grid).softmax(0)
+    x, y = grid.unbind(1)
+    events = (x > ALPHA, x < -2 * ALPHA, y.abs() > math.hypot(ALPHA, SIGMA))
+    shares = [share.exact for share in rare_shares(lp.Langevin(), chains=2).values()]
+    assert shares == pytest.approx([float(weight[event].sum()) for event in events], abs=4e-3)
 
 
 def test_the_trap_of_strang_splitting_shows_in_the_order_of_the_bias():
