@@ -23,7 +23,7 @@ def test_no_inner_steps_are_a_number_of_inner_steps():
     plan = lp.Plan(LEVELS, inner_steps=0)
     assert plan.inner_steps == (0, 0, 0, 0)
     assert lp.Plan(LEVELS).with_inner_steps(0).inner_steps == (0, 0, 0, 0)
-    for make in (lp.LanPaint, lp.LangevinPaint):
+    for make in (lp.LanPaint, lp.LangevinPaint, lp.RePaint):
         sampler = make(gauss2().target, levels=LEVELS, inner_steps=0)
         assert sampler.plan.evaluations == 4
 

@@ -254,6 +254,14 @@ def test_known_values_that_are_uniform_or_shifted_change_nothing():
         assert paint.fitted(wide) is paint
 
 
+@pytest.mark.parametrize(("deviation", "is_wide"), [(4.0, False), (4.1, True)])
+def test_known_values_are_wide_above_a_standard_deviation_of_4(deviation, is_wide):
+    values = torch.tensor([[0.0, -1.0], [0.0, 0.0], [0.0, 1.0]], dtype=torch.float64) * deviation
+    paint = lp.LanPaint(gauss2().target, preset="fast", steps=2)
+    fitted = paint.fitted(lp.Observation(values, torch.tensor([False, True])))
+    assert (fitted is not paint) == is_wide
+
+
 # --- The settings of LanPaint 2 ---
 
 
