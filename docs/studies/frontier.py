@@ -3,6 +3,7 @@
     python docs/studies/frontier.py             # analytic targets, mean of three seeds; forty minutes on one core
     python docs/studies/frontier.py choices     # what each choice of the preset is worth
     python docs/studies/frontier.py lanpaint2   # readings of the settings of LanPaint 2, one seed; half an hour
+    python docs/studies/frontier.py why         # what would help where the preset is above its goal; two minutes
 
 Each prints its table in Markdown.
 """
@@ -144,6 +145,30 @@ def choices() -> None:
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
+def why() -> None:
+    """Print what the preset lacks where it stays above its goal: levels, inner steps, or a shorter step."""
+    cases: dict[str, tuple[int, int, float]] = {
+        "as it is": (1, 1, 1.0),
+        "twice the levels": (2, 1, 1.0),
+        "twice the inner steps": (1, 2, 1.0),
+        "four times the inner steps": (1, 4, 1.0),
+        "half the step, twice the inner steps": (1, 2, 0.5),
+        "half the step, four times the inner steps": (1, 4, 0.5),
+    }
+    targets = {"spiral": 20, "gaussian": 5, "tight": 10, "scales": 10, "stiff8": 10}
+    print("| | " + " | ".join(f"{NAMES[name]}, {6 * steps} NFE" for name, steps in targets.items()) + " |")
+    print("|---" * (len(targets) + 1) + "|", flush=True)
+    for case, (more_levels, more_inner, step) in cases.items():
+        cells = []
+        for name, steps in targets.items():
+            options = {"preset": "fast", "steps": steps * more_levels, "inner_steps": 5 * more_inner, "step_size": step}
+            rows = [measure(PROBLEMS[name](), seed, **options)[0] for seed in range(3)]
+            cells.append(f"{sum(rows) / 3:.2g}")
+        print(f"| {case} | {' | '.join(cells)} |", flush=True)
+    exact = [sum(floor(PROBLEMS[name](), seed) for seed in range(3)) / 3 for name in targets]
+    print("| exact samples | " + " | ".join(f"{value:.2g}" for value in exact) + " |")
+
+
 def allotted(shares: list[float], total: int) -> list[int]:
     """Inner steps at each level, ``total`` in all, in proportion to ``shares``."""
     passed = list(itertools.accumulate(shares))
@@ -178,4 +203,4 @@ def lanpaint2() -> None:
 
 
 if __name__ == "__main__":
-    {"choices": choices, "lanpaint2": lanpaint2}.get("".join(sys.argv[1:]), analytic)()
+    {"choices": choices, "lanpaint2": lanpaint2, "why": why}.get("".join(sys.argv[1:]), analytic)()
