@@ -131,7 +131,7 @@ TESTS = {
     "adapters/known_cells.py": "adapters/test_layout.py adapters/test_inpainter.py",
     "adapters/bridge/part.py": "adapters/test_part.py",
     "adapters/bridge/folding.py": "adapters/test_folding.py adapters/test_bridge_pipelines.py",
-    "adapters/bridge/noise.py": BRIDGE,
+    "adapters/bridge/noise.py": f"adapters/test_folding.py {BRIDGE}",
     "adapters/bridge/call.py": BRIDGE,
     "adapters/bridge/conversation.py": "adapters/test_exactness.py adapters/test_bridge.py",
     "adapters/bridge/stand_in.py": BRIDGE,
