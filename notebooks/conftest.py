@@ -37,11 +37,12 @@ def is_printed_alike(new, old):
 
 
 def texts(output):
-    """The record and the name of each text of an output."""
+    """The record and the name of each text of an output; a picture is none."""
     if "text" in output:
         yield output, "text"
     for kind in output.get("data", {}):
-        yield output["data"], kind
+        if kind not in DRAWN:
+            yield output["data"], kind
 
 
 def compare_outputs(cell, test, ref, skip_compare=None):
