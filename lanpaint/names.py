@@ -110,19 +110,25 @@ SEQUENCES = ("motion",)
 """Names of the models of sequences whose weights are part of the project."""
 
 
-def model_folder(name: str) -> str:
-    """The folder of a model in :data:`SHIPPED` or :data:`SEQUENCES`. Another folder, or a hub id, is returned as it is.
+def model_folder(name: str, shipped: tuple[str, ...] = SHIPPED) -> str:
+    """The folder of a shipped model. Another folder, or a hub id, is returned as it is.
+
+    Args:
+        name: A name, a folder or a hub id.
+        shipped: The names that are meant, :data:`SHIPPED` or :data:`SEQUENCES`.
 
     Raises:
-        ValueError: For a name that is no shipped model, no folder and no hub id.
+        ValueError: For a name that is no such model, no folder and no hub id.
     """
     import lanpaint_toys
 
-    if name in SHIPPED + SEQUENCES:
+    if name in shipped:
         return str(Path(lanpaint_toys.__file__).parent / "weights" / name)
+    if name in SHIPPED + SEQUENCES:
+        kind = "sequences" if name in SEQUENCES else "pictures"
+        raise ValueError(f"{name} is a model of {kind}; give {', '.join(shipped)}, or a folder of diffusers")
     if not name or ("/" not in name.strip("/.") and not Path(name).exists()):
         raise ValueError(
-            f"unknown model {name!r}; give {', '.join(SHIPPED + SEQUENCES)}, a diffusers folder, "
-            "or a hub id such as org/name"
+            f"unknown model {name!r}; give {', '.join(shipped)}, a diffusers folder, or a hub id such as org/name"
         )
     return name

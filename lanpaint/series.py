@@ -181,7 +181,10 @@ def check_channels(values: np.ndarray | Tensor, model: SeriesModel) -> None:
     if shape[-1] != model.channels:
         hint = "; the axes seem exchanged: transpose them" if shape[-2] == model.channels else ""
         names = ", ".join(model.units.channels)
-        raise ValueError(f"the model has {model.channels} channels ({names}), and the data {shape[-1]}{hint}")
+        raise ValueError(
+            f"the model has {model.channels} channels ({names}), and the data {shape[-1]}"
+            f"{hint or '; give data of these channels, or another model'}"
+        )
 
 
 def _checked(values: Any, model: SeriesModel) -> Tensor:
@@ -199,9 +202,9 @@ def _checked(values: Any, model: SeriesModel) -> Tensor:
     if bool(torch.isinf(given).any()):
         raise ValueError(f"{int(torch.isinf(given).sum())} values are infinite; make them NaN if they are missing")
     if bool(missing.flatten(-2).all(-1).any()):
-        raise ValueError("all values are missing (NaN); at least one must be known")
+        raise ValueError("all values are missing (NaN); give a sequence in which something is known")
     if not bool(missing.any()):
-        raise ValueError("nothing is missing: no value is NaN")
+        raise ValueError("nothing is missing: no value is NaN; make NaN what is to be completed, or name it as missing")
     return (given if given.ndim == 3 else given[None]).mT
 
 

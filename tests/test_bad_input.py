@@ -17,13 +17,13 @@ from lanpaint.adapters.diffusers import load_pixel_model
 from lanpaint.adapters.loading import load_whole
 from lanpaint.bench import Results, expand, read_grid
 from lanpaint.bench.report import write_report
-from lanpaint.cli import main
 from lanpaint.cli.pipelines import parse_settings
 from lanpaint.images import read_picture, write_picture
 from lanpaint.names import model_folder
 from lanpaint.pictures import read_pictures
 from lanpaint_toys import Gaussian
 from tests.adapters import tiny
+from tests.command import run_lanpaint
 
 ROW = {
     "section": "", "settings": {"target": "gaussian", "steps": 2}, "figures": {"kl": 0.5}, "floors": {"kl": 0.1},
@@ -41,10 +41,9 @@ def lanpaint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code or 0, capsys.readouterr().err
+        with warnings.catch_warnings():
+            status, _, err = run_lanpaint(monkeypatch, capsys, *arguments)
+        return status, err
 
     return run
 

@@ -1,5 +1,6 @@
 """The command line as a user meets it: in a process of its own."""
 
+import functools
 import os
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from lanpaint.cli import main
 from lanpaint.methods import METHODS
 from lanpaint.samplers import LanPaint, Replace, Sampler
 from lanpaint_toys.digits import load_digits
+from tests.command import run_lanpaint
 
 
 def lanpaint(*arguments, cwd=None):
@@ -74,17 +76,7 @@ def run_here(files, monkeypatch, capsys):
     """Runs the command line in this process, in the folder of the files: its exit status, output and errors."""
     monkeypatch.chdir(files)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
+    return functools.partial(run_lanpaint, monkeypatch, capsys)
 
 
 def test_inpaint_repaints_the_white_part_and_nothing_else(files):

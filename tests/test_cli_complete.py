@@ -1,13 +1,12 @@
 """``lanpaint complete`` with a tiny random network of two channels and windows of eight steps."""
 
-import sys
-
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from lanpaint.cli import main
 from lanpaint.units import Units
+from tests.command import run_lanpaint
 
 FAST = ["--method", "replace", "--steps", "2", "--quiet"]
 
@@ -36,11 +35,7 @@ def run(monkeypatch, capsys, model):
 
     def call(*arguments):
         model_given = [] if "--model" in arguments else ["--model", model]
-        monkeypatch.setattr(sys, "argv", ["lanpaint", "complete", *map(str, [*FAST, *arguments, *model_given])])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return stop.value.code or 0, printed.out, printed.err
+        return run_lanpaint(monkeypatch, capsys, "complete", *FAST, *arguments, *model_given)
 
     return call
 
@@ -96,9 +91,9 @@ def test_many_sequences_in_an_array(run, tmp_path):
         (["--missing", "15:30"], "a sequence of 20"),
         (["--columns", "time,left"], "nothing is missing"),
         (["--columns", "time,middle"], "no column 'middle'; it has time, left, right"),
-        (["--columns", "left"], "the model has 2 channels (left, right), and the data 1"),
+        (["--columns", "left"], "the model has 2 channels (left, right), and the data 1; give data of these channels"),
         (["--overlap", "8"], "overlap must be below the model's window, got 8 of 8"),
-        (["--model", "digits"], "sequence model"),
+        (["--model", "digits"], "digits is a model of pictures; give motion"),
         (["--model", "nowhere"], "motion"),
         (["--w1", "3"], "replace has no w1"),
         (["--count", "0"], "--count"),
@@ -113,6 +108,26 @@ def test_what_complete_cannot_do_is_told_in_one_line(run, data, tmp_path, argume
     assert "Traceback" not in error
     assert not printed
     assert not out.exists()
+
+
+def test_an_error_is_all_that_is_printed(monkeypatch, capsys, tmp_path):
+    np.save(tmp_path / "whole.npy", np.zeros((64, 6)))
+    status, printed, error = run_lanpaint(
+        monkeypatch, capsys, "complete", tmp_path / "whole.npy", "-o", tmp_path / "out.npy"
+    )
+    assert (status, printed) == (1, "")
+    assert error.startswith("lanpaint: nothing is missing")  # without a bar before it
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["inpaint", "wide"])
+def test_a_model_of_sequences_paints_no_pictures(monkeypatch, capsys, tmp_path, command):
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    given = (tmp_path / "a.png", tmp_path / "a.png", "-o", tmp_path / "out.png", "--model", "motion")
+    status, _, error = run_lanpaint(monkeypatch, capsys, command, *given)
+    assert status == 1
+    assert error.startswith("lanpaint: motion is a model of sequences; give digits")
+    assert error.count("\n") == 1
 
 
 def test_files_that_do_not_fit_are_told_in_one_line(run, data, tmp_path):

@@ -1,5 +1,6 @@
 """``lanpaint inpaint`` with pipelines of diffusers, and ``lanpaint models``: real pipelines, built small and saved."""
 
+import functools
 import sys
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from lanpaint.cli import main
 from lanpaint.cli.pipelines import as_flag
 from lanpaint.painting import Task
 from lanpaint.painting.media import read_film
 from lanpaint.painting.pipeline import PipelinePainter
 from tests.adapters import tiny
+from tests.command import run_lanpaint
 
 
 def _random(*shape, seed=0):
@@ -54,17 +55,7 @@ def lanpaint(files, monkeypatch, capsys):
     monkeypatch.chdir(files)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lanpaint", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
+    return functools.partial(run_lanpaint, monkeypatch, capsys)
 
 
 def _inpaint(lanpaint, *arguments, steps=2, inner=1):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lanpaint.cli import main
+from tests.command import run_lanpaint
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("xatlas")
@@ -20,13 +20,7 @@ TWO = ["--camera", "0,0", "--camera", "120,30"]
 
 def run(monkeypatch, capsys, *arguments):
     """Exit status, and what was printed on the two streams."""
-    monkeypatch.setattr(sys, "argv", ["lanpaint", "texture", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        printed = capsys.readouterr()
-        return stop.code or 0, printed.out, printed.err
-    raise AssertionError("the command did not end")
+    return run_lanpaint(monkeypatch, capsys, "texture", *arguments)
 
 
 @pytest.fixture

@@ -1,25 +1,17 @@
 """``lanpaint wide``: canvases of several windows of the digits' model, which is 8 pixels wide."""
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
-from lanpaint.cli import main
+from tests.command import run_lanpaint
 
 FAST = ["--model", "digits", "--method", "replace", "--steps", "2", "--quiet"]
 
 
 def run(monkeypatch, capsys, *arguments):
     """Exit status, and what was printed on the two streams."""
-    monkeypatch.setattr(sys, "argv", ["lanpaint", "wide", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        printed = capsys.readouterr()
-        return stop.code or 0, printed.out, printed.err
-    raise AssertionError("the command did not end")
+    return run_lanpaint(monkeypatch, capsys, "wide", *arguments)
 
 
 @pytest.fixture

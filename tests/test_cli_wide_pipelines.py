@@ -1,16 +1,14 @@
 """``lanpaint wide`` with pipelines of diffusers: pictures and films of several windows, which go on after a kill."""
 
-import sys
-
 import numpy as np
 import pytest
 from PIL import Image
 
 import lanpaint as lp
-from lanpaint.cli import main
 from lanpaint.painting.media import read_film
 from tests.adapters import tiny
 from tests.adapters.zoo.video import animatediff
+from tests.command import run_lanpaint
 
 FAST = ["--steps", "1", "--inner-steps", "1", "--quiet"]
 
@@ -36,14 +34,7 @@ def wide(models, tmp_path, monkeypatch, capsys):
     frames[0].save("film.png", save_all=True, append_images=frames[1:], duration=100)
 
     def run(model, *arguments):
-        given = ["lanpaint", "wide", "--model", str(models / model), *map(str, arguments), *FAST]
-        monkeypatch.setattr(sys, "argv", given)
-        try:
-            main()
-        except SystemExit as stop:
-            printed = capsys.readouterr()
-            return stop.code or 0, printed.out, printed.err
-        raise AssertionError("the command did not end")
+        return run_lanpaint(monkeypatch, capsys, "wide", "--model", models / model, *arguments, *FAST)
 
     return run
 

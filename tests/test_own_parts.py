@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from lanpaint.bench import Results
-from lanpaint.cli import main
 from lanpaint_toys.digits import load_digits
+from tests.command import run_lanpaint
 
 MODULE = '''
 import functools
@@ -116,14 +116,8 @@ def lanpaint(tmp_path, monkeypatch, capsys):
 
     def run(*arguments):
         given = [str(argument).replace("parts:", f"{name}:") for argument in arguments]
-        monkeypatch.setattr(sys, "argv", ["lanpaint", *given])
-        status = 0
-        try:
-            main()
-        except SystemExit as stop:
-            status = stop.code or 0
-        printed = capsys.readouterr()
-        return status, printed.out.replace(name, "parts"), printed.err.replace(name, "parts")
+        status, out, err = run_lanpaint(monkeypatch, capsys, *given)
+        return status, out.replace(name, "parts"), err.replace(name, "parts")
 
     yield run
     for module in (name, "raises_here", "lacks_here"):

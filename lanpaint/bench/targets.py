@@ -503,7 +503,7 @@ def _series_target(name: str, model: str, part: str, images: str | None, device:
 
     if images is not None:
         raise ValueError(f"the model {model} comes with its held-out sequences; leave images out")
-    score = load_series_model(model_folder(model), device=device)
+    score = load_series_model(model_folder(model, SEQUENCES), device=device)
     training, series = (motion.middle_windows(motion.load_motion(split)[0]) for split in ("train", "test"))
     steps, channels = score.length, score.units.channels
     known = ~np.isnan(mark_missing(np.zeros((steps, len(channels))), [part], channels))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,21 +9,25 @@ import numpy as np
 import typer
 
 from lanpaint.checks import check_whole
-from lanpaint.cli.inpaint import check_names, sampling_flag
+from lanpaint.cli.inpaint import check_names
 from lanpaint.cli.options import (
-    OWN,
-    SAMPLING,
+    Device,
+    Dtype,
+    Levels,
+    MethodName,
     Pairs,
     Quiet,
     Seed,
+    SolverName,
+    Steps,
     find_device,
     find_dtype,
     given_texts,
+    progress_bar,
     with_method_flags,
 )
-from lanpaint.methods import METHODS, find_method
-from lanpaint.names import SEQUENCES, SOLVERS, model_folder
-from lanpaint.plan import MOST_STEPS
+from lanpaint.methods import find_method
+from lanpaint.names import SEQUENCES, model_folder
 
 
 @with_method_flags
@@ -64,25 +67,14 @@ def complete(
         int | None,
         typer.Option(help="Steps that windows of a long gap share [a quarter of a window].", show_default=False),
     ] = None,
-    method: Annotated[
-        str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
-    ] = "lanpaint",
-    steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
-    levels: Annotated[
-        str | None,
-        sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused]."),
-    ] = None,
-    solver: Annotated[
-        str | None, sampling_flag(f"Solver of the outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
-    ] = None,
+    method: MethodName = "lanpaint",
+    steps: Steps = 20,
+    levels: Levels = None,
+    solver: SolverName = None,
     option: Pairs = None,
     seed: Seed = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
-    ] = "float32",
+    device: Device = None,
+    dtype: Dtype = "float32",
     quiet: Quiet = False,
     **flags: str | None,
 ) -> None:
@@ -90,8 +82,6 @@ def complete(
 
     The model is an unconditional model of sequences. Values are in the model's units.
     """
-    from tqdm.auto import tqdm
-
     from lanpaint.adapters.series import load_series_model
     from lanpaint.series import check_channels, complete_series, mark_missing
     from lanpaint.tables import check_table_output, read_table
@@ -105,17 +95,12 @@ def complete(
     texts = given_texts(flags, option)
     chosen.refuse(texts)
     options: dict[str, Any] = {name: chosen.options()[name].parse(text) for name, text in texts.items()}
-    score = load_series_model(model_folder(model), device=find_device(device), dtype=find_dtype(dtype))
+    score = load_series_model(model_folder(model, SEQUENCES), device=find_device(device), dtype=find_dtype(dtype))
     names = None if columns is None else [name.strip() for name in columns.split(",")]
     table = read_table(data, names, score.units.channels)
     check_channels(table.values, score)  # before parts of it are named
     values = mark_missing(table.values, missing or (), table.names or score.units.channels)
-    with tqdm(desc="windows", disable=quiet or sys.stderr is None) as bar:
-
-        def shown(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
+    with progress_bar("windows", quiet) as told:
         made = complete_series(
             values,
             score,
@@ -123,7 +108,7 @@ def complete(
             count=count,
             overlap=overlap,
             seed=seed,
-            on_window=shown,
+            on_window=told,
         )
     for path, result in zip(outputs, made, strict=True):
         table.write(path, result, ~np.isnan(values), score.units.channels)

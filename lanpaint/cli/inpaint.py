@@ -16,30 +16,34 @@ from lanpaint.checks import check_whole
 from lanpaint.cli.options import (
     FOLDERS,
     OWN,
-    SAMPLING,
+    CallSettings,
     Device,
     Dtype,
+    DynamicsName,
+    GuidanceScale,
+    InnerSteps,
+    Levels,
+    NegativePrompt,
+    Offload,
     Pairs,
+    Prompt,
     Quiet,
+    Scheduler,
     Seed,
+    SolverName,
+    Steps,
     find_device,
     find_dtype,
     given_texts,
-    had_by,
+    sampling_flag,
     with_method_flags,
 )
 from lanpaint.methods import METHODS, TIME_MAPS, find_method
-from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
+from lanpaint.names import SHIPPED, model_folder
 from lanpaint.painting.entries import MANIFESTS
 from lanpaint.painting.watch import Progress
-from lanpaint.plan import MOST_STEPS
 
 _MOST_PAD = 10_000  # pixels at one side; more is a slip
-
-
-def sampling_flag(text: str) -> Any:
-    """A flag in the help's section on sampling, without a default value."""
-    return typer.Option(help=text, show_default=False, rich_help_panel=SAMPLING)
 
 
 @with_method_flags
@@ -71,11 +75,9 @@ def inpaint(
     model: Annotated[
         str, typer.Option(help=f"{', '.join(SHIPPED)}; a folder of a diffusers pipeline or pixel model, or a hub id.")
     ] = "digits",
-    prompt: Annotated[str | None, typer.Option(help="What to paint.", show_default=False)] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to paint.", show_default=False)] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Weight of the prompt [the pipeline's].", show_default=False)
-    ] = None,
+    prompt: Prompt = None,
+    negative_prompt: NegativePrompt = None,
+    guidance_scale: GuidanceScale = None,
     known_guidance_scale: Annotated[
         float | None,
         typer.Option(
@@ -83,20 +85,11 @@ def inpaint(
             show_default=False,
         ),
     ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Scheduler of a pipeline's outer steps: euler, dpm++, ddim, unipc, … [the pipeline's].",
-            show_default=False,
-        ),
-    ] = None,
+    scheduler: Scheduler = None,
     control_image: Annotated[
         Path | None, typer.Option(help="Picture for a pipeline with a ControlNet.", show_default=False)
     ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline; may be repeated."),
-    ] = None,
+    settings: CallSettings = None,
     pad: Annotated[
         str, typer.Option(help="Pixels to add and paint at the left, top, right and bottom: L,T,R,B.")
     ] = "0,0,0,0",
@@ -144,27 +137,16 @@ def inpaint(
             f"{', '.join(METHODS)}, or {OWN} [lanpaint; for a model with a time for each pixel {TIME_MAPS.name}]."
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
-    inner_steps: Annotated[str | None, sampling_flag(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
-    levels: Annotated[
-        str | None,
-        sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused]."),
-    ] = None,
-    dynamics: Annotated[
-        str | None,
-        sampling_flag(
-            f"Dynamics of the inner steps: {', '.join(DYNAMICS)} (ou is fld at infinite friction), or {OWN} "
-            "[the method's]."
-        ),
-    ] = None,
-    solver: Annotated[
-        str | None, sampling_flag(f"Solver of a pixel model's outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
-    ] = None,
+    steps: Steps = 20,
+    inner_steps: InnerSteps = None,
+    levels: Levels = None,
+    dynamics: DynamicsName = None,
+    solver: SolverName = None,
     option: Pairs = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = "float32",
-    offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
+    offload: Offload = False,
     batch: Annotated[
         int | None,
         typer.Option(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from inspect import Parameter
 from typing import Annotated, Any, TypeVar
 
@@ -13,8 +15,10 @@ import torch
 import typer
 from typer.core import TyperCommand
 
-from lanpaint.methods import all_options
+from lanpaint.methods import METHODS, all_options
+from lanpaint.names import DYNAMICS, SOLVERS
 from lanpaint.options import Option, short, split_pairs
+from lanpaint.plan import MOST_STEPS
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -26,6 +30,40 @@ DTYPES = {
 SAMPLING, OF_METHODS, FOLDERS = "Sampling", "Options of methods", "Folders"
 OWN = "module:name for one of your own"
 
+
+def sampling_flag(text: str) -> Any:
+    """A flag in the help's section on sampling, without a default value."""
+    return typer.Option(help=text, show_default=False, rich_help_panel=SAMPLING)
+
+
+Prompt = Annotated[str | None, typer.Option(help="What to paint.", show_default=False)]
+NegativePrompt = Annotated[str | None, typer.Option(help="What not to paint.", show_default=False)]
+GuidanceScale = Annotated[float | None, typer.Option(help="Weight of the prompt [the pipeline's].", show_default=False)]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Scheduler of a pipeline's outer steps: euler, dpm++, ddim, unipc, … [the pipeline's].", show_default=False
+    ),
+]
+CallSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline; may be repeated."),
+]
+MethodName = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)]
+Steps = Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)]
+Levels = Annotated[
+    str | None, sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused].")
+]
+DynamicsName = Annotated[
+    str | None,
+    sampling_flag(
+        f"Dynamics of the inner steps: {', '.join(DYNAMICS)} (ou is fld at infinite friction), or {OWN} [the method's]."
+    ),
+]
+SolverName = Annotated[
+    str | None,
+    sampling_flag(f"Solver of the outer steps: {', '.join(SOLVERS)}, or {OWN} [euler; a pipeline's scheduler]."),
+]
 Pairs = Annotated[
     list[str] | None,
     typer.Option(
@@ -38,7 +76,29 @@ Pairs = Annotated[
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of all random numbers.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)]
 Dtype = Annotated[str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")]
+Offload = Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+@contextmanager
+def progress_bar(parts: str, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A function of finished and all parts, such as windows, which moves a bar. The first call shows the bar."""
+    from tqdm.auto import tqdm
+
+    bar: Any = None
+
+    def told(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=parts, total=total, disable=quiet or sys.stderr is None)
+        bar.total = total
+        bar.update(done - bar.n)
+
+    try:
+        yield told
+    finally:
+        if bar is not None:
+            bar.close()
 
 
 def quiet_libraries() -> None:
@@ -124,6 +184,9 @@ def had_by(name: str) -> str:
         value = "" if option.default is None else f": {option.default}".lower().removesuffix(".0")
         defaults.setdefault(value, []).append(method)
     return "; ".join(f"{', '.join(names)}{value}" for value, names in defaults.items())
+
+
+InnerSteps = Annotated[str | None, sampling_flag(f"Inner steps N at each level [{had_by('inner_steps')}].")]
 
 
 def given_texts(flags: dict[str, str | None], pairs: Sequence[str] | None) -> dict[str, str]:

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lanpaint.checks import check_whole
-from lanpaint.cli.inpaint import check_names, refuse_of_pipelines, sampling_flag
+from lanpaint.cli.inpaint import check_names, refuse_of_pipelines
 from lanpaint.cli.options import (
-    OWN,
-    SAMPLING,
+    CallSettings,
+    Device,
+    Dtype,
+    DynamicsName,
+    GuidanceScale,
+    InnerSteps,
+    Levels,
+    MethodName,
+    NegativePrompt,
+    Offload,
     Pairs,
+    Prompt,
     Quiet,
+    Scheduler,
     Seed,
+    SolverName,
+    Steps,
     find_device,
     find_dtype,
     given_texts,
-    had_by,
+    progress_bar,
     with_method_flags,
 )
-from lanpaint.methods import METHODS, find_method
-from lanpaint.names import DYNAMICS, SHIPPED, SOLVERS, model_folder
-from lanpaint.plan import MOST_STEPS
+from lanpaint.methods import find_method
+from lanpaint.names import SHIPPED, model_folder
 
 _PIXELS = [name for name in SHIPPED if name != "emoji-latent"]  # a pipeline, without a ControlNet
 _SIDE, _SIZE = 768, 1024  # of a view and of the texture (ALM, Appendix B.4)
@@ -47,18 +56,11 @@ def texture(
         str | None,
         typer.Option(help="Folder or hub id of a ControlNet for depth, if --model has none.", show_default=False),
     ] = None,
-    prompt: Annotated[str | None, typer.Option(help="What to paint.", show_default=False)] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to paint.", show_default=False)] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Weight of the prompt [the pipeline's].", show_default=False)
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Scheduler of a pipeline's outer steps [the pipeline's].", show_default=False)
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline; may be repeated."),
-    ] = None,
+    prompt: Prompt = None,
+    negative_prompt: NegativePrompt = None,
+    guidance_scale: GuidanceScale = None,
+    scheduler: Scheduler = None,
+    settings: CallSettings = None,
     size: Annotated[
         int | None,
         typer.Option(help=f"Side of the texture [{_SIZE}; a pixel model: twice --side].", show_default=False),
@@ -97,30 +99,17 @@ def texture(
         Path | None,
         typer.Option(help="Folder for the views and the texture as .png.", show_default=False),
     ] = None,
-    method: Annotated[
-        str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
-    ] = "lanpaint",
-    steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S of a view.", rich_help_panel=SAMPLING)] = 20,
-    inner_steps: Annotated[str | None, sampling_flag(f"Inner steps N at each level [{had_by('inner_steps')}].")] = None,
-    levels: Annotated[
-        str | None,
-        sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused]."),
-    ] = None,
-    dynamics: Annotated[
-        str | None, sampling_flag(f"Dynamics of the inner steps: {', '.join(DYNAMICS)}, or {OWN} [the method's].")
-    ] = None,
-    solver: Annotated[
-        str | None, sampling_flag(f"Solver of a pixel model's outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
-    ] = None,
+    method: MethodName = "lanpaint",
+    steps: Steps = 20,
+    inner_steps: InnerSteps = None,
+    levels: Levels = None,
+    dynamics: DynamicsName = None,
+    solver: SolverName = None,
     option: Pairs = None,
     seed: Seed = 0,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, … [the GPU if there is one].", show_default=False)
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="Data type of the network: float32, float16 (fp16) or bfloat16 (bf16).")
-    ] = "float32",
-    offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
+    device: Device = None,
+    dtype: Dtype = "float32",
+    offload: Offload = False,
     quiet: Quiet = False,
     **flags: str | None,
 ) -> None:
@@ -176,7 +165,7 @@ def texture(
         evaluations = lambda: complete.evaluations  # noqa: E731
     surface = Surface(found, (2 * side if pixels else _SIZE) if size is None else size)
     angle: dict[str, Any] = {"widest_angle": widest_angle}
-    with _progress(quiet) as shown:
+    with progress_bar("views", quiet) as shown:
         common: dict[str, Any] = {"cameras": cameras, "seed": seed, "on_view": shown, **angle}
         if latents is None:
             painted = paint_surface(surface, complete, side=side, channels=channels, background=beside, **common)
@@ -254,20 +243,6 @@ def _colour(text: str) -> tuple[float, ...]:
         return tuple(value / 127.5 - 1 for value in ImageColor.getcolor(text, "RGB"))  # type: ignore[union-attr]
     except ValueError:
         raise ValueError(f"--background takes a colour such as white or #ffcc00, got {text!r}") from None
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A function that shows how many views are done."""
-    from tqdm.auto import tqdm
-
-    with tqdm(desc="views", disable=quiet or sys.stderr is None) as bar:
-
-        def shown(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield shown
 
 
 def _write_views(folder: Path, painted: Any) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,23 +11,31 @@ import typer
 from torch import Tensor
 
 from lanpaint.checks import check_whole
-from lanpaint.cli.inpaint import check_finite, check_names, padding_of, refuse_of_pipelines, sampling_flag
+from lanpaint.cli.inpaint import check_finite, check_names, padding_of, refuse_of_pipelines
 from lanpaint.cli.options import (
-    OWN,
-    SAMPLING,
+    CallSettings,
     Device,
     Dtype,
+    GuidanceScale,
+    Levels,
+    MethodName,
+    NegativePrompt,
+    Offload,
     Pairs,
+    Prompt,
     Quiet,
+    Scheduler,
     Seed,
+    SolverName,
+    Steps,
     find_device,
     find_dtype,
     given_texts,
+    progress_bar,
     with_method_flags,
 )
-from lanpaint.methods import METHODS, find_method
-from lanpaint.names import SHIPPED, SOLVERS, model_folder
-from lanpaint.plan import MOST_STEPS
+from lanpaint.methods import find_method
+from lanpaint.names import SHIPPED, model_folder
 
 if TYPE_CHECKING:
     from lanpaint.cli.canvas import Canvas
@@ -54,26 +60,15 @@ def wide(
     model: Annotated[
         str, typer.Option(help=f"{', '.join(SHIPPED)}; a folder of a diffusers pipeline or pixel model, or a hub id.")
     ] = "digits",
-    prompt: Annotated[str | None, typer.Option(help="What to paint.", show_default=False)] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What not to paint.", show_default=False)] = None,
-    guidance_scale: Annotated[
-        float | None, typer.Option(help="Weight of the prompt [the pipeline's].", show_default=False)
-    ] = None,
+    prompt: Prompt = None,
+    negative_prompt: NegativePrompt = None,
+    guidance_scale: GuidanceScale = None,
     known_guidance_scale: Annotated[
         float | None,
         typer.Option(help="Weight of the prompt at the known part [--guidance-scale].", show_default=False),
     ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Scheduler of a pipeline's outer steps: euler, dpm++, ddim, unipc, … [the pipeline's].",
-            show_default=False,
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline; may be repeated."),
-    ] = None,
+    scheduler: Scheduler = None,
+    settings: CallSettings = None,
     width: Annotated[int | None, typer.Option(help="Width of the result [the picture's].", show_default=False)] = None,
     height: Annotated[
         int | None, typer.Option(help="Height of the result [the picture's].", show_default=False)
@@ -114,22 +109,15 @@ def wide(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[
-        str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)
-    ] = "lanpaint",
-    steps: Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)] = 20,
-    levels: Annotated[
-        str | None,
-        sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused]."),
-    ] = None,
-    solver: Annotated[
-        str | None, sampling_flag(f"Solver of the outer steps: {', '.join(SOLVERS)}, or {OWN} [euler].")
-    ] = None,
+    method: MethodName = "lanpaint",
+    steps: Steps = 20,
+    levels: Levels = None,
+    solver: SolverName = None,
     option: Pairs = None,
     seed: Seed = 0,
     device: Device = None,
     dtype: Dtype = "float32",
-    offload: Annotated[bool, typer.Option("--offload", help="Keep on the GPU only what is in use.")] = False,
+    offload: Offload = False,
     quiet: Quiet = False,
     **flags: str | None,
 ) -> None:
@@ -196,7 +184,7 @@ def wide(
         )  # fmt: skip
         task = Task(None, prompt=prompt, seed=seed, settings=asked)
         painter = open_painter(source, scheduler=scheduler, offload=offload, spelled=as_flag, **where)
-        with window_bar(quiet) as told:
+        with progress_bar("windows", quiet) as told:
             if canvas is None:
                 size = None if width is None or height is None else (height, width)
                 print(wide_film(painter, task, media, size, frames, (window, overlap), state, output, told))
@@ -249,20 +237,6 @@ def _painted(
         whole.tiling.parts(observation.shape)  # raises ValueError for a window larger than the canvas
         made = make(whole, progress=not quiet and sys.stderr is not None, **options)(observation, generator=generator)
         return to_pixels(made).cpu(), counted.rows
-    with window_bar(quiet) as told:
+    with progress_bar("windows", quiet) as told:
         chain = Chain(make(counted, **options), (side, side), shared, order=order, on_window=told)
         return to_pixels(chain(observation, generator=generator, state=state)).cpu(), counted.rows
-
-
-@contextmanager
-def window_bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar of windows, and the function of finished and all windows that moves it."""
-    from tqdm.auto import tqdm
-
-    with tqdm(desc="windows", disable=quiet or sys.stderr is None) as bar:
-
-        def told(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield told

@@ -24,7 +24,7 @@ from lanpaint.fields import Decoupled, FieldDrift
 from lanpaint.noise import NoiseLevel
 from lanpaint.observation import Observation
 from lanpaint.samplers.langevin_sampler import LangevinSampler, check_step_size
-from lanpaint.score import Score
+from lanpaint.score import NetworkScore, Score, ScoreWrapper
 
 
 class AsyncPaint(LangevinSampler):
@@ -43,7 +43,8 @@ class AsyncPaint(LangevinSampler):
 
     Raises:
         TypeError: For a ``step_size`` that is no number, a ``dynamics`` that is no Dynamics, and as :class:`Sampler`.
-        ValueError: For N < 0 or η ≤ 0, a plan whose levels differ from entry to entry, and as :class:`Sampler`.
+        ValueError: For N < 0 or η ≤ 0, a network that takes no maps, a plan whose levels differ from entry to entry,
+            and as :class:`Sampler`.
     """
 
     takes_noise = False
@@ -58,6 +59,14 @@ class AsyncPaint(LangevinSampler):
         **options: Any,
     ) -> None:
         check_step_size(step_size)
+        network = score
+        while isinstance(network, ScoreWrapper):
+            network = network.wrapped
+        if isinstance(network, NetworkScore) and not network.time_maps:
+            raise ValueError(
+                "AsyncPaint needs a network with a time for each pixel, as emoji-async has, and this one takes one "
+                "noise level for all; take LanPaint, or declare NetworkScore(…, time_maps=True) if it takes maps"
+            )
         dynamics = FastLangevin() if dynamics is None else dynamics
         super().__init__(score, dynamics=dynamics, inner_steps=inner_steps, **options)
         self.inner_steps, self.step_size = inner_steps, step_size

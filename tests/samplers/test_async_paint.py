@@ -98,8 +98,8 @@ def test_a_network_sees_known_pixels_at_time_0_and_all_others_at_the_time_of_the
     with pytest.raises(ValueError, match="one time for all channels"):
         lp.AsyncPaint(score, steps=3)(lp.Observation(torch.randn(2, 3, 4, 4), known))
     one_time = lp.NetworkScore(network, "flow", lp.Flow())
-    with pytest.raises(ValueError, match="one noise level per batch or per sample"):
-        lp.AsyncPaint(one_time, steps=3)(observation)
+    with pytest.raises(ValueError, match="needs a network with a time for each pixel"):
+        lp.AsyncPaint(lp.CountedScore(one_time), steps=3)
     path = lp.TimePath.inpainting(known[:1, :1]).plan(lp.Flow(), 3)
     with pytest.raises(ValueError, match="give a plan of one level each"):
         lp.AsyncPaint(score, plan=path)
@@ -147,7 +147,7 @@ def test_the_command_uses_the_schedule_by_itself_for_a_model_with_time_maps(fold
         assert np.array_equal(made[:, :4], pixels[:, :4])
     assert _run(monkeypatch, *call, "--model", digits.FOLDER, "--method", "async", "--quiet") == 1
     told = capsys.readouterr().err.strip()
-    assert "one noise level per batch or per sample" in told
+    assert told.startswith("lanpaint: AsyncPaint needs a network with a time for each pixel")
     assert "\n" not in told
 
 

@@ -53,9 +53,9 @@ class Settings:
     steps: int | None
     batch_size: int
     learning_rate: float
-    dropout: float
-    validation_images: int
-    seed: int
+    dropout: float = 0.0
+    validation_images: int = 0
+    seed: int = 0
     data: str | None = None
     init: str | None = None
     autoencoder: str | None = None
@@ -431,6 +431,9 @@ _COSINE_VELOCITY = {
 
 # A run without an end, whose learning rate stays: any checkpoint's averaged weights can be shipped, and it can resume.
 _ENDLESS: dict[str, Any] = {"warmup_steps": 200, "epoch_steps": 1000, "checkpoint_minutes": 4, "half": True}
+_EMOJI: dict[str, Any] = {**_ENDLESS, "average_decay": 0.9995, "size": 32}
+
+_FLOW = ("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0})
 
 # 64x64 pictures to 16x16 latents of 4 channels. It has few channels at full size, where a convolution costs most.
 _AUTOENCODER = {
@@ -467,9 +470,6 @@ RECIPES: dict[str, Recipe] = {
             steps=None,
             batch_size=8,
             learning_rate=1e-3,
-            dropout=0.0,
-            validation_images=0,
-            seed=0,
         ),
         **_ENDLESS,
         average_decay=0.9995,
@@ -499,9 +499,6 @@ RECIPES: dict[str, Recipe] = {
             steps=1000,  # the loss on series that were set aside is lowest after 1,000 to 1,500
             batch_size=32,
             learning_rate=2e-3,
-            dropout=0.0,
-            validation_images=0,
-            seed=0,
         ),
         warmup_steps=200,
         average_decay=0.999,
@@ -519,9 +516,6 @@ RECIPES: dict[str, Recipe] = {
             steps=3000,
             batch_size=128,
             learning_rate=4e-3,
-            dropout=0.0,
-            validation_images=0,
-            seed=0,
         ),
         warmup_steps=100,
         average_decay=0.999,  # averages the last thousand of 3,000 steps
@@ -537,38 +531,30 @@ RECIPES: dict[str, Recipe] = {
             steps=None,
             batch_size=16,
             learning_rate=8e-4,
-            dropout=0.0,
             validation_images=100,
-            seed=0,
         ),
-        **_ENDLESS,
-        average_decay=0.9995,
-        size=32,
+        **_EMOJI,
         validation_draws=6,
     ),
     "emoji-flow": DenoiserRecipe(
         summary="32x32 colour pictures, rectified flow; --init runs/emoji-pixel spares most of the training",
         unet=_PIXEL_UNET,
-        scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
+        scheduler=_FLOW,
         pipeline="DDPMPipeline",  # its loop uses only timesteps and step() of the scheduler, so a flow scheduler works
         defaults=Settings(
             model="emoji-flow",
             steps=None,
             batch_size=16,
             learning_rate=5e-4,
-            dropout=0.0,
             validation_images=100,
-            seed=0,
         ),
-        **_ENDLESS,
-        average_decay=0.9995,
-        size=32,
+        **_EMOJI,
         validation_draws=6,
     ),
     "emoji-async": AsyncRecipe(
         summary="32x32 colour pictures, flow with a time for each pixel; --init FOLDER_OF_EMOJI_FLOW",
         unet=_PIXEL_UNET,
-        scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
+        scheduler=_FLOW,
         pipeline="DDPMPipeline",
         defaults=Settings(
             model="emoji-async",
@@ -577,28 +563,22 @@ RECIPES: dict[str, Recipe] = {
             learning_rate=3e-4,
             dropout=0.1,
             validation_images=100,
-            seed=0,
             times="mixed",
             weighting="velocity",
         ),
-        **_ENDLESS,
-        average_decay=0.9995,
-        size=32,
+        **_EMOJI,
         validation_draws=4,
     ),
     "digits-async": AsyncRecipe(
         summary="8x8 handwritten digits, rectified flow with a time for each pixel; to compare ways to draw the times",
         unet=_DIGITS_UNET,
-        scheduler=("FlowMatchEulerDiscreteScheduler", {"num_train_timesteps": 1000, "shift": 1.0}),
+        scheduler=_FLOW,
         pipeline="DDPMPipeline",
         defaults=Settings(
             model="digits-async",
             steps=1500,
             batch_size=128,
             learning_rate=4e-3,
-            dropout=0.0,
-            validation_images=0,
-            seed=0,
             times="asyncpatch",
             weighting="velocity",
         ),
@@ -614,9 +594,7 @@ RECIPES: dict[str, Recipe] = {
             steps=None,
             batch_size=8,
             learning_rate=1e-3,
-            dropout=0.0,
             validation_images=100,
-            seed=0,
         ),
         **_ENDLESS,
         average_decay=0.999,
@@ -644,9 +622,7 @@ RECIPES: dict[str, Recipe] = {
             steps=None,
             batch_size=16,
             learning_rate=8e-4,
-            dropout=0.0,
             validation_images=100,
-            seed=0,
         ),
         **_ENDLESS,
         average_decay=0.9995,
