@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -146,12 +147,7 @@ class Recipe(ABC):
             UserError: If the images cannot be read, or all of them are held out.
         """
         if self.size is None:
-            sets = []
-            for split in SPLITS:
-                images, _ = digits.load_digits(split)
-                names = tuple(f"{split} {row}" for row in range(len(images)))
-                sets.append(ImageSet(images, names, torch.zeros(len(images), dtype=torch.bool)))
-            return sets[0], sets[1]
+            return _sets(lambda split: digits.load_digits(split)[0])
         if path is None:
             raise UserError("this model's data are not part of the repository: give --data FOLDER_OR_ZIP")
         try:
@@ -268,12 +264,7 @@ class TextureRecipe(DenoiserRecipe):
 
     def sources(self, path: Path | None) -> tuple[ImageSet, ImageSet]:
         """Return windows of the training part and of the held-out part of the textures, on a grid."""
-        sets = []
-        for split in SPLITS:
-            images = textures.grid_windows(textures.load_textures(split))
-            names = tuple(f"{split} {row}" for row in range(len(images)))
-            sets.append(ImageSet(images, names, torch.zeros(len(images), dtype=torch.bool)))
-        return sets[0], sets[1]
+        return _sets(lambda split: textures.grid_windows(textures.load_textures(split)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,12 +304,7 @@ class MotionRecipe(DenoiserRecipe):
 
     def sources(self, path: Path | None) -> tuple[ImageSet, ImageSet]:
         """Return the windows in the middle of the training series and of the held-out series."""
-        sets = []
-        for split in SPLITS:
-            windows = motion.middle_windows(motion.load_motion(split)[0])
-            names = tuple(f"{split} {row}" for row in range(len(windows)))
-            sets.append(ImageSet(windows, names, torch.zeros(len(windows), dtype=torch.bool)))
-        return sets[0], sets[1]
+        return _sets(lambda split: motion.middle_windows(motion.load_motion(split)[0]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,6 +331,15 @@ class AutoencoderRecipe(Recipe):
         if self.half:
             autoencoder = autoencoder.half()
         autoencoder.save_pretrained(folder)
+
+
+def _sets(load: Callable[[Literal["train", "test"]], Tensor]) -> tuple[ImageSet, ImageSet]:
+    """The training images and the held-out images of data that come with a package, named by their rows."""
+    training, held_out = (
+        ImageSet(images, tuple(f"{split} {row}" for row in range(len(images))), torch.zeros(len(images)).bool())
+        for split, images in ((split, load(split)) for split in SPLITS)
+    )
+    return training, held_out
 
 
 def make_autoencoder(arguments: dict[str, Any]) -> AutoencoderKL:
