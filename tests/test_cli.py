@@ -93,24 +93,22 @@ def test_inpaint_repaints_the_white_part_and_nothing_else(files):
     assert np.array_equal(np.array(Image.open(files / "again.png")), after)  # transparency is the same mask
 
 
-def test_inpaint_takes_a_folder_and_every_option(files):
+def test_inpaint_takes_a_folder_and_every_option(run_here):
     from lanpaint_toys.digits import FOLDER
 
-    run = lanpaint(
+    status, printed, told = run_here(
         *("inpaint", "digit.png", "mask.png", "-o", "folder.png", "--model", FOLDER, "--steps", 3, "--inner-steps", 2),
         *("--lam", 4, "--step-size", 0.1, "--friction", "inf", "--expected-noise", 0.05, "--levels", "logsnr"),
         *("--seed", 1, "--device", "cpu", "--dtype", "bfloat16", "--quiet"),
-        cwd=files,
     )
-    assert run.returncode == 0, run.stderr
-    assert "9 NFE" in run.stdout
-    run = lanpaint(
+    assert status == 0, told
+    assert "9 NFE" in printed
+    status, printed, told = run_here(
         *("inpaint", "digit.png", "mask.png", "-o", "other.png", "--steps", 3, "--inner-steps", 2, "-q"),
         *("--dynamics", "ubu", "--friction", 2, "--solver", "heun"),
-        cwd=files,
     )
-    assert run.returncode == 0, run.stderr
-    assert "11 NFE" in run.stdout
+    assert status == 0, told
+    assert "11 NFE" in printed
 
 
 @pytest.mark.parametrize(
@@ -161,16 +159,15 @@ def test_the_help_names_every_method_and_every_option_that_one_has(command, monk
 
 
 @pytest.mark.parametrize("model", ["emoji-pixel", "emoji-flow", "emoji-async", "emoji-latent"])
-def test_inpaint_takes_the_models_that_are_shipped_by_name(model, tmp_path):
+def test_inpaint_takes_the_models_that_are_shipped_by_name(model, tmp_path, monkeypatch, capsys):
     side = 64 if model == "emoji-latent" else 32
     image = np.full((side, side, 4), 255, dtype=np.uint8)
     image[8:-8, 8:-8] = (250, 200, 30, 255)
     image[:, side // 2 :, 3] = 0  # transparent is painted
     Image.fromarray(image).save(tmp_path / "in.png")
-    run = lanpaint(
-        "inpaint", "in.png", "-o", "out.png", "--model", model, "--steps", 3, "--inner-steps", 1, cwd=tmp_path
-    )
-    assert run.returncode == 0, run.stderr
+    given = (tmp_path / "in.png", "-o", tmp_path / "out.png", "--model", model, "--steps", 3, "--inner-steps", 1, "-q")
+    status, _, told = run_lanpaint(monkeypatch, capsys, "inpaint", *given)
+    assert status == 0, told
     painted = np.array(Image.open(tmp_path / "out.png"))[..., :3]
     assert np.array_equal(painted[:, : side // 2], image[:, : side // 2, :3])
     assert painted[:, side // 2 :].std() > 5
