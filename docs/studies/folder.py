@@ -1,6 +1,6 @@
 """A folder under harsh treatment: kills at random moments, two runs at once, a full disk; and what it costs.
 
-    python docs/studies/folder.py [--count 2000] [--kills 50] [--folder DIR]
+    python docs/studies/folder.py [--count 2000] [--kills 50] [--trials 11] [--folder DIR]
 
 Digits of 8×8 pixels, two outer steps with one inner step each (4 evaluations), batches of 16, one thread a process.
 Times are CPU times, so that another load on the machine does not count.
@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -38,6 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--trials", type=int, default=11, help="pairs of runs that scaling is measured by")
     parser.add_argument("--folder", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -52,12 +54,12 @@ def main() -> None:
     print(f"memory: {least:.0f} … {most:.0f} MiB, slope {1024 * slope:.2f} KiB a picture after the first quarter")
     two = measured(painter, where, ["both", "both"])
     print(f"two workers: {1000 * two['cpu'] / given.count:.2f} ms of CPU a picture, {two['wall']:.0f} s in all")
-    print(f"one over two: CPU {one['cpu'] / two['cpu']:.3f}, wall {one['wall'] / two['wall']:.2f}")
     times = painted_times(where / "both")
     print(
         f"two runs at once: {len(times)} outputs, painted more than once: {sum(n > 1 for n in times.values())}, "
         f"equal to one worker's: {outputs(where / 'both') == outputs(where / 'alone')}"
     )
+    scaling(painter, where, given.trials)
     print(f"machinery: {overhead(painter, where, given.count):.2f} ms of CPU a picture beside the painter's run")
     killed(painter, where, given.kills)
     full_disk(painter, where)
@@ -110,6 +112,49 @@ def measured(painter: Any, where: Path, outs: list[str]) -> dict[str, Any]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"cpu": cpu, "wall": time.time() - start, "memory": [size for size in memory if size]}
+
+
+def scaling(painter: Any, where: Path, trials: int, most: int = 1600) -> None:
+    """One worker and two in turn, and beside them the painter alone, without a folder, in one process and in two.
+
+    Other users of the machine give it another speed every minute, so medians over many turns are told. The second pair
+    says what the machine itself gives two processes that share nothing.
+    """
+    jobs: dict[str, list[tuple[Any, tuple[Any, ...]]]] = {
+        "one worker": [(run, (painter, where, "scaling", most))],
+        "two workers": [(run, (painter, where, "scaling", most))] * 2,
+        "one process without a folder": [(paint_alone, (painter, where, most))],
+        "two processes without a folder": [(paint_alone, (painter, where, most // 2))] * 2,
+    }
+    times: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(trials):
+        for name, work in jobs.items():
+            begun = time.perf_counter()
+            processes = [multiprocessing.get_context("fork").Process(target=do, args=given) for do, given in work]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+                assert process.exitcode == 0
+            times[name].append(time.perf_counter() - begun)
+            shutil.rmtree(where / "scaling", ignore_errors=True)
+    one, two, bare, pair = (np.array(taken) for taken in times.values())
+    for name, taken in times.items():
+        print(f"{name}: {np.median(taken):.2f} s, median of {trials} runs of {most} pictures")
+    for name, share in (
+        ("folder", one / two / 2),
+        ("machine", bare / pair / 2),
+        ("folder over machine", one * pair / two / bare),
+    ):
+        least, middle, high = np.quantile(share, (0.25, 0.5, 0.75))
+        print(f"scaling of the {name}: {middle:.3f} each, quartiles {least:.3f} … {high:.3f}")
+
+
+def paint_alone(painter: Any, where: Path, count: int) -> None:
+    """The painter's own work on pictures of one folder, in batches of 16, with nothing written."""
+    tasks = [lp.Task(where / "in" / f"{number:05d}.png", where / "mask.png", settings=SETTINGS) for number in range(16)]
+    for _ in range(count // 16):
+        painter.paint_many(tasks)
 
 
 def memory_slope(memory: list[float], count: int) -> tuple[float, float, float]:
