@@ -127,11 +127,11 @@ def estimators() -> None:
         h = -torch.log1p(-t)
         weight = 2 * h * (1 - t) / ((1 - t).prod(1, keepdim=True) * h.sum(1, keepdim=True) ** 3)  # Eq. 48, N = 3
         loss = (weight * t / (1 - t) * error).sum(1)
-        print(f"| Eq. 48, t even in the cube, ε = {cut:g} | {float(-loss.mean()):.2f} + C(ε) | {_error(loss):.2f} |")
+        print(f"| Eq. 48, t uniform in the cube, ε = {cut:g} | {float(-loss.mean()):.2f} + C(ε) | {_error(loss):.2f} |")
     bound = lp.likelihood_bound(target, data, groups=ALONE, draws=1, generator=generator)
     paired = bound.samples - target.log_prob(data)
     print(f"| `likelihood_bound` | {bound.mean:.3f} | {bound.error:.3f} |")
-    print(f"| the same, without the error of the data | {float(paired.mean()):+.4f} | {_error(paired):.4f} |")
+    print(f"| `likelihood_bound` minus log-likelihood | {float(paired.mean()):+.4f} | {_error(paired):.4f} |")
 
 
 def _error(values: Tensor) -> float:
