@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,8 +105,8 @@ class NoiseLevel:
         if isinstance(alpha, (int, float)) and isinstance(sigma, (int, float)):
             self.__dict__["numbers"] = float(alpha), float(sigma)
         try:
-            shape = torch.broadcast_shapes(a.shape, s.shape)
-        except RuntimeError as error:
+            shape = np.broadcast_shapes(a.shape, s.shape)  # torch's own loads SymPy, half a second
+        except ValueError as error:
             raise ValueError(
                 f"alpha and sigma must broadcast with each other, got shapes {tuple(a.shape)} and {tuple(s.shape)}"
             ) from error

@@ -37,6 +37,7 @@ from functools import cached_property
 from numbers import Integral
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -118,8 +119,8 @@ class Observation:
         if values.ndim < 1 or values.shape[0] < 1:
             raise ValueError(f"values must have shape (B, …) with B ≥ 1, got {tuple(values.shape)}")
         try:
-            fits = torch.broadcast_shapes(values.shape, known.shape) == values.shape
-        except RuntimeError:
+            fits = np.broadcast_shapes(values.shape, known.shape) == values.shape
+        except ValueError:
             fits = False
         if not fits:
             raise ValueError(

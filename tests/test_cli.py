@@ -1,4 +1,4 @@
-"""The command line as a user meets it: in a process of its own."""
+"""The command line as a user meets it; where the process itself matters, in one of its own."""
 
 import functools
 import os
@@ -79,7 +79,8 @@ def run_here(files, monkeypatch, capsys):
     return functools.partial(run_lanpaint, monkeypatch, capsys)
 
 
-def test_inpaint_repaints_the_white_part_and_nothing_else(files):
+def test_inpaint_repaints_the_white_part_and_nothing_else(files, run_here):
+    """In a process of its own; the same seed gives the same picture in another process."""
     first = lanpaint("inpaint", "digit.png", "mask.png", "-o", "out.png", "--seed", 3, cwd=files)
     assert first.returncode == 0, first.stderr
     assert "25.0% repainted, 120 NFE" in first.stdout
@@ -87,9 +88,7 @@ def test_inpaint_repaints_the_white_part_and_nothing_else(files):
     hole = np.array(Image.open(files / "mask.png")) == 255
     assert np.array_equal(before[~hole], after[~hole])
     assert not np.array_equal(before[hole], after[hole])
-    again = lanpaint("inpaint", "own.png", "-o", "again.png", "--seed", 3, "-q", cwd=files)
-    assert again.returncode == 0, again.stderr
-    assert again.stderr == ""
+    assert run_here("inpaint", "own.png", "-o", "again.png", "--seed", 3, "-q")[::2] == (0, "")
     assert np.array_equal(np.array(Image.open(files / "again.png")), after)  # transparency is the same mask
 
 
@@ -298,11 +297,11 @@ def test_a_mistake_in_a_process_of_its_own_exits_with_1_and_no_traceback(files):
 
 
 @pytest.mark.parametrize("arguments", [("inpaint", "digit.png"), ("bench", "gaussian", "--samples", "ten"), ("paint",)])
-def test_a_wrong_command_line_says_so_without_a_traceback(files, arguments):
-    run = lanpaint(*arguments, cwd=files)
-    assert run.returncode == 2
-    assert "Error: " in run.stderr
-    assert "Traceback" not in run.stderr
+def test_a_wrong_command_line_says_so_without_a_traceback(run_here, arguments):
+    status, _, told = run_here(*arguments)
+    assert status == 2
+    assert "Error: " in told
+    assert "Traceback" not in told
 
 
 def test_an_error_that_a_swallowed_interrupt_has_led_to_is_told_as_the_interrupt(monkeypatch, capsys):
@@ -354,11 +353,8 @@ def test_demo_draws_a_picture_and_prints_figures(tmp_path, monkeypatch, capsys):
 
 def test_importing_lanpaint_loads_nothing_heavy():
     """diffusers, lightning, matplotlib and their kind load where they are used first."""
-    code = (
-        "import sys, lanpaint; "
-        "print([m for m in ('diffusers', 'lightning', 'matplotlib', 'sklearn', 'scipy', 'typer', 'PIL', 'tqdm') "
-        "if m in sys.modules and m not in before])"
-    )
+    heavy = ("diffusers", "lightning", "matplotlib", "sklearn", "scipy", "sympy", "typer", "PIL", "tqdm")
+    code = f"import sys, lanpaint; print([m for m in {heavy} if m in sys.modules and m not in before])"
     run = subprocess.run(
         [sys.executable, "-c", "import sys, torch; before = set(sys.modules); " + code],
         capture_output=True,
@@ -448,16 +444,16 @@ def test_a_run_that_is_broken_off_leaves_the_file_that_was_there(files, run_here
     assert path.read_bytes() == b"precious"
 
 
-def test_version_is_printed():
-    assert lanpaint("--version").stdout == f"lanpaint {version('lanpaint')}\n"
+def test_version_is_printed(run_here):
+    assert run_here("--version") == (0, f"lanpaint {version('lanpaint')}\n", "")
 
 
-def test_a_photo_for_a_small_model_is_told_what_paints_photos(files):
+def test_a_photo_for_a_small_model_is_told_what_paints_photos(files, run_here):
     picture, mask = Image.new("RGB", (64, 48), (200, 100, 50)), Image.new("L", (64, 48), 255)
     picture.save(files / "photo.png")
     mask.save(files / "photo-mask.png")
-    run = lanpaint("inpaint", "photo.png", "photo-mask.png", "-o", "painted-photo.png", cwd=files)
-    assert run.returncode == 1
-    assert "the image is 64×48 and the model paints 8×8 images; no model that comes with lanpaint" in run.stderr
-    assert len(run.stderr.splitlines()) == 1
+    status, _, told = run_here("inpaint", "photo.png", "photo-mask.png", "-o", "painted-photo.png")
+    assert status == 1
+    assert "the image is 64×48 and the model paints 8×8 images; no model that comes with lanpaint" in told
+    assert len(told.splitlines()) == 1
     assert not (files / "painted-photo.png").exists()

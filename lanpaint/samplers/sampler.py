@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -387,8 +388,8 @@ def _check_levels_for(score: Score, levels: Sequence[NoiseLevel]) -> None:
 def _check_fit(level: NoiseLevel, observation: Observation) -> None:
     """Raise ValueError for a level that does not broadcast to the samples."""
     try:
-        fits = torch.broadcast_shapes(level.shape, observation.shape) == observation.shape
-    except RuntimeError:
+        fits = np.broadcast_shapes(level.shape, observation.shape) == observation.shape
+    except ValueError:
         fits = False
     if not fits:
         raise ValueError(
