@@ -8,7 +8,7 @@ from lanpaint.demo import digits_score, held_out_digits
 from lanpaint.images import hole_psnr
 from lanpaint.masks import MASKS
 
-COUNT = 240
+COUNT = 120
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def score():
 
 @pytest.mark.parametrize(("mask", "margin"), [("box", 1.0), ("half", 0.5)])
 def test_lanpaint_beats_replace_on_held_out_digits(score, mask, margin):
-    """Hole PSNR, paired over 240 digits with fixed seeds: the mean gain less two standard errors exceeds the margin."""
+    """Hole PSNR, paired over 120 digits with fixed seeds: the mean gain less two standard errors exceeds the margin."""
     truth = held_out_digits(COUNT)
     known = MASKS[mask](8, 8)
     observation = lp.Observation(truth, known)

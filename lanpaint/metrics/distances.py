@@ -61,7 +61,9 @@ def mmd(
     if bandwidth is None:
         both = torch.cat([x, y])
         apart = torch.nn.functional.pdist(both)
-        bandwidth = float(apart[apart > 0].median()) if bool((apart > 0).any()) else 1.0
+        different = apart > 0
+        apart = apart if bool(different.all()) else apart[different]
+        bandwidth = float(apart.median()) if len(apart) else 1.0
     elif not bandwidth > 0:
         raise ValueError(f"bandwidth must be positive, got {bandwidth}")
     return _test(
