@@ -1,5 +1,8 @@
 """A network with a time for each pixel: it is the ordinary one where the map is constant, and local where it is not."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DModel
@@ -82,6 +85,128 @@ def test_inner_layers_see_the_mean_of_the_pixels_that_they_cover():
     x = _x(2, 2, 8, 8)
     torch.testing.assert_close(network(x, board).sample, network(x, torch.full((2,), 500.0)).sample, rtol=0, atol=1e-12)
     assert (network(x, board).sample - network(x, 0.0 * board).sample).abs().max() > 1e-4
+
+
+def _single(**changes):
+    """A small network in float32 that is not trained, so its maps are interpolated."""
+    return TimeMapUNet.from_unet(_tiny(**changes)).float().requires_grad_(False)
+
+
+def _times(*shape):
+    return 1000 * torch.rand(*shape, generator=torch.Generator().manual_seed(5))
+
+
+def _relative(made, exact):
+    return float((made.double() - exact).norm() / exact.norm())
+
+
+@torch.no_grad()
+def test_interpolated_maps_are_as_exact_as_float32():
+    """The weights of the flow model and a time for each pixel: as near to float64 as the embeddings in float32 are."""
+    network = TimeMapUNet.from_unet(emoji.load_unet(emoji.FLOW))
+    x, times = _x(2, 3, 32, 32), _times(2, 1, 32, 32)
+    tabulated = network(x.float(), times).sample
+    assert network._table.is_accurate
+    with torch.enable_grad():
+        computed = network.requires_grad_(True)(x.float(), times).sample
+    exact = network.double()(x, times.double()).sample
+    assert _relative(tabulated, exact) < min(1e-5, 2 * _relative(computed, exact) + 1e-7)
+
+
+@pytest.mark.parametrize("kind", ["scale_shift", "default"])
+def test_gradients_of_the_input_pass_an_interpolated_map(kind):
+    network, times = _single(resnet_time_scale_shift=kind), _times(2, 1, 8, 8)
+    gradients = []
+    for each in (network, copy.deepcopy(network).double()):
+        x = _x(2, 2, 8, 8).to(each.dtype).requires_grad_()
+        gradients.append(torch.autograd.grad(each(x, times.to(each.dtype)).sample.square().sum(), x)[0])
+    assert network._table is not None
+    assert _relative(*gradients) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["scale_shift", "default"])
+def test_weights_that_are_trained_get_the_gradients_of_the_ordinary_network(kind):
+    unet = _tiny(resnet_time_scale_shift=kind).float().requires_grad_(True)
+    network = TimeMapUNet.from_unet(unet)
+    x, times = _x(2, 2, 8, 8).float(), torch.tensor([40.3, 700.0])
+    for each, given in ((unet, times), (network, times.view(2, 1, 1, 1).expand(2, 1, 8, 8).contiguous())):
+        each(x, given).sample.square().mean().backward()
+    assert network._table is None
+    for (name, one), other in zip(unet.named_parameters(), network.parameters(), strict=True):
+        assert one.grad.abs().max() > 0 or "to_k.bias" in name
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-6)
+
+
+def _optimizer_step(network):
+    network.requires_grad_(True)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network(_x(2, 2, 8, 8).float(), _times(2, 1, 8, 8)).sample.square().mean().backward()
+    optimizer.step()
+    network.requires_grad_(False)
+
+
+def _averaged(network):
+    for parameter in network.parameters():  # as diffusers' EMAModel writes, past the counters of versions
+        parameter.data.copy_(0.9 * parameter.data)
+
+
+CHANGES = {
+    "load_state_dict": lambda network: network.load_state_dict({n: 0.9 * v for n, v in network.state_dict().items()}),
+    "an optimizer's step": _optimizer_step,
+    "an average": _averaged,
+    "to float64 and back": lambda network: network.double().float(),
+    "one projection": lambda network: network.mid_block.resnets[1].time_emb_proj.bias.data.add_(0.1),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_no_table_outlives_its_weights(change):
+    network, x, times = _single(), _x(2, 2, 8, 8).float(), _times(2, 1, 8, 8)
+    network(x, times)
+    assert network._table.is_accurate
+    change(network)
+    fresh = copy.deepcopy(network)
+    assert fresh._table is None
+    assert torch.equal(network(x, times).sample, fresh(x, times).sample)
+
+
+def test_a_table_is_made_once_and_does_not_travel():
+    network, x, times = _single(), _x(2, 2, 8, 8).float(), _times(2, 1, 8, 8)
+    with torch.inference_mode():
+        first = network(x, times).sample
+    table = network._table
+    assert torch.equal(network(x, times).sample, first)
+    assert network._table is table
+    copied = pickle.loads(pickle.dumps(network))
+    assert copied._table is None
+    assert torch.equal(copied(x, times).sample, first)
+    assert copied.state_dict().keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize("time", [-3.0, 1200.0])
+def test_times_outside_of_the_table_are_those_of_the_ordinary_network(time):
+    unet = _tiny().float()
+    network, x, given = TimeMapUNet.from_unet(unet), _x(2, 2, 8, 8).float(), torch.full((2, 1, 8, 8), time)
+    torch.testing.assert_close(network(x, given).sample, unet(x, torch.full((2,), time)).sample, rtol=0, atol=1e-5)
+
+
+def test_an_embedding_too_sharp_for_the_table_is_computed():
+    network, x, times = _single(), _x(2, 2, 8, 8), _times(2, 1, 8, 8)
+    network.time_embedding.linear_1.weight.mul_(300.0)
+    made = network(x.float(), times).sample
+    assert not network._table.is_accurate
+    assert _relative(made, network.double()(x, times.double()).sample) < 1e-3  # float32 has no more of such phases
+
+
+def test_other_dtypes_and_autocast_take_maps():
+    network, x, times = _single(), _x(2, 2, 8, 8), _times(2, 1, 8, 8)
+    exact = copy.deepcopy(network).double()(x, times.double()).sample
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _relative(network(x.float(), times).sample, exact) < 0.05
+    half = torch.nn.Module.to(network, torch.bfloat16)
+    made = half(x.bfloat16(), times).sample
+    assert made.dtype == torch.bfloat16
+    assert _relative(made, exact) < 0.05
 
 
 def test_it_saves_and_loads_as_itself_and_as_an_ordinary_pipeline(tmp_path):
