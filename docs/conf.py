@@ -1,9 +1,14 @@
 """How Sphinx builds these pages: `make docs`, or `sphinx-build -W --keep-going -b html docs docs/_build/html`."""
 
-import shutil
+import json
+import os
+import sys
 from importlib.metadata import version as _version
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import launch
 
 project = "lanpaint"
 author = "the lanpaint contributors"
@@ -41,11 +46,18 @@ def setup(app: Any) -> None:
 
 
 def _bring_lessons() -> None:
-    """Copy the notebooks, with their outputs, to where Sphinx finds them."""
+    """Copy the notebooks, with their outputs, to where Sphinx finds them; with links that open them, if there are."""
     here = Path(__file__).parent
     (here / "lessons").mkdir(exist_ok=True)
     for notebook in (here.parent / "notebooks").glob("*.ipynb"):
-        shutil.copy2(notebook, here / "lessons" / notebook.name)
+        lesson = json.loads(notebook.read_text(encoding="utf-8"))
+        ref = os.environ.get("READTHEDOCS_GIT_IDENTIFIER", f"v{release}")
+        links = launch.links(notebook.name, launch.repository(), ref)
+        if links:
+            lesson["cells"].insert(1, {"cell_type": "markdown", "id": "launch", "metadata": {}, "source": links})
+        copy, text = here / "lessons" / notebook.name, json.dumps(lesson)
+        if not copy.exists() or copy.read_text(encoding="utf-8") != text:  # Sphinx reads anew what is newer
+            copy.write_text(text, encoding="utf-8")
 
 
 _bring_lessons()
