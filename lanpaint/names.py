@@ -118,12 +118,18 @@ def model_folder(name: str, shipped: tuple[str, ...] = SHIPPED) -> str:
         shipped: The names that are meant, :data:`SHIPPED` or :data:`SEQUENCES`.
 
     Raises:
-        ValueError: For a name that is no such model, no folder and no hub id.
+        ValueError: For a name that is no such model, no folder and no hub id; and if the weights are not installed.
     """
-    import lanpaint_toys
+    from lanpaint_toys.shipped import weights_folder
 
     if name in shipped:
-        return str(Path(lanpaint_toys.__file__).parent / "weights" / name)
+        place = weights_folder(name)
+        if not place.is_dir():
+            raise ValueError(
+                f"the weights of {name} are not installed: pip install 'lanpaint[weights]', "
+                "or in a checkout, pip install ./toy_models/lanpaint_toys/weights"
+            )
+        return str(place)
     if name in SHIPPED + SEQUENCES:
         kind = "sequences" if name in SEQUENCES else "pictures"
         raise ValueError(f"{name} is a model of {kind}; give {', '.join(shipped)}, or a folder of diffusers")

@@ -10,16 +10,17 @@ and tiny, so a linear predictor, a diffusion model and an inpainting run on them
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
+from lanpaint_toys.shipped import weights_folder
+
 if TYPE_CHECKING:
     from diffusers import UNet2DModel
 
-FOLDER = Path(__file__).parent / "weights" / "digits"
+FOLDER = weights_folder("digits")
 """The shipped weights, in the folder layout of `diffusers.DDPMPipeline`."""
 
 TEST_IMAGES = 360

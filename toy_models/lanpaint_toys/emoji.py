@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from lanpaint_toys.shipped import weights_folder
+
 if TYPE_CHECKING:
     from diffusers import LDMPipeline, UNet2DModel
 
-PIXEL, FLOW, ASYNC, LATENT = (
-    Path(__file__).parent / "weights" / f"emoji-{name}" for name in ("pixel", "flow", "async", "latent")
-)
+PIXEL, FLOW, ASYNC, LATENT = (weights_folder(f"emoji-{name}") for name in ("pixel", "flow", "async", "latent"))
 
 
 def load_unet(folder: Path = PIXEL, dtype: torch.dtype = torch.float32) -> UNet2DModel:

@@ -9,14 +9,15 @@ emoji.
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-FOLDER = Path(__file__).parent / "weights" / "emoji-latent" / "vqvae"
+from lanpaint_toys.shipped import weights_folder
+
+FOLDER = weights_folder("emoji-latent") / "vqvae"
 SIDE, GRID = 64, 4
 _CHUNK = 32
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from lanpaint.units import Units
+from lanpaint_toys.shipped import weights_folder
 
-FOLDER = Path(__file__).parent / "weights" / "motion"
+FOLDER = weights_folder("motion")
 """Folder of the shipped weights."""
 
 ACTIVITIES = ("standing", "running", "walking", "badminton")

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lanpaint_toys import digits, motion, textures
 from lanpaint_toys.images import ImageError, ImageSet, load_images
+from lanpaint_toys.shipped import weights_folder
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from lanpaint_toys.denoising import Denoising, ImageData
 
 SPLITS: tuple[Literal["train"], Literal["test"]] = ("train", "test")
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 class UserError(Exception):
@@ -93,7 +92,7 @@ class Recipe(ABC):
     @property
     def shipped(self) -> Path:
         """Folder of the shipped weights."""
-        return WEIGHTS / self.defaults.model
+        return weights_folder(self.defaults.model)
 
     @abstractmethod
     def make_module(self, settings: Settings) -> Any:
