@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WEIGHTS := toy_models/lanpaint_toys/weights
 
-.PHONY: help demo test hostile lint types bench benchmark mutants zoo lessons docs dist clean
+.PHONY: help demo test hostile lint types bench benchmark mutants zoo lessons docs compatible coverage dist clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 $(BIN)/lanpaint: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -63,12 +64,28 @@ docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are er
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
 	! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' docs/_build/html --include='*.html'  # no page needs a network
 
-dist: $(VENV)/.dev  ## the wheel and the source archive, into dist, checked as an index would
+# The part of the tests that runs with every Python and every dependency that pyproject.toml admits.
+COMPATIBLE := tests/test_score.py tests/test_noise.py tests/test_schedules.py tests/test_plan.py tests/test_fields.py \
+	tests/test_observation.py tests/test_pictures.py tests/test_masks.py tests/dynamics tests/solvers \
+	tests/samplers/test_samplers.py tests/adapters/test_bridge.py tests/test_cli.py
+
+compatible:  ## core, samplers, bridge, pictures and command line in another environment: PYTHON=…/bin/python
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q $(COMPATIBLE)
+
+coverage: $(VENV)/.dev  ## branch coverage of lanpaint by the whole test suite, processes that the tests start included
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -q -n auto --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+dist: $(VENV)/.dev  ## wheels and source archives, into dist, checked as an index would; ADDRESS=https://… of the repository
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
-	rm -rf build dist
-	$(BIN)/python -m build
+	rm -rf build dist $(WEIGHTS)/build
+	LANPAINT_ADDRESS='$(ADDRESS)' $(BIN)/python -m build
+	$(BIN)/python -m build --outdir dist $(WEIGHTS)
 	$(BIN)/twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/check-wheel-contents dist/lanpaint-*.whl
+	$(BIN)/check-wheel-contents --config $(WEIGHTS)/pyproject.toml dist/lanpaint_weights-*.whl
+	ls -l dist
 
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build dist docs/_build *.egg-info $(WEIGHTS)/build $(WEIGHTS)/*.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
