@@ -195,6 +195,7 @@ def inpaint(
     previews = [] if preview is None else [path.with_name(f"{path.stem}-preview.png") for path in outputs]
     check_names([*outputs, *previews], {"image": image, "mask": mask, "control image": control_image})
     check_whole("steps", steps, least=1)
+    check_whole("--seed of the first result", seed, least=0, most=2**32 - count)
     checked_strength(strength)
     check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     if not is_folder:

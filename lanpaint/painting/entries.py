@@ -7,15 +7,17 @@ started again paints a picture in the batch in which the first run painted it, a
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lanpaint.checks import as_path, check_whole
+from lanpaint.checks import as_path, check_whole, shown
 from lanpaint.images import FORMATS
 from lanpaint.painting.media import FILMS, VIDEO_OUTPUTS
 from lanpaint.painting.task import Settings, Task
@@ -23,6 +25,8 @@ from lanpaint.painting.task import Settings, Task
 _PICTURES = (*FORMATS, ".heic", ".heif", ".avif", ".gif")
 _COLUMNS = ("picture", "mask", "prompt", "seed", "settings", "output")
 MANIFESTS = (".csv", ".jsonl")
+LEDGER = ".lanpaint"
+"""The subfolder of an output folder that has the ledger."""
 _WINDOW = 16  # batches among whose pictures those of one size are looked for
 
 
@@ -85,9 +89,9 @@ def list_entries(
     """The entries of a folder or a manifest, in the order of their outputs or rows.
 
     Args:
-        pictures: A folder, searched with its subfolders; or a manifest, ``.csv`` or ``.jsonl``, with a picture in each
-            row. A row has ``picture``, and may have ``mask``, ``prompt``, ``seed``, ``settings`` (a JSON object) and
-            ``output``. Its paths are relative to the manifest.
+        pictures: A folder, searched with its subfolders, except for links and for output folders of earlier runs; or a
+            manifest, ``.csv`` or ``.jsonl``, with a picture in each row. A row has ``picture``, and may have ``mask``,
+            ``prompt``, ``seed``, ``settings`` (a JSON object) and ``output``. Its paths are relative to the manifest.
         masks: One file for all; a folder with a mask per picture, of the same name with any ending; or None for the
             pictures' transparency. A manifest's rows may name others.
         prompt: The prompt, where a row has none.
@@ -113,7 +117,11 @@ def list_entries(
     if pictures.suffix.lower() in MANIFESTS and pictures.is_file():
         found = list(_rows(pictures, mask_of, prompt, seed, base, ending))
     elif pictures.is_dir():
-        away = {folder.resolve() for folder in (*leave_out, *((masks,) if masks is not None else ()))}
+        away = {path.resolve() for path in leave_out}
+        if masks is not None:
+            away |= {masks.resolve(), masks.parent.resolve() / masks.name}
+        if masks is not None and masks.is_dir() and masks.resolve() == pictures.resolve():
+            raise ValueError(f"the masks are the folder of pictures, {pictures}; name another, or none")
         names = _pictures_in(pictures, (*_PICTURES, *(FILMS if films else ())), away)
         outputs = [str(PurePosixPath(name).with_suffix(ending)) for name in names]
         found = []
@@ -124,7 +132,8 @@ def list_entries(
     else:
         raise ValueError(f"{pictures} is neither a folder nor a manifest ({' or '.join(MANIFESTS)})")
     if not found:
-        raise ValueError(f"{pictures} has no pictures ({', '.join(_PICTURES)})")
+        none = f"no pictures ({', '.join(_PICTURES)}); those of earlier runs are left out"
+        raise ValueError(f"{pictures} has {none if pictures.is_dir() else 'no rows'}")
     first: dict[str, Entry] = {}
     for entry in found:
         other = first.setdefault(entry.output.casefold(), entry)
@@ -139,12 +148,40 @@ def list_entries(
 def _pictures_in(folder: Path, endings: tuple[str, ...], away: set[Path]) -> list[str]:
     names = []
     for where, folders, files in os.walk(folder):
-        folders[:] = [one for one in folders if one[0] != "." and (Path(where) / one).resolve() not in away]
+        paths = {one: Path(where) / one for one in folders if one[0] != "."}
+        folders[:] = [one for one, path in paths.items() if path.resolve() not in away and not (path / LEDGER).is_dir()]
         within = Path(where).relative_to(folder)
+        here = {path.name for path in away if path.parent == Path(where).resolve()}  # the mask for all, for example
         names += [
-            (within / name).as_posix() for name in files if name[0] != "." and Path(name).suffix.lower() in endings
+            (within / name).as_posix()
+            for name in files
+            if name[0] != "." and Path(name).suffix.lower() in endings and name not in here
         ]
     return sorted(names)
+
+
+def check_apart(entries: Sequence[Entry], out: Path) -> None:
+    """Raise ValueError if an output would be written over a picture, a mask or the picture of a ControlNet."""
+    real = functools.lru_cache(1024)(os.path.realpath)
+
+    def place(path: str) -> tuple[str, str]:
+        folder, name = os.path.split(path)
+        return str(real(folder)), name
+
+    def inputs() -> Iterator[str]:
+        for entry in entries:
+            for path in (entry.picture, entry.mask, entry.settings.control_image):
+                if isinstance(path, (str, os.PathLike)):
+                    yield str(path)
+
+    folders = {place(os.path.join(out, entry.output))[0] for entry in entries}
+    given = {where for where in map(place, inputs()) if where[0] in folders}  # nearly always none
+    if not given:
+        return
+    for entry in entries:
+        path = os.path.join(out, entry.output)
+        if place(path) in given:
+            raise ValueError(f"the output {path} is a picture or a mask of this run; name another output folder")
 
 
 def _mask_finder(masks: Path | None) -> Any:
@@ -174,16 +211,19 @@ def _rows(manifest: Path, mask_of: Any, prompt: str | None, seed: int, base: Set
         if unknown or not isinstance(row.get("picture"), str):
             raise ValueError(f"{where} has picture, and may have {', '.join(_COLUMNS[1:])}; got {', '.join(row)}")
         try:
+            for name in ("picture", "mask", "output"):
+                _check_name(name, row.get(name))
             given = row.get("settings") or {}
-            given = json.loads(given) if isinstance(given, str) else given
+            given = _object(given) if isinstance(given, str) else given
             key = json.dumps(given, sort_keys=True)
             if key not in cache:
                 cache[key] = base.updated(given)
             own = row.get("seed")
-            own = int(own) if isinstance(own, str) else own
+            own = int(own) if isinstance(own, str) and own.strip().isdecimal() else own
             output = row.get("output") or _inside(row["picture"], ending)
             path = PurePosixPath(output)
-            if path.is_absolute() or ".." in path.parts or path.suffix.lower() not in (*FORMATS, *VIDEO_OUTPUTS):
+            is_inside = not path.is_absolute() and ".." not in path.parts and path.parts[:1] != (LEDGER,)
+            if not is_inside or path.suffix.lower() not in (*FORMATS, *VIDEO_OUTPUTS):
                 raise ValueError(f"output must be a relative path that ends in {ending}, got {output!r}")
             mask, problem = mask_of(row["picture"])
             if row.get("mask"):
@@ -198,6 +238,22 @@ def _rows(manifest: Path, mask_of: Any, prompt: str | None, seed: int, base: Set
         yield entry
 
 
+def _check_name(name: str, value: Any) -> None:
+    try:
+        good = value is None or (isinstance(value, str) and b"\0" not in os.fsencode(value))
+    except UnicodeEncodeError:
+        good = False
+    if not good:
+        raise ValueError(f"{name} must be the path of a file, got {shown(value)}")
+
+
+def _object(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"settings must be a JSON object ({error}), got {shown(text)}") from error
+
+
 def _inside(picture: str, ending: str) -> str:
     path = PurePosixPath(picture)
     path = PurePosixPath(path.name) if path.is_absolute() or ".." in path.parts else path
@@ -210,11 +266,14 @@ def _read_manifest(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {manifest}: {error}") from error
     if manifest.suffix.lower() == ".csv":
-        rows: Iterable[dict[Any, Any]] = csv.DictReader(text.splitlines(), restkey="…")
-        for number, row in enumerate(rows, 2):
-            yield number, {name: value for name, value in row.items() if value not in (None, "")}
+        rows = csv.DictReader(io.StringIO(text, newline=""), restkey="…")
+        try:
+            for row in rows:
+                yield rows.line_num, {name: value for name, value in row.items() if value not in (None, "")}
+        except csv.Error as error:
+            raise ValueError(f"row {rows.line_num} of {manifest} is no CSV: {error}") from error
         return
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a text may have other ends of lines in it
         if line.strip():
             try:
                 row = json.loads(line)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from lanpaint.checks import as_path, check_whole
-from lanpaint.painting.entries import Entry, batches, list_entries
+from lanpaint.painting.entries import Entry, batches, check_apart, list_entries
 from lanpaint.painting.ledger import Ledger
 from lanpaint.painting.painter import Painter, is_out_of_memory, open_painter
 from lanpaint.painting.task import Result, Settings
@@ -199,9 +199,11 @@ def paint_folder(
         "leave_out": [out],
     }
     entries = list_entries(pictures, masks, **listed)  # what is wrong is told before a large model is loaded
+    check_apart(entries, out)
     painter = model(most=batch) if isinstance(model, partial) else open_painter(model, device=device, most=batch)
     if painter.is_video:
         entries = list_entries(pictures, masks, films=True, **listed)
+        check_apart(entries, out)
     for one in {id(entry.settings): entry for entry in entries}.values():
         painter.check(one.task)
     bar: Any = None

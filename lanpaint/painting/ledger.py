@@ -27,7 +27,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lanpaint.painting.entries import Entry
+from lanpaint.painting.entries import LEDGER, Entry
 from lanpaint.painting.media import write_media
 from lanpaint.painting.task import Result
 
@@ -47,7 +47,7 @@ class Ledger:
     """
 
     def __init__(self, out: str | Path, identity: Mapping[str, Any]) -> None:
-        self.out, self.home = Path(out), Path(out) / ".lanpaint"
+        self.out, self.home = Path(out), Path(out) / LEDGER
         self._identity = json.dumps(identity, sort_keys=True, default=str)
         self._places: dict[str, tuple[float, str, int, int]] = {}  # of an output's latest line: time, file, start, end
         self._read_up_to: dict[str, int] = {}

@@ -14,12 +14,13 @@ The output folder, its ledger and what a result depends on are those of :func:`l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from lanpaint.checks import check_whole
-from lanpaint.painting.entries import Entry, batches, list_entries
+from lanpaint.painting.entries import Entry, batches, check_apart, list_entries
 from lanpaint.painting.folder import Summary, Worker
 from lanpaint.painting.painter import Painter, open_painter
 
@@ -136,7 +137,14 @@ class PictureWriter(BasePredictionWriter):
         self.summary = Summary()
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Opens the output folder."""
+        """Opens the output folder.
+
+        Raises:
+            ValueError: When an output would be written over a picture or a mask.
+        """
+        data: Any = getattr(trainer, "datamodule", None)
+        if isinstance(data, PictureFolder):
+            check_apart(data.entries, Path(self.out))
         painter: Any = pl_module.painter
         worker = Worker(painter, self.out, self.verify)
         pl_module.worker = worker  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lanpaint.painting.entries import Entry, batches, list_entries
+from lanpaint.painting.entries import Entry, batches, check_apart, list_entries
 from lanpaint.painting.folder import Summary, Worker
 from lanpaint.painting.painter import open_painter
 
@@ -75,6 +75,7 @@ def paint_by_ray(
     pictures, out = Path(pictures).absolute(), Path(out).absolute()
     masks = None if masks is None else Path(masks).absolute()
     entries = list_entries(pictures, masks, leave_out=[out], **listed)
+    check_apart(entries, out)
     whole = [{"entries": "\n".join(entry.to_json() for entry in part)} for part in batches(entries, batch or 16)]
     made = ray.data.from_items(whole, override_num_blocks=min(len(whole), 8 * workers)).map_batches(
         PaintingActor, fn_constructor_args=(model, str(out), batch), concurrency=workers, batch_size=1, num_gpus=gpus

@@ -71,7 +71,7 @@ class Server:
             Route("/api/jobs/{id}", self.job, methods=["GET", "DELETE"]),
             Route("/api/jobs/{id}/events", self.events),
             Route("/api/jobs/{id}/preview", self.preview),
-            Route("/api/jobs/{id}/results/{number:int}", self.result),
+            Route("/api/jobs/{id}/results/{number}", self.result),
         ]
 
     async def home(self, _: Request) -> Response:
@@ -139,7 +139,7 @@ class Server:
         return _answer(self._view(job), 202, {"location": f"/api/jobs/{job.id}"})
 
     async def _read(self, request: Request, folder: Path) -> tuple[Path, Path | None, dict[str, Any], tuple[int, int]]:
-        if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
             raise Refused(415, "send a form (multipart/form-data) with picture, mask and settings")
         body = await self._body(request, self.limits.upload_bytes)
 
@@ -246,10 +246,11 @@ class Server:
 
     async def result(self, request: Request) -> Response:
         """A result."""
-        job, number = self.jobs.find(request.path_params["id"]), request.path_params["number"]
-        if number >= len(job.results):
-            raise Refused(404, f"there is no result {number} of this job")
-        return FileResponse(job.results[number], media_type="image/png", headers={"cache-control": "no-store"})
+        job = self.jobs.find(request.path_params["id"])
+        found = {str(number): path for number, path in enumerate(job.results)}.get(request.path_params["number"])
+        if found is None:
+            raise Refused(404, f"this job has {len(job.results)} results, counted from 0, and not this one")
+        return FileResponse(found, media_type="image/png", headers={"cache-control": "no-store"})
 
     def _view(self, job: Job) -> dict[str, Any]:
         """A job, as clients see it."""
@@ -263,7 +264,7 @@ class Server:
             "seconds_left": None if left is None else round(left, 1),
             "preview": job.preview,
             "results": [
-                {"url": f"/api/jobs/{job.id}/results/{number}", "seed": (job.settings["seed"] + number) % 2**32}
+                {"url": f"/api/jobs/{job.id}/results/{number}", "seed": job.settings["seed"] + number}
                 for number in range(len(job.results))
             ],
             "settings": changed(job.settings, self.settings),

@@ -8,6 +8,7 @@ gets the page at most. Where the server is bound to another address than loopbac
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import json
@@ -15,14 +16,13 @@ import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
-COOKIE = "lanpaint-token"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
@@ -51,6 +51,8 @@ class Guard:
         self, app: App, *, names: Collection[str] = (), loopback: bool = True, token: str | None = None
     ) -> None:
         self.app, self.names, self.loopback, self.token = app, {name.lower() for name in names}, loopback, token
+        # Browsers share cookies among the ports of a host: each server has a name of its own for its cookie.
+        self.cookie = f"lanpaint-{hashlib.sha256((token or '').encode()).hexdigest()[:8]}"
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it in one line."""
@@ -85,8 +87,8 @@ class Guard:
         hosts = headers.get("host", [])
         if len(hosts) != 1 or not self.is_own(hosts[0]):
             return 403, "this host name is not the server's; open the address that the server printed at its start"
-        origins = headers.get("origin", [])
-        if any(urlsplit(origin).netloc.lower() != hosts[0].lower() or "://" not in origin for origin in origins):
+        own = [f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")]  # a proxy may add TLS
+        if any(origin.lower() not in own for origin in headers.get("origin", [])):
             return 403, "requests from other pages are refused"
         site = headers.get("sec-fetch-site", ["none"])
         opens = scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
@@ -111,18 +113,18 @@ class Guard:
     def _without_token(self, scope: Message, headers: dict[str, list[str]]) -> tuple[Any, ...] | None:
         """None for a request with the token; else an answer."""
         assert self.token is not None
-        given = [text.removeprefix("Bearer ").strip() for text in headers.get("authorization", [])]
+        given = [re.sub(r"^bearer ", "", text, flags=re.I).strip() for text in headers.get("authorization", [])]
         for text in headers.get("cookie", []):
             try:
                 cookies = SimpleCookie(text)
             except CookieError:
                 continue
-            given += [cookies[COOKIE].value] if COOKIE in cookies else []
+            given += [cookies[self.cookie].value] if self.cookie in cookies else []
         if any(_is_equal(text, self.token) for text in given):
             return None
         asked = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [])
         if scope["path"] == "/" and scope["method"] == "GET" and any(_is_equal(text, self.token) for text in asked):
-            cookie = f"{COOKIE}={self.token}; Path=/; HttpOnly; SameSite=Strict"
+            cookie = f"{self.cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict"
             return 303, "", [(b"location", b"/"), (b"set-cookie", cookie.encode())]
         return (
             401,

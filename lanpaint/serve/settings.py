@@ -18,6 +18,7 @@ from lanpaint.options import short
 
 MOST_TEXT = 2000
 """Longest text of a setting, in characters."""
+MOST_SEED = 2**32 - 1
 LEVELS = ("paper", "logsnr", "karras", "focused")
 
 
@@ -70,12 +71,14 @@ class Setting:
         }  # fmt: skip
         if not isinstance(value, kinds[self.kind]) or (isinstance(value, bool) and self.kind != "boolean"):
             if not (self.name == "crop" and value in ("auto", "never")):
-                raise ValueError(f"{self.name} must be a {self.kind}, got {_shown(value)}")
+                raise ValueError(f"{self.name} must be {self._a_kind}, got {_shown(value)}")
             return value
         if self.choices and value not in self.choices:
             raise ValueError(f"unknown {self.name} {_shown(value)}; expected one of {', '.join(self.choices)}")
         if isinstance(value, str) and len(value) > MOST_TEXT:
             raise ValueError(f"{self.name} has {len(value)} characters; give at most {MOST_TEXT}")
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ValueError(f"{self.name} has half a character, which is no text; got {_shown(value)}")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             self._check_bounds(value)
         return value
@@ -84,7 +87,11 @@ class Setting:
         low, high = -math.inf if self.low is None else self.low, math.inf if self.high is None else self.high
         if (isinstance(value, int) and abs(value) > 2**53) or not math.isfinite(value) or not low <= value <= high:
             bounds = f" from {low:g}" * (self.low is not None) + f" to {high:,.10g}" * (self.high is not None)
-            raise ValueError(f"{self.name} must be a {self.kind}{bounds}, got {_shown(value)}")
+            raise ValueError(f"{self.name} must be {self._a_kind}{bounds}, got {_shown(value)}")
+
+    @property
+    def _a_kind(self) -> str:
+        return f"an {self.kind}" if self.kind == "integer" else f"a {self.kind}"
 
     def schema(self) -> dict[str, Any]:
         """The setting as JSON Schema."""
@@ -182,7 +189,7 @@ def table(models: Sequence[str]) -> dict[str, Setting]:
                 choices=tuple(models), group="first"),
         Setting("prompt", "string", "Prompt", "Say what is to be painted.", group="first", of="pipeline"),
         Setting("steps", "integer", "Steps", "More steps take longer and are more exact.", 20, 1, 200, group="first"),
-        Setting("seed", "integer", "Seed", "The same seed paints the same picture again.", 0, 0, 2**32 - 1,
+        Setting("seed", "integer", "Seed", "The same seed paints the same picture again.", 0, 0, MOST_SEED,
                 group="first"),
         Setting("count", "integer", "Results", "How many pictures are painted, with seeds that count up.", 1, 1, 16,
                 group="first"),
@@ -239,6 +246,11 @@ def parse(text: str, settings: Mapping[str, Setting], is_pipeline: Mapping[str, 
     if unknown:
         raise ValueError(f"unknown setting {_shown(unknown[0])}; expected some of {', '.join(settings)}")
     values = {name: setting.check(given.get(name)) for name, setting in settings.items()}
+    last = values["seed"] + values["count"] - 1
+    if last > MOST_SEED:
+        raise ValueError(
+            f"seed must be at most {MOST_SEED - values['count'] + 1} for so many results, got {values['seed']}"
+        )
     kind = "pipeline" if is_pipeline[values["model"]] else "pixel"
     method = METHODS[values["method"]]
     if kind == "pipeline" and method.needs_gradient:
@@ -275,8 +287,11 @@ def _json(text: str) -> Any:
     def constant(name: str) -> Any:
         raise ValueError(f"settings must hold finite numbers, got {name}")
 
+    def whole(digits: str) -> int | float:
+        return int(digits) if len(digits) < 1000 else float(digits)  # Python refuses to read longer ones
+
     try:
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant, parse_int=whole)
     except json.JSONDecodeError as error:
         raise ValueError(f'settings must be a JSON object such as {{"seed": 1}}: {error}') from None
     except RecursionError:

@@ -126,7 +126,7 @@ class Worker:
             self._held = None  # the last model's memory is needed
             self._held = (model.name, self.open(model.source))
         own = task_settings(job.settings, self.defaults)
-        seed = (job.settings["seed"] + number) % 2**32
+        seed = job.settings["seed"] + number
         task = Task(job.picture, job.mask, prompt=job.settings["prompt"] or None, seed=seed, settings=own)
 
         def watch(progress: Any) -> None:

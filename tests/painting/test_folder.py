@@ -347,6 +347,8 @@ MISTAKES = {
         "is a file; a folder of pictures is painted into a folder",
     ),
     "two of one name": (("twice", "mask.png", "out"), "would both be written to a.png"),
+    "masks that are the pictures": (("in", "in", "out"), "the masks are the folder of pictures"),
+    "a manifest of no rows": (("none.csv", "mask.png", "out"), "none.csv has no rows"),
     "a row of nothing": (("bad.jsonl", "mask.png", "out"), "row 1 of .*bad.jsonl has picture, and may have"),
     "a row that goes out": (("out.jsonl", "mask.png", "out"), "output must be a relative path"),
     "a row of bad settings": (("steps.jsonl", "mask.png", "out"), "row 1 of .*: steps must be a whole number"),
@@ -355,6 +357,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_before_anything_is_painted(painter, folder, digits, name):
+    (folder / "none.csv").write_text("picture,mask\n")
     (folder / "empty").mkdir()
     (folder / "twice").mkdir()
     for ending in ("png", "jpg"):
@@ -366,6 +369,73 @@ def test_a_mistake_is_told_before_anything_is_painted(painter, folder, digits, n
     with pytest.raises(ValueError, match=told):
         lp.paint_folder(folder / pictures, folder / masks, folder / out, painter, settings=FEW)
     assert not (folder / "out").exists()
+
+
+ROWS = {
+    "a mask that is a number": ('{"picture": "a.png", "mask": 5}', "mask must be the path of a file, got 5"),
+    "an output that is a list": ('{"picture": "a.png", "output": ["b.png"]}', "output must be the path of a file"),
+    "a name that no file can have": ('{"picture": "a\\u0000.png"}', "picture must be the path of a file"),
+    "half a character": ('{"picture": "a.png", "output": "\\ud800.png"}', "output must be the path of a file"),
+    "the ledger's own folder": ('{"picture": "a.png", "output": ".lanpaint/a.png"}', "output must be a relative path"),
+    "a seed that is a word": ('{"picture": "a.png", "seed": "x"}', "seed must be a whole number .* got 'x'"),
+    "settings that are no JSON": ('{"picture": "a.png", "settings": "{steps"}', "settings must be a JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_wrong_row_is_told_with_its_number_and_what_is_expected(tmp_path, name):
+    row, told = ROWS[name]
+    (tmp_path / "rows.jsonl").write_text(f'{{"picture": "first.png"}}\n{row}\n')
+    with pytest.raises(ValueError, match=f"^row 2 of .*rows.jsonl: {told}") as error:
+        list_entries(tmp_path / "rows.jsonl")
+    assert "\n" not in str(error.value)
+
+
+def test_a_text_of_a_manifest_may_have_any_end_of_line_in_it(tmp_path):
+    prompt = "one\ntwo\u2028three\x85four"
+    (tmp_path / "rows.csv").write_text(f'picture,prompt\na.png,"{prompt}"\n', encoding="utf-8")
+    row = json.dumps({"picture": "a.png", "prompt": prompt}, ensure_ascii=False)
+    (tmp_path / "rows.jsonl").write_text(f"\n{row}\n\n", encoding="utf-8")
+    for kind in ("csv", "jsonl"):
+        assert [entry.prompt for entry in list_entries(tmp_path / f"rows.{kind}")] == [prompt]
+
+
+OVER = {
+    "a row's own picture": ("rows.csv", None, "."),
+    "the picture of another row": ("turned.csv", None, "."),
+    "masks": ("in", "masks", "masks"),
+    "pictures by way of a link": ("rows.csv", None, "link"),
+}
+
+
+@pytest.mark.parametrize("name", OVER)
+def test_no_picture_and_no_mask_is_painted_over(painter, tmp_path, digits, box, name):
+    for where in ("in", "masks"):
+        (tmp_path / where).mkdir()
+    for number in range(2):
+        Image.fromarray(digits[number]).save(tmp_path / f"{number}.png")
+        Image.fromarray(digits[number]).save(tmp_path / "in" / f"{number}.png")
+        Image.fromarray(box).save(tmp_path / "masks" / f"{number}.png")
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "rows.csv").write_text("picture,mask\n0.png,masks/0.png\n1.png,masks/0.png\n")
+    (tmp_path / "turned.csv").write_text("picture,mask,output\n0.png,masks/0.png,1.png\n1.png,masks/0.png,2.png\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    pictures, masks, out = OVER[name]
+    with pytest.raises(ValueError, match="is a picture or a mask of this run; name another output folder"):
+        lp.paint_folder(tmp_path / pictures, masks and tmp_path / masks, tmp_path / out, painter, settings=FEW)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.png")} == before
+    assert lp.paint_folder(tmp_path / "rows.csv", None, tmp_path / "out", painter, settings=FEW).painted == 2
+
+
+def test_results_and_masks_inside_of_the_folder_are_not_painted(painter, folder):
+    (folder / "mask.png").rename(folder / "in" / "mask.png")
+    (folder / "in" / "link").symlink_to(folder / "elsewhere")
+    (folder / "elsewhere").mkdir()
+    Image.new("L", (8, 8)).save(folder / "elsewhere" / "other.png")
+    for out in ("in/out", "in/out", "in/sub/other"):
+        summary = lp.paint_folder(folder / "in", folder / "in" / "mask.png", folder / out, painter, settings=FEW)
+        assert summary.painted + summary.kept == COUNT
+        assert summary.failed == 0
 
 
 def test_the_command_line_paints_a_folder_and_says_what_failed(folder, monkeypatch, capsys):

@@ -54,6 +54,24 @@ def test_lightning_ends_with_an_error_where_a_picture_failed(folder, monkeypatch
     assert _is_consistent(folder)
 
 
+def test_lightning_paints_over_no_picture_and_paints_no_results(folder, monkeypatch):
+    from lanpaint.painting.lightning import PaintingModule, PictureFolder, PictureWriter
+
+    monkeypatch.chdir(folder)
+    before = {path: path.read_bytes() for path in (folder / "in").iterdir()}
+    for out in ("in/out", "in", "in/out"):
+        data = PictureFolder("in", "mask.png", settings=FEW, batch=2)
+        writer = PictureWriter(out)
+        run = lambda: _trainer(writer, devices=1).predict(PaintingModule("digits"), data, return_predictions=False)  # noqa: B023, E731
+        if out == "in":
+            with pytest.raises(ValueError, match="is a picture or a mask of this run"):
+                run()
+        else:
+            run()
+            assert writer.summary.painted + writer.summary.kept == COUNT
+    assert {path: path.read_bytes() for path in (folder / "in").iterdir() if path.is_file()} == before
+
+
 CONFIG = """
 trainer:
   accelerator: cpu
@@ -114,3 +132,5 @@ def test_ray_paints_a_folder(folder):
     summary = paint_by_ray(folder / "in", folder / "mask.png", folder / "out", workers=1, batch=2, settings=FEW)
     assert (summary.painted, summary.failed) == (COUNT, 0)
     assert _outputs(folder) == _outputs(folder, "undisturbed")
+    with pytest.raises(ValueError, match="is a picture or a mask of this run"):
+        paint_by_ray(folder / "in", folder / "mask.png", folder / "in", batch=2, settings=FEW)

@@ -52,6 +52,10 @@ def test_a_named_host_is_served_and_beyond_loopback_any_address():
         {"Origin": "null"},
         {"Origin": "http://127.0.0.1:8080"},
         {"Origin": "file://"},
+        {"Origin": "http://["},
+        {"Origin": "http://[::1"},
+        {"Origin": ""},
+        {"Origin": "javascript://127.0.0.1:7860"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
@@ -80,10 +84,14 @@ def test_the_printed_address_sets_a_cookie_that_scripts_and_other_sites_cannot_u
     with serving(painter, loopback=False, token="secret") as client:
         answer = client.get("/?token=secret", follow_redirects=False)
         assert answer.status_code == 303
+        with serving(painter, loopback=False, token="other") as other:  # on another port: browsers send it both cookies
+            name = other.get("/?token=other", follow_redirects=False).headers["set-cookie"].split("=")[0]
+        assert name != answer.headers["set-cookie"].split("=")[0]
         assert {"HttpOnly", "SameSite=Strict"} <= set(answer.headers["set-cookie"].split("; "))
         assert client.get("/api/models").status_code == 200
         client.cookies.clear()
-        assert client.get("/api/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+        for kind in ("Bearer", "bearer"):
+            assert client.get("/api/models", headers={"Authorization": f"{kind} secret"}).status_code == 200
 
 
 def test_every_answer_forbids_foreign_scripts_frames_and_sniffing(client):
@@ -101,10 +109,16 @@ def test_every_answer_forbids_foreign_scripts_frames_and_sniffing(client):
     "path",
     ["/assets/../app.py", "/assets/..%2fapp.py", "/assets/%2e%2e/app.py", "/assets//etc/passwd", "/assets/index.html",
      "/assets/..\\app.py", "/assets/page.css%00.png", "/api/jobs/..%2f..%2fetc/results/0", "/api/jobs/x/results/-1",
-     "/api/jobs/x/results/0/../../..", "/api/jobs/../models/x"],
+     "/api/jobs/x/results/0/../../..", "/api/jobs/x/results/" + "9" * 5000, "/api/jobs/../models/x"],
 )  # fmt: skip
 def test_no_path_leads_out_of_the_page(client, path):
     one_line(client.get(path), 404)
+
+
+def test_a_result_has_one_address(client):
+    job = wait(client, send(client).json(), "done")
+    for number in ("1", "00", "-0", "+0", "0.0", "%C2%B2", "9" * 5000):
+        one_line(client.get(f"/api/jobs/{job['id']}/results/{number}"), 404)
 
 
 def test_a_wrong_method_is_refused(client):
