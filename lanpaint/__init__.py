@@ -33,6 +33,7 @@ from lanpaint.dynamics import (
     Underdamped,
 )
 from lanpaint.fields import BiG, Decoupled
+from lanpaint.fitted import FittedGaussian
 from lanpaint.inpainter import Inpainter
 from lanpaint.input_guidance import InputGuidance
 from lanpaint.likelihood import LikelihoodBound, likelihood_bound
@@ -97,6 +98,7 @@ from lanpaint.samplers import (
 from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from lanpaint.series import complete_series
+from lanpaint.skeletons import Skeleton, read_skeleton
 from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
 from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
 from lanpaint.stein import SteinCheck, stein_check
@@ -154,6 +156,7 @@ __all__ = [
     "Euler",
     "FastLangevin",
     "FiniteCheck",
+    "FittedGaussian",
     "Flow",
     "FlowChef",
     "FlowDPS",
@@ -206,6 +209,7 @@ __all__ = [
     "SecantLangevin",
     "SeriesModel",
     "Settings",
+    "Skeleton",
     "Solver",
     "SolverState",
     "State",
@@ -230,6 +234,7 @@ __all__ = [
     "open_painter",
     "paint_folder",
     "raster_patches",
+    "read_skeleton",
     "seeded",
     "stein_check",
     "uniform_log_snr",

@@ -20,6 +20,7 @@ from lanpaint.adapters.series import SeriesModel
 from lanpaint.callbacks import DivergenceError
 from lanpaint.chain import Chain, Order
 from lanpaint.checks import check_whole, shown
+from lanpaint.fitted import FittedGaussian
 from lanpaint.observation import Observation
 from lanpaint.randomness import seeded
 from lanpaint.samplers import LanPaint, Sampler
@@ -40,7 +41,8 @@ def mark_missing(values: np.ndarray, parts: Sequence[str], channels: Sequence[st
     Args:
         values: (T, C), (N, T, C) or (T,); floating point.
         parts: Texts. Each is ``"first-half"``, ``"middle-half"`` or ``"last-half"``; steps ``"A:B"``, from A up to
-            B − 1, counted from 0, where A or B may be left out; or the name of a channel.
+            B − 1, counted from 0, where A or B may be left out; or the name of a channel, or of all channels whose
+            names go on with a dot: the joint ``"Hips"`` is ``"Hips.x"`` and so on.
         channels: Names of the C channels.
 
     Raises:
@@ -49,8 +51,9 @@ def mark_missing(values: np.ndarray, parts: Sequence[str], channels: Sequence[st
     steps = values.shape[-2] if values.ndim > 1 else len(values)
     missing = np.zeros((steps, len(channels)), dtype=bool)
     for part in parts:
-        if part in channels:
-            missing[:, list(channels).index(part)] = True
+        named = [n for n, channel in enumerate(channels) if channel == part or channel.startswith(f"{part}.")]
+        if named:
+            missing[:, named] = True
         else:
             missing[_steps_of(part, steps, channels)] = True
     return np.where(missing if values.ndim > 1 else missing[:, 0], values.dtype.type(np.nan), values)
@@ -63,7 +66,7 @@ def _steps_of(part: str, steps: int, channels: Sequence[str]) -> slice:
         return slice(begin[part], begin[part] + half)
     first, colon, last = (text.strip() for text in part.partition(":"))
     if not colon or not all(text.isdecimal() for text in (first, last) if text):
-        names = ", ".join(channels)
+        names = ", ".join(dict.fromkeys(channel.rpartition(".")[0] or channel for channel in channels))
         raise ValueError(f"missing {part!r} is none of {', '.join(HALVES)}, steps A:B, or a channel ({names})")
     a, b = int(first or 0), int(last or steps)
     if not 0 <= a < b <= steps:
@@ -73,7 +76,7 @@ def _steps_of(part: str, steps: int, channels: Sequence[str]) -> slice:
 
 def complete_series(
     values: Values,
-    model: SeriesModel,
+    model: SeriesModel | FittedGaussian,
     method: Callable[[Any], Sampler] = LanPaint,
     *,
     count: int = 1,
@@ -87,7 +90,8 @@ def complete_series(
     Args:
         values: Sequences (T, C) or (N, T, C) in the units of the model, floating point; (T,) for a model of one
             channel. NaN marks what is missing. An array of NumPy, or a tensor.
-        model: The model, see :func:`load_series_model`.
+        model: The model, see :func:`load_series_model`; or one that is fitted to what is known,
+            ``FittedGaussian(values)``.
         method: A class of samplers, or any function of a score that returns a sampler:
             ``functools.partial(lp.ALM, steps=40)``.
         count: Number of completions of each sequence.
@@ -128,7 +132,7 @@ def complete_series(
         raise ValueError(f"the overlap must be below the model's window, got {overlap} of {model.length} steps")
     known = ~torch.isnan(given)  # (N, C, T)
     _warn_of_units(given, model)
-    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    device = next((one.device for one in (*model.parameters(), *model.buffers())), torch.device("cpu"))
     rows = model.units.normalise(given).float().repeat(count, 1, 1)
     mask = known.repeat(count, 1, 1)
     seeds = range(seed, seed + len(rows))
@@ -171,7 +175,7 @@ def complete_series(
     return completed
 
 
-def check_channels(values: np.ndarray | Tensor, model: SeriesModel) -> None:
+def check_channels(values: np.ndarray | Tensor, model: SeriesModel | FittedGaussian) -> None:
     """Raise ValueError unless the shape of sequences fits the model; see :func:`complete_series`."""
     shape = tuple(values.shape)
     if len(shape) == 1 and shape[0] and model.channels == 1:
@@ -187,7 +191,7 @@ def check_channels(values: np.ndarray | Tensor, model: SeriesModel) -> None:
         )
 
 
-def _checked(values: Any, model: SeriesModel) -> Tensor:
+def _checked(values: Any, model: SeriesModel | FittedGaussian) -> Tensor:
     """The values as (N, C, T) in float64 on the CPU."""
     if isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating):
         given = torch.from_numpy(values.astype(np.float64))
@@ -208,7 +212,7 @@ def _checked(values: Any, model: SeriesModel) -> Tensor:
     return (given if given.ndim == 3 else given[None]).mT
 
 
-def _warn_of_units(given: Tensor, model: SeriesModel) -> None:
+def _warn_of_units(given: Tensor, model: SeriesModel | FittedGaussian) -> None:
     for channel, unit, largest, row in zip(
         model.units.channels, model.units.unit, model.units.largest, given.transpose(0, 1).flatten(1), strict=False
     ):

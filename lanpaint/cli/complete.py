@@ -29,6 +29,8 @@ from lanpaint.cli.options import (
 from lanpaint.methods import find_method
 from lanpaint.names import SEQUENCES, model_folder
 
+_FITTED = "fitted"
+
 
 @with_method_flags
 def complete(
@@ -36,16 +38,18 @@ def complete(
         Path,
         typer.Argument(
             help="Sequence to complete: .csv, or .npy of shape (T, C) or (N, T, C). A row is a step in time and a "
-            "column a channel. NaN, or an empty cell, is missing."
+            "column a channel. NaN, or an empty cell, is missing. Or .bvh, the motion of a skeleton."
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the result goes: .csv or .npy.")] = ...,  # type: ignore[assignment]
+    output: Annotated[  # type: ignore[assignment]
+        Path, typer.Option("--output", "-o", help="Where the result goes: .csv or .npy; of a skeleton .bvh.")
+    ] = ...,
     missing: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PART",
-            help="What is missing besides: first-half, middle-half, last-half, steps A:B, or the name of a channel; "
-            "may be repeated.",
+            help="What is missing besides: first-half, middle-half, last-half, steps A:B, or the name of a channel or "
+            "joint; may be repeated.",
         ),
     ] = None,
     columns: Annotated[
@@ -58,8 +62,13 @@ def complete(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option(help=f"{', '.join(SEQUENCES)}; a folder of a model of sequences, or a hub id.")
-    ] = "motion",
+        str | None,
+        typer.Option(
+            help=f"{', '.join(SEQUENCES)}; fitted, a Gaussian process that is fitted to what is known; a folder of a "
+            "model of sequences, or a hub id [motion; of a skeleton fitted].",
+            show_default=False,
+        ),
+    ] = None,
     count: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of results: out-1.csv, …, with seeds that count up.")
     ] = 1,
@@ -83,23 +92,33 @@ def complete(
     The model is an unconditional model of sequences. Values are in the model's units.
     """
     from lanpaint.adapters.series import load_series_model
+    from lanpaint.fitted import FittedGaussian
     from lanpaint.series import check_channels, complete_series, mark_missing
-    from lanpaint.tables import check_table_output, read_table
+    from lanpaint.skeletons import ENDING, Skeleton, check_skeleton_output
+    from lanpaint.tables import check_table_output
 
+    of_skeleton = data.suffix.lower() == ENDING
     outputs = [output] if count == 1 else [output.with_stem(f"{output.stem}-{n + 1}") for n in range(count)]
     for path in outputs:
-        check_table_output(path)
+        (check_skeleton_output if of_skeleton else check_table_output)(path)
     check_names(outputs, {"data": data})
     check_whole("steps", steps, least=1)
     chosen = find_method(method)
     texts = given_texts(flags, option)
     chosen.refuse(texts)
     options: dict[str, Any] = {name: chosen.options()[name].parse(text) for name, text in texts.items()}
-    score = load_series_model(model_folder(model, SEQUENCES), device=find_device(device), dtype=find_dtype(dtype))
-    names = None if columns is None else [name.strip() for name in columns.split(",")]
-    table = read_table(data, names, score.units.channels)
-    check_channels(table.values, score)  # before parts of it are named
-    values = mark_missing(table.values, missing or (), table.names or score.units.channels)
+    source = model or (_FITTED if of_skeleton else "motion")
+    where: dict[str, Any] = {"device": find_device(device), "dtype": find_dtype(dtype)}
+    score: Any = None if source == _FITTED else load_series_model(model_folder(source, (*SEQUENCES, _FITTED)), **where)
+    table = _read(data, columns, () if score is None else score.units.channels)
+    if score is not None:
+        check_channels(table.values, score)  # before parts of it are named
+        if isinstance(table, Skeleton):
+            table.check_names(score.units.channels)
+    channels = table.names or (_numbered(table.values) if score is None else score.units.channels)
+    values = mark_missing(table.values, missing or (), channels)
+    if score is None:
+        score = FittedGaussian(values, channels).to(where["device"])
     with progress_bar("windows", quiet) as told:
         made = complete_series(
             values,
@@ -111,5 +130,22 @@ def complete(
             on_window=told,
         )
     for path, result in zip(outputs, made, strict=True):
-        table.write(path, result, ~np.isnan(values), score.units.channels)
+        table.write(path, result, ~np.isnan(values), channels)
         print(f"{path}: {'×'.join(map(str, values.shape))}, {np.isnan(values).mean():.1%} completed")
+
+
+def _read(data: Path, columns: str | None, expected: tuple[str, ...]) -> Any:
+    """The sequences in a file, of a model with the expected channels."""
+    from lanpaint.skeletons import ENDING, read_skeleton
+    from lanpaint.tables import read_table
+
+    if data.suffix.lower() != ENDING:
+        return read_table(data, None if columns is None else [name.strip() for name in columns.split(",")], expected)
+    if columns is not None:
+        raise ValueError(f"--columns: the columns of a CSV have names, and {data} is a BVH file; leave --columns out")
+    return read_skeleton(data)
+
+
+def _numbered(values: np.ndarray) -> tuple[str, ...]:
+    """Names for the channels of an array."""
+    return tuple(f"channel_{n}" for n in range(values.shape[-1] if values.ndim > 1 else 1))
