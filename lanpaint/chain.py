@@ -126,7 +126,9 @@ class Chain:
         noise: Callable[[Tensor], Tensor] | None = None,
         state: str | Path | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
-        """Complete a canvas of any length along the one axis that has windows, in the memory of two windows.
+        """Complete a canvas of any length along the one axis that has windows.
+
+        The memory does not depend on the length: two windows, and what makes the next.
 
         Args:
             shape: Shape (B, …) of the whole canvas.
@@ -164,6 +166,7 @@ class Chain:
                 painted = torch.where(known, painted, self.paint(observation, **source))
             yield start, painted.narrow(axis, 0, after - start)
             tail = painted.narrow(axis, after - start, start + size - after).clone()
+            del observation, known, painted  # the next window is made without them
             _write(state, of, generator, {"next": index + 1, "tail": tail})
             if self.on_window is not None:
                 self.on_window(index + 1, len(parts))

@@ -3,9 +3,9 @@
     python docs/studies/fitted.py
 
 Gaps in the middle of the held-out series of BasicMotions (40 series, 6 channels, 100 steps of 0.1 s) and GunPoint (150
-series, 1 channel, 150 steps). Both come with sktime. The model is fitted to what is known of each series of BasicMotions
-alone, as of a file, and of all series of GunPoint together, which are of one kind. Two completions of each by LanPaint
-with its defaults. The unit is the standard deviation of a channel over all series.
+series, 1 channel, 150 steps). Both come with sktime. The model is fitted to what is known: of each series of
+BasicMotions alone, as of a file, and of all series of GunPoint together, which are of one kind. Two completions of each
+by LanPaint with its defaults. The unit is the standard deviation of a channel over all series.
 """
 
 from __future__ import annotations

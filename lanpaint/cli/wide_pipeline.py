@@ -86,7 +86,7 @@ def wide_film(
     painter: Any, task: Task, media: Media | None, size: tuple[int, int] | None, frames: int | None, sides: Sides,
     state: Path | None, output: Path, told: Told,
 ) -> str:  # fmt: skip
-    """A film completed by a pipeline, strip after strip, in the memory of two windows.
+    """A film completed by a pipeline, strip after strip, in the memory of a few windows.
 
     Args:
         painter: The painter of the pipeline.
