@@ -62,7 +62,7 @@ class Skeleton:
             OSError: When the file cannot be written.
         """
         path = check_skeleton_output(path)
-        joints = known[:, 3:].reshape(len(known), -1, 6).all(2)
+        joints = np.asarray(known[:, 3:].reshape(len(known), -1, 6).all(2))
         kept = np.concatenate([known[:, :3], np.repeat(joints, 3, 1)], 1)
         numbers = np.concatenate([values[:, :3], self._angles(values, joints)], 1)
         lines = list(self.lines)

@@ -41,9 +41,9 @@ def complete(
             "column a channel. NaN, or an empty cell, is missing. Or .bvh, the motion of a skeleton."
         ),
     ],
-    output: Annotated[  # type: ignore[assignment]
+    output: Annotated[
         Path, typer.Option("--output", "-o", help="Where the result goes: .csv or .npy; of a skeleton .bvh.")
-    ] = ...,
+    ] = ...,  # type: ignore[assignment]
     missing: Annotated[
         list[str] | None,
         typer.Option(
