@@ -18,8 +18,8 @@ FEW = {"steps": 3, "options": {"inner_steps": 1}}
 
 
 def _settings(method):
-    takes = "inner_steps" in METHODS[method].own_options
-    options = {"inner_steps": 1} if takes else {"particles": 3} if method == "tds" else {}
+    few = {"inner_steps": 1, "particles": 3, "iterations": 5}
+    options = {name: count for name, count in few.items() if name in METHODS[method].own_options}
     return {"method": method, "steps": 3, "options": options}
 
 

@@ -17,7 +17,7 @@ MAKE = functools.partial(lp.LanPaint, steps=8, inner_steps=3)  # the object; not
 
 def _fills(score, shape):
     """Pictures of the model's own, and their right halves painted anew by `MAKE`."""
-    truth = lp.Sampler(score, steps=25)(shape, generator=lp.seeded(range(100, 100 + shape[0])))
+    truth = lp.Sampler(score, steps=10)(shape, generator=lp.seeded(range(100, 100 + shape[0])))
     known = MASKS["half"](*shape[-2:])
     return truth, known, MAKE(score)(lp.Observation(truth, known), generator=lp.seeded(range(shape[0])))
 

@@ -83,13 +83,14 @@ def _wiener_losses(clean, noise, alpha_bar):
 
 
 # The network's loss was 0.600, 0.552, 0.531, 0.619 and 0.811 of the Wiener filter's, each +- 0.01 (standard error over
-# images). A bound lies 0.05 above. At higher noise the linear predictor is nearly the best.
+# images) with eight noises an image. With the four below the error is 0.014 at most. A bound lies 0.05 above. At higher
+# noise the linear predictor is nearly the best.
 @pytest.mark.parametrize(("timestep", "share"), [(20, 0.65), (50, 0.60), (100, 0.58), (200, 0.67), (300, 0.86)])
 def test_shipped_network_beats_the_best_linear_predictor_on_held_out_images(timestep, share):
     from diffusers import DDPMScheduler
 
     scheduler = DDPMScheduler(**train.SCHEDULER)
-    clean = digits.load_digits("test")[0].repeat(8, 1, 1, 1)
+    clean = digits.load_digits("test")[0].repeat(4, 1, 1, 1)
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(timestep))
     noisy = scheduler.add_noise(clean, noise, torch.tensor([timestep]))
     with torch.no_grad():
