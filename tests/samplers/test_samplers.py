@@ -187,7 +187,10 @@ def test_lanpaint_converges_to_the_exact_conditional():
     [(10, 5, 0.31, 0.20, 0.155, 0.038), (20, 5, 0.32, 0.137, 0.091, 0.0114)],
 )
 def test_figures_of_the_authors_code_on_gauss2(steps, inner, replace, langevin, fld, lanpaint):
-    """Measured with the published benchmark on the same definitions; ours agree within 25 % or are lower."""
+    """Measured with the published benchmark on the same definitions; ours agree within 25 % or are lower.
+
+    5,000 samples of the exact distribution have a KL of 5/(2N) = 0.0005.
+    """
     problem = gauss2()
     samplers = {
         replace: lp.Replace(problem.target, steps=steps),
@@ -197,7 +200,7 @@ def test_figures_of_the_authors_code_on_gauss2(steps, inner, replace, langevin, 
     }
     for theirs, sampler in samplers.items():
         generator = torch.Generator().manual_seed(0)
-        observation = lp.Observation(*problem.observe(20_000, generator))
+        observation = lp.Observation(*problem.observe(5_000, generator))
         assert problem.divergence(sampler(observation, generator=generator)) < 1.25 * theirs
 
 

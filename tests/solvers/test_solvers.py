@@ -138,13 +138,10 @@ def _final_law(solver, count, variance=0.3):
     target = Gaussian([0.7], [[variance]])
     levels = [*_levels(count, "VP", 30.0, 0.01), lp.NoiseLevel(1.0, 0.0)]
     mean, spread = levels[0].alpha * 0.7, levels[0].alpha ** 2 * variance + levels[0].sigma ** 2
+    x, xi = torch.tensor([[[0.0], [1.0], [0.0]], [[0.0], [0.0], [1.0]]], dtype=torch.float64)
     for level, next_level in itertools.pairwise(levels):
-
-        def step(x, xi, level=level, next_level=next_level):
-            state = lp.SolverState(torch.tensor([[x]], dtype=torch.float64))
-            return float(solver.step(state, target, level, next_level, lambda like: torch.full_like(like, xi)).x)
-
-        offset, slope, scatter = step(0.0, 0.0), step(1.0, 0.0) - step(0.0, 0.0), step(0.0, 1.0) - step(0.0, 0.0)
+        stepped = solver.step(lp.SolverState(x), target, level, next_level, lambda like: xi).x
+        offset, slope, scatter = (stepped - torch.tensor([[0.0], [1.0], [1.0]]) * stepped[0]).flatten().tolist()
         mean, spread = slope * mean + offset, slope**2 * spread + scatter**2
     return float(mean), float(spread)
 
