@@ -63,6 +63,7 @@ class GaussianMixture(Score):
             if not torch.allclose(cov, cov.mT, rtol=1e-8, atol=1e-12):
                 raise ValueError("cov must be symmetric")
             eigenvalues, self._eigenvectors = torch.linalg.eigh(cov)
+            self._axes = self._eigenvectors.permute(1, 2, 0).reshape(dim, dim * count)  # columns: axis, component
         if not bool((eigenvalues > 0).all()):
             raise ValueError(
                 f"cov must be positive definite, its smallest eigenvalue is {float(eigenvalues.min()):.3g}"
@@ -89,8 +90,9 @@ class GaussianMixture(Score):
         """Exact score and posterior mean at x of shape (B, d), also at α = 0."""
         score, denoised = torch.empty_like(x), torch.empty_like(x)
         for rows, part, part_level in self._chunks(x, level):
-            if self.isotropic and part_level.shape[-1:] in ((), (1,)):
-                score[rows], denoised[rows] = self._predict_isotropic(part, part_level)
+            if part_level.shape[-1:] in ((), (1,)):
+                predict = self._predict_isotropic if self.isotropic else self._predict_turned
+                score[rows], denoised[rows] = predict(part, part_level)
                 continue
             log_joint, pulls, posteriors = self._components(part, part_level)
             responsibility = torch.softmax(log_joint, dim=1)[..., None]
@@ -207,15 +209,23 @@ class GaussianMixture(Score):
             yield rows, x[rows], NoiseLevel(level.alpha[rows], level.sigma[rows]) if per_sample else level
 
     def _predict_isotropic(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
-        """Score and posterior mean for one level per sample. No tensor is larger than (B, K) or (B, d)."""
-        level = level.to(x)
+        """Score and posterior mean for one level per sample. No tensor is larger than (B, K) or (B, d).
+
+        −½‖x − α m‖² = α x·m − ½ α² ‖m‖² − ½ ‖x‖² is one product of matrices. It loses digits, so it is in float64.
+        """
+        x, level = x.double(), level.to(x.double())
         alpha, sigma = level.alpha, level.sigma
         means, cov = self.means.to(x), self.cov.to(x)
         cov = cov[:1] if self._one_variance else cov
         variance = alpha**2 * cov + sigma**2  # (K,) or (B, K), with 1 for K if all are equal
-        square = sum((x[:, j, None] - alpha * means[:, j]).square_() for j in range(self.dim))
-        square = square * (-0.5 / variance)
-        log_joint = square.add_(self.weights.to(x).log() - 0.5 * self.dim * variance.log())
+        square = x.square().sum(1, keepdim=True)
+        left = torch.cat([alpha * x, (-0.5 * alpha**2).expand_as(square), -0.5 * square], dim=1)
+        right = torch.cat([means.mT, means.square().sum(1)[None], torch.ones_like(means[:, 0])[None]])
+        prior = self.weights.to(x).log()
+        if self._one_variance:
+            log_joint = torch.addmm(prior, left / variance, right)
+        else:
+            log_joint = (left @ right) / variance + (prior - 0.5 * self.dim * variance.log())
         responsibility = torch.softmax(log_joint, dim=1)
         if self._one_variance:
             mean = responsibility @ means
@@ -226,6 +236,28 @@ class GaussianMixture(Score):
         shrunk = over * cov  # E[x₀ | x] = Σ r (m + α c/v (x − α m))
         denoised = responsibility @ means + alpha * (x * shrunk.sum(1, keepdim=True) - alpha * (shrunk @ means))
         return score, denoised
+
+    def _predict_turned(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor]:
+        """Score and posterior mean for one level per sample: noise keeps the axes of the components.
+
+        All products with axes are products of matrices, and coordinates stand before components, (B, d, K): so this is
+        several times faster than one small product for each component.
+        """
+        level = level.to(x)
+        alpha, sigma = level.alpha, level.sigma
+        means, axes, shape = self.means.to(x), self._axes.to(x), (self.dim, len(self.means))
+        eigenvalues = self._eigenvalues.to(x).mT
+        centres = torch.einsum("kji,kj->ik", self._eigenvectors.to(x), means)
+        if alpha.ndim == 2:
+            alpha, sigma = alpha[..., None], sigma[..., None]  # (B, 1, 1)
+        variance = alpha**2 * eigenvalues + sigma**2  # (d, K) or (B, d, K)
+        turned = (x @ axes).unflatten(1, shape) - alpha * centres
+        pull = turned / variance
+        log_joint = self.weights.to(x).log() - 0.5 * (variance.log().sum(-2) + (turned * pull).sum(1))
+        responsibility = torch.softmax(log_joint, dim=1)
+        pull = responsibility[:, None] * pull
+        score = -(pull.flatten(1) @ axes.mT)
+        return score, responsibility @ means + level.alpha * ((eigenvalues * pull).flatten(1) @ axes.mT)
 
     def _components(self, x: Tensor, level: NoiseLevel) -> tuple[Tensor, Tensor, Tensor]:
         """Log joint density (B, K), score and posterior mean of each component (B, K, d)."""
