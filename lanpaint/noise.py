@@ -105,7 +105,8 @@ class NoiseLevel:
         if isinstance(alpha, (int, float)) and isinstance(sigma, (int, float)):
             self.__dict__["numbers"] = float(alpha), float(sigma)
         try:
-            shape = np.broadcast_shapes(a.shape, s.shape)  # torch's own loads SymPy, half a second
+            # torch's own function loads SymPy, half a second
+            shape = a.shape if a.shape == s.shape else np.broadcast_shapes(a.shape, s.shape)
         except ValueError as error:
             raise ValueError(
                 f"alpha and sigma must broadcast with each other, got shapes {tuple(a.shape)} and {tuple(s.shape)}"

@@ -30,7 +30,7 @@ def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
     The benchmark code of the paper's authors uses these levels. The paper does not say which levels it uses.
     """
     _check(schedule, steps)
-    return [schedule.level(time) for time in schedule.times(steps)] + [schedule.clean]
+    return _levels(schedule, schedule.times(steps))
 
 
 def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,8 +43,13 @@ def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _at_relative_sigmas(schedule: Schedule, sigmas: torch.Tensor) -> list[NoiseLevel]:
     """The schedule's levels with these σ/α, then clean data."""
-    times = schedule.time(NoiseLevel(torch.ones_like(sigmas), sigmas))
-    return [schedule.level(time) for time in times] + [schedule.clean]
+    return _levels(schedule, schedule.time(NoiseLevel(torch.ones_like(sigmas), sigmas)))
+
+
+def _levels(schedule: Schedule, times: torch.Tensor) -> list[NoiseLevel]:
+    """The schedule's levels at these times, computed together, then clean data."""
+    level = schedule.level(times)
+    return [*map(NoiseLevel, level.alpha.unbind(), level.sigma.unbind()), schedule.clean]
 
 
 def uniform_log_snr(schedule: Schedule, steps: int) -> list[NoiseLevel]:

@@ -143,9 +143,12 @@ def _affordable(settings: Settings, budget: int) -> int:
     """The most outer steps whose evaluations are at most ``budget``; 0 if a single step needs more."""
     any_target = replace(settings, target="gaussian", images=None, samples=None, fills=None, seed=0)
     low, high = 0, budget + 1  # affordable, and not
+    one, two = (_evaluations(replace(any_target, steps=steps)) for steps in (1, 2))
+    guess = 1 + (budget - one) // max(two - one, 1)  # right where every step costs the same
     while high - low > 1:
-        steps = (low + high) // 2
+        steps = min(max(guess, low + 1), high - 1)
         low, high = (steps, high) if _evaluations(replace(any_target, steps=steps)) <= budget else (low, steps)
+        guess = guess + 1 if low == guess else (low + high) // 2
     return low
 
 
