@@ -476,6 +476,11 @@ class _Guided(nn.Module):
         self.known_scale, self.known = known_scale, known
         self.branches = family.condition(request)
 
+    def encode(self, prompts: list[str]) -> None:
+        """Take these prompts in place of the former ones, each for the same number of rows that follow each other."""
+        self.request = replace(self.request, prompt=self.request.prompt | {"prompt": prompts})
+        self.branches = self.family.condition(self.request)
+
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         family, request, time = self.family, self.request, self.clock(time)
         rows = [{name: _rows(_like(part, x), len(x)) for name, part in branch.items()} for branch in self.branches]

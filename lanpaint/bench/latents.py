@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from lanpaint.adapters.latents import LatentLayout
 from lanpaint.adapters.networks import network_score
 from lanpaint.bench.targets import Figures, ImageTarget, Notice
+from lanpaint.painting.entries import read_manifest
 from lanpaint.painting.pipeline import load_pipeline
 
 _AT_ONCE = 16  # pictures that are encoded or decoded together
@@ -46,6 +48,17 @@ class LatentModel:
             given |= {"guidance_scale": 1.0 if guidance_scale is None else guidance_scale}
         self.score = network_score(pipe, **given).requires_grad_(False)
 
+    def read(self, prompts: Sequence[str]) -> None:
+        """Take these prompts in place of the one: one for each row of the batches that follow.
+
+        Raises:
+            ValueError: For a pipeline that takes no prompts, or a modular one.
+        """
+        network = self.score.network
+        if not hasattr(self.layout.pipe, "encode_prompt") or not hasattr(network, "encode"):
+            raise ValueError(f"{type(self.layout.pipe).__name__} takes no prompt for each picture; give one for all")
+        network.encode(list(prompts))
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Latents (B, C, h, w) of images (B, 3, H, W) in [−1, 1], on the CPU."""
@@ -77,13 +90,20 @@ class LatentTarget(ImageTarget):
         images: Held-out images (N, 3, H, W) in [−1, 1].
         known: Boolean (h, w), True for the known cells.
         families: As in :class:`ImageTarget`.
+        prompts: N prompts, one for each picture; None for the model's one prompt.
     """
 
     def __init__(
-        self, name: str, model: LatentModel, images: Tensor, known: Tensor, families: Sequence[str] | None = None
+        self,
+        name: str,
+        model: LatentModel,
+        images: Tensor,
+        known: Tensor,
+        families: Sequence[str] | None = None,
+        prompts: Sequence[str] | None = None,
     ) -> None:
         super().__init__(name, model.score, images, known, families)
-        self.model = model
+        self.model, self.prompts = model, prompts
         self._latents = torch.zeros(0)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor:
@@ -91,6 +111,11 @@ class LatentTarget(ImageTarget):
         if len(self._latents) < count:
             self._latents = self.model.encode(self.images[:count])
         return self._latents[:count]
+
+    def attend(self, places: Sequence[int]) -> None:
+        """The prompts are those of these pictures."""
+        if self.prompts is not None:
+            self.model.read([self.prompts[place] for place in places])
 
     def figures(self, x: Tensor, truth: Tensor, notice: Notice, fills: int = 1) -> Figures:
         """The metrics of :class:`ImageTarget`; the hole is where the latent cells are unknown."""
@@ -110,3 +135,25 @@ def load_latent_model(
     """
     pipe = load_pipeline(folder, torch.device(device), torch.float32, offload=False, progress=False)
     return LatentModel(pipe, prompt, guidance_scale)
+
+
+def read_prompts(manifest: str | Path, pictures: Sequence[str]) -> list[str]:
+    """The prompts of pictures, in their order.
+
+    Args:
+        manifest: A ``.csv`` or ``.jsonl`` with a row for each picture: its name in the folder, ``picture``, and
+            ``prompt``.
+        pictures: The names.
+
+    Raises:
+        ValueError: When it cannot be read, or has no prompt for a picture.
+    """
+    rows = [row for _, row in read_manifest(Path(manifest))]
+    prompts = {str(row.get("picture")): str(row["prompt"]) for row in rows if "prompt" in row}
+    missing = [name for name in pictures if name not in prompts]
+    if missing:
+        raise ValueError(
+            f"{manifest} has no prompt for {len(missing)} of {len(pictures)} pictures, such as {missing[0]}; "
+            "give a row with picture and prompt for each"
+        )
+    return [prompts[name] for name in pictures]

@@ -60,7 +60,7 @@ class Settings:
         samples: Number of samples, of all observations together.
         fills: Number of samples for each observation, which calibration is measured with; None for one.
         seed: Seed of all random numbers.
-        prompt: The prompt of all images, for a text-to-image pipeline.
+        prompt: The prompt of all images, for a text-to-image pipeline, or a file of prompts: see :func:`make_target`.
         guidance_scale: Weight of classifier-free guidance with that prompt.
         lml: β of :class:`lanpaint.LML`, which then corrects the predictions of the model; None for none.
         options: Further options of the method or the dynamics: (name, value) pairs, sorted by name. See :meth:`of`.
@@ -350,6 +350,7 @@ def run(
         for first in range(0, count, at_once):
             rows = truth[first : first + at_once]
             sources = target.generators(settings.seed, first, len(rows), generator)
+            target.attend([place // fills for place in range(first, first + len(rows))])
             score.rows, start = 0, time.perf_counter()
             observation = target.observation(rows.to(device))
             parts.append(sampler(observation, generator=sources).cpu())  # .cpu() waits for a GPU to finish
@@ -358,6 +359,7 @@ def run(
     except DivergenceError as error:
         diverged, nfe = " ".join(str(error).split()), score.rows // len(rows)
     x = None if diverged else torch.cat(parts)
+    target.attend([place // fills for place in range(at_once)])
     result = Result(
         settings,
         {} if x is None else target.figures(x, truth, notice, fills),

@@ -40,6 +40,7 @@ from lanpaint.metrics import (
 from lanpaint.names import SEQUENCES, model_folder
 from lanpaint.observation import Observation
 from lanpaint.own import is_own, make_own
+from lanpaint.painting.entries import MANIFESTS
 from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 from lanpaint.randomness import Generators, seeded
 from lanpaint.score import Score
@@ -101,6 +102,9 @@ class Target(ABC):
 
         ``generator`` is the generator that has drawn the truth.
         """
+
+    def attend(self, places: Sequence[int]) -> None:  # noqa: B027 - most targets are alike for every truth
+        """Called before a batch is sampled, with the place of each row's truth among what :meth:`draw` returns."""
 
     def observation(self, truth: Tensor) -> Observation:
         """What a method is given of the truth (B, …), on the device of the truth."""
@@ -400,7 +404,8 @@ def make_target(
         images: Folder or zip of images, for a model other than ``digits``. Emoji that a model of this project was
             trained on are left out. The first picture of each family comes first, then the variants.
         device: The device that a network is loaded to. Analytic problems need none.
-        prompt: The prompt of all images, for a text-to-image pipeline; by default an empty one.
+        prompt: The prompt of all images, for a text-to-image pipeline; by default an empty one. Or a ``.csv`` or
+            ``.jsonl`` with a row for each image: ``picture``, its name in the folder, and ``prompt``.
         guidance_scale: Weight of classifier-free guidance with that prompt; by default none.
 
     Raises:
@@ -465,12 +470,13 @@ def _latent_target(
     name: str, folder: str, mask: str, images: str, device: str, prompt: str | None, guidance_scale: float | None
 ) -> ImageTarget:
     from lanpaint.adapters.latents import wholly_known
-    from lanpaint.bench.latents import LatentTarget
+    from lanpaint.bench.latents import LatentTarget, read_prompts
 
     if mask in OPERATORS or mask == SOFT:
         what = "soft mask" if mask == SOFT else "operator"
         raise ValueError(f"{folder} is a latent model, and the {what} {mask} is one of pixels; give another mask")
     model, held_out, families = _latents_and_images(folder, images, device, prompt, guidance_scale)
+    prompts = read_prompts(str(prompt), families) if _is_list(prompt) else None
     height, width = model.encode(held_out[:1]).shape[-2:]
     if mask in (*MASKS, NOTHING):
         known = _named_mask(mask, height, width)
@@ -482,7 +488,11 @@ def _latent_target(
                 "resize the mask"
             )
         known = wholly_known(pixels[None, None], (height, width))[0, 0]
-    return LatentTarget(name, model, held_out, known, families)
+    return LatentTarget(name, model, held_out, known, families, prompts)
+
+
+def _is_list(prompt: str | None) -> bool:
+    return prompt is not None and Path(prompt).suffix.lower() in MANIFESTS
 
 
 @cache
@@ -492,7 +502,7 @@ def _latents_and_images(
     from lanpaint.bench.latents import load_latent_model
     from lanpaint_toys.images import load_images
 
-    model = load_latent_model(folder, device, prompt, guidance_scale)
+    model = load_latent_model(folder, device, None if _is_list(prompt) else prompt, guidance_scale)
     pictures = load_images(images, model.side).unseen().families_first()
     return model, pictures.images, pictures.families
 

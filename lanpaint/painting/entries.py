@@ -205,7 +205,7 @@ def _mask_finder(masks: Path | None) -> Any:
 
 def _rows(manifest: Path, mask_of: Any, prompt: str | None, seed: int, base: Settings, ending: str) -> Iterator[Entry]:
     cache: dict[str, Settings] = {}
-    for number, row in _read_manifest(manifest):
+    for number, row in read_manifest(manifest):
         where = f"row {number} of {manifest}"
         unknown = set(row) - set(_COLUMNS)
         if unknown or not isinstance(row.get("picture"), str):
@@ -260,7 +260,12 @@ def _inside(picture: str, ending: str) -> str:
     return str(path.with_suffix(ending))
 
 
-def _read_manifest(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_manifest(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (number, column → value) of every row of a ``.csv`` or ``.jsonl``. Empty cells are left out.
+
+    Raises:
+        ValueError: When the file cannot be read, or a row is not one.
+    """
     try:
         text = manifest.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

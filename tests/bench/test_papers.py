@@ -14,6 +14,7 @@ from lanpaint.bench.grid import PAPERS, paper_grid
 from lanpaint.bench.latents import LatentTarget
 from lanpaint.bench.report import write_report
 from lanpaint.cli import main
+from lanpaint.noise import NoiseLevel
 from tests.adapters import tiny
 from tests.metrics.test_networks import published  # noqa: F401
 
@@ -42,8 +43,16 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def prompts(tmp_path, monkeypatch):
+    """A prompt for each picture, in a file in the folder where the command is started. The rows are not in order."""
+    rows = [f"{number}.png,{number}" for number in reversed(range(10))]
+    (tmp_path / "prompts.csv").write_text("\n".join(["picture,prompt", *rows]))
+    monkeypatch.chdir(tmp_path)
+
+
 def _model_of(name, models):
-    kinds = {"papers/alm-1": "text", "papers/lanpaint-2": "pixel", "papers/lml-1": "pixel"}
+    kinds = {"papers/alm-1": "text", "papers/lanpaint-2": "pixel", "papers/lml-1": "pixel", "papers/lml-3": "text"}
     return str(models / kinds.get(name, "latent"))
 
 
@@ -79,6 +88,7 @@ def test_every_run_of_a_table_is_one_that_its_method_takes(name, models, picture
     assert sum(len(section.runs) for section in sections) == {
         "papers/alm-1": 20, "papers/lanpaint-1": 48, "papers/lanpaint-2": 48, "papers/lanpaint-3": 20,
         "papers/lanpaint-4": 23, "papers/lanpaint-5": 4, "papers/lml-1": 60,
+        "papers/lml-3": 40,
     }[name]  # fmt: skip
 
 
@@ -110,6 +120,39 @@ def test_latents_are_masked_and_pictures_are_judged(models, pictures):
     row, x = run(settings)
     assert torch.equal(x[..., :8], truth[..., :8])
     assert row.nfe == 4
+
+
+def test_each_picture_has_its_own_prompt(models, pictures):
+    """Two pictures in a batch have the predictions that each has with its own prompt as the prompt of all."""
+    name, given = f"{models / 'text'}:nothing-known", {"guidance_scale": 5.0}
+    target = make_target(name, str(pictures), prompt="prompts.csv", **given)
+    assert target.prompts == [str(number) for number in range(10)]
+    x, level = torch.randn(2, *target.draw(2, torch.Generator()).shape[1:]), NoiseLevel(0.8, 0.6)
+    target.attend([3, 7])
+    together = target.score.predict(x, level).denoised
+    for row, number in enumerate((3, 7)):
+        alone = make_target(name, str(pictures), prompt=str(number), **given)
+        expected = alone.score.predict(x[row : row + 1], level).denoised
+        torch.testing.assert_close(together[row : row + 1], expected, rtol=1e-4, atol=1e-5)
+    without = make_target(name, str(pictures), **given).score.predict(x, level).denoised
+    assert not torch.allclose(together, without)
+
+
+def test_fills_of_a_picture_have_its_prompt(models, pictures, monkeypatch):
+    target = make_target(f"{models / 'text'}:half", str(pictures), prompt="prompts.csv")
+    seen = []
+    monkeypatch.setattr(target.model, "read", seen.extend)
+    settings = {"target": target.name, "images": str(pictures), "prompt": "prompts.csv", "steps": 1, "fills": 2}
+    run(expand(settings | {"method": "replace", "samples": 20})[0])
+    assert seen[:20] == [str(number // 2) for number in range(20)]
+
+
+def test_a_picture_without_a_prompt_is_named(models, pictures, tmp_path):
+    (tmp_path / "few.csv").write_text("picture,prompt\n0.png,a picture")
+    with pytest.raises(ValueError, match=r"few.csv has no prompt for 9 of 10 pictures, such as 1.png; give a row"):
+        make_target(f"{models / 'text'}:half", str(pictures), prompt="few.csv")
+    with pytest.raises(ValueError, match="takes no prompt for each picture; give one for all"):
+        make_target(f"{models / 'latent'}:half", str(pictures), prompt="prompts.csv").attend([0])
 
 
 def test_the_command_takes_the_name_of_a_table(models, pictures, tmp_path, monkeypatch, capsys):
