@@ -247,6 +247,15 @@ TIME_MAPS = Method("async", AsyncPaint)
 """The method of models with a time for each pixel. It is not in :data:`METHODS`: no other model can run it."""
 
 
+def usual_method(takes_maps: bool) -> str:
+    """The name of the method that a model is painted with where none is named.
+
+    Args:
+        takes_maps: Whether the model has a time for each pixel.
+    """
+    return TIME_MAPS.name if takes_maps else "lanpaint"
+
+
 def find_method(name: str) -> Method:
     """A method by its name in :data:`METHODS`, :data:`TIME_MAPS`, or a method of your own by ``module:name``.
 

@@ -76,7 +76,10 @@ class WindowedScore(ScoreWrapper):
 
 
 def _cut(level: NoiseLevel, part: Part, x: Tensor) -> NoiseLevel:
-    """The level of a window."""
-    if level.alpha.numel() == 1:
-        return level
-    return NoiseLevel(*(each.expand(x.shape)[part] for each in (level.alpha, level.sigma)))
+    """The level of a window. Axes along which it does not vary stay 1: a network may want one time for all channels."""
+
+    def cut(values: Tensor) -> Tensor:
+        values = values.reshape((1,) * (x.ndim - values.ndim) + values.shape)
+        return values[tuple(p if n > 1 else slice(None) for p, n in zip(part, values.shape, strict=True))]
+
+    return level if level.alpha.numel() == 1 else NoiseLevel(cut(level.alpha), cut(level.sigma))

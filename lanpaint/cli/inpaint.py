@@ -15,7 +15,6 @@ import typer
 from lanpaint.checks import check_whole
 from lanpaint.cli.options import (
     FOLDERS,
-    OWN,
     CallSettings,
     Device,
     Dtype,
@@ -26,6 +25,7 @@ from lanpaint.cli.options import (
     NegativePrompt,
     Offload,
     Pairs,
+    PictureMethod,
     Prompt,
     Quiet,
     Scheduler,
@@ -35,10 +35,9 @@ from lanpaint.cli.options import (
     find_device,
     find_dtype,
     given_texts,
-    sampling_flag,
     with_method_flags,
 )
-from lanpaint.methods import METHODS, TIME_MAPS, find_method
+from lanpaint.methods import find_method, usual_method
 from lanpaint.names import SHIPPED, model_folder
 from lanpaint.painting.entries import MANIFESTS
 from lanpaint.painting.watch import Progress
@@ -131,12 +130,7 @@ def inpaint(
         ),
     ] = None,
     resize: Annotated[bool, typer.Option("--resize", hidden=True, help="Does nothing: every size is kept.")] = False,
-    method: Annotated[
-        str | None,
-        sampling_flag(
-            f"{', '.join(METHODS)}, or {OWN} [lanpaint; for a model with a time for each pixel {TIME_MAPS.name}]."
-        ),
-    ] = None,
+    method: PictureMethod = None,
     steps: Steps = 20,
     inner_steps: InnerSteps = None,
     levels: Levels = None,
@@ -206,9 +200,7 @@ def inpaint(
     padding = padding_of(pad)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))
-    if method is None:
-        method = TIME_MAPS.name if pixels and takes_time_maps(model) else "lanpaint"
-    chosen = find_method(method)
+    chosen = find_method(method or usual_method(pixels and takes_time_maps(model)))
     of_pipelines: dict[str, Any] = {
         "prompt": prompt,
         "negative_prompt": negative_prompt,

@@ -15,7 +15,7 @@ import torch
 import typer
 from typer.core import TyperCommand
 
-from lanpaint.methods import METHODS, all_options
+from lanpaint.methods import METHODS, TIME_MAPS, all_options
 from lanpaint.names import DYNAMICS, SOLVERS
 from lanpaint.options import Option, short, split_pairs
 from lanpaint.plan import MOST_STEPS
@@ -48,6 +48,12 @@ Scheduler = Annotated[
 CallSettings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other argument of the pipeline; may be repeated."),
+]
+PictureMethod = Annotated[
+    str | None,
+    sampling_flag(
+        f"{', '.join(METHODS)}, or {OWN} [lanpaint; for a model with a time for each pixel {TIME_MAPS.name}]."
+    ),
 ]
 MethodName = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)]
 Steps = Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)]

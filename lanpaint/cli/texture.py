@@ -18,10 +18,10 @@ from lanpaint.cli.options import (
     GuidanceScale,
     InnerSteps,
     Levels,
-    MethodName,
     NegativePrompt,
     Offload,
     Pairs,
+    PictureMethod,
     Prompt,
     Quiet,
     Scheduler,
@@ -34,7 +34,7 @@ from lanpaint.cli.options import (
     progress_bar,
     with_method_flags,
 )
-from lanpaint.methods import find_method
+from lanpaint.methods import find_method, usual_method
 from lanpaint.names import SHIPPED, model_folder
 
 _PIXELS = [name for name in SHIPPED if name != "emoji-latent"]  # a pipeline, without a ControlNet
@@ -99,7 +99,7 @@ def texture(
         Path | None,
         typer.Option(help="Folder for the views and the texture as .png.", show_default=False),
     ] = None,
-    method: MethodName = "lanpaint",
+    method: PictureMethod = None,
     steps: Steps = 20,
     inner_steps: InnerSteps = None,
     levels: Levels = None,
@@ -117,6 +117,7 @@ def texture(
 
     A mesh without texture coordinates gets charts. What no view saw takes the nearest colour on the surface.
     """
+    from lanpaint.adapters.diffusers import takes_time_maps
     from lanpaint.cli.pipelines import check_sampling, parse_settings
     from lanpaint.images import check_output
     from lanpaint.painting import Settings
@@ -130,7 +131,7 @@ def texture(
     beside = None if background is None else _colour(background)
     model = model_folder(model)
     pixels = is_pixel_model(pipeline_parts(model))
-    chosen = find_method(method)
+    chosen = find_method(method or usual_method(pixels and takes_time_maps(model)))
     of_pipelines = {"negative_prompt": negative_prompt, "guidance_scale": guidance_scale}
     if pixels:
         others = {"prompt": prompt, **of_pipelines, "controlnet": controlnet, "scheduler": scheduler}
@@ -145,7 +146,7 @@ def texture(
     if solver is not None and not pixels:
         chosen.refuse(["solver"])
     asked = Settings(
-        method=method, steps=steps, levels=levels, dynamics=dynamics, solver=solver,
+        method=chosen.name, steps=steps, levels=levels, dynamics=dynamics, solver=solver,
         options={name: chosen.options(dynamics)[name].parse(text) for name, text in texts.items()},
         arguments=parse_settings(settings or ()), **of_pipelines,  # type: ignore[arg-type]
     )  # fmt: skip

@@ -18,10 +18,10 @@ from lanpaint.cli.options import (
     Dtype,
     GuidanceScale,
     Levels,
-    MethodName,
     NegativePrompt,
     Offload,
     Pairs,
+    PictureMethod,
     Prompt,
     Quiet,
     Scheduler,
@@ -34,7 +34,7 @@ from lanpaint.cli.options import (
     progress_bar,
     with_method_flags,
 )
-from lanpaint.methods import find_method
+from lanpaint.methods import find_method, usual_method
 from lanpaint.names import SHIPPED, model_folder
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def wide(
             show_default=False,
         ),
     ] = None,
-    method: MethodName = "lanpaint",
+    method: PictureMethod = None,
     steps: Steps = 20,
     levels: Levels = None,
     solver: SolverName = None,
@@ -126,7 +126,7 @@ def wide(
     The model is an unconditional pixel-space model, or a pipeline of diffusers: a text-to-image one, or a text-to-video
     one with a latent frame for each frame. Latents are passed on from window to window. Given pixels stay bit for bit.
     """
-    from lanpaint.adapters.diffusers import load_pixel_model
+    from lanpaint.adapters.diffusers import load_pixel_model, takes_time_maps
     from lanpaint.cli.canvas import Canvas
     from lanpaint.cli.pipelines import as_flag, check_sampling, parse_settings
     from lanpaint.cli.wide_pipeline import check_film, wide_film, wide_picture
@@ -146,7 +146,9 @@ def wide(
         raise ValueError("--state: all windows are painted at once with --order average; leave it out")
     check_finite({"--guidance-scale": guidance_scale, "--known-guidance-scale": known_guidance_scale})
     padding = padding_of(pad)
-    chosen = find_method(method)
+    source = model_folder(model)
+    pixels = is_pixel_model(pipeline_parts(source))
+    chosen = find_method(method or usual_method(pixels and takes_time_maps(source)))
     texts = given_texts(flags, option)
     chosen.refuse(texts)
     options: dict[str, Any] = {name: chosen.options()[name].parse(text) for name, text in texts.items()}
@@ -154,8 +156,6 @@ def wide(
         "negative_prompt": negative_prompt, "guidance_scale": guidance_scale,
         "known_guidance_scale": known_guidance_scale,
     }  # fmt: skip
-    source = model_folder(model)
-    pixels = is_pixel_model(pipeline_parts(source))
     if pixels:
         others = {"scheduler": scheduler, "set": settings or None, "offload": offload or None, "frames": frames}
         refuse_of_pipelines({"prompt": prompt, **of_prompts, **others})
@@ -179,7 +179,7 @@ def wide(
         made, evaluations = _painted(sampler, score, canvas, (window, overlap), order or "outward", seed, state, quiet)
     else:
         asked = Settings(
-            method=method, steps=steps, solver=solver, options=options, arguments=parse_settings(settings or ()),
+            method=chosen.name, steps=steps, solver=solver, options=options, arguments=parse_settings(settings or ()),
             **of_prompts,
         )  # fmt: skip
         task = Task(None, prompt=prompt, seed=seed, settings=asked)

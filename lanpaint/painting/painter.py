@@ -25,13 +25,14 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lanpaint.checks import check_whole, shown
+from lanpaint.methods import usual_method
 from lanpaint.painting.media import Media, read_media
 from lanpaint.painting.task import Result, Settings, Task
 from lanpaint.painting.watch import Watch, Watching
@@ -74,11 +75,13 @@ class Painter(ABC):
         is_video: Whether the model makes videos.
         most: Tasks in one batch at most.
         usual: Tasks in one batch of a folder where none is asked for.
+        usual_method: Name of the method of a task that names none.
     """
 
     is_video: bool = False
     most: int = 1
     usual: int = 1
+    usual_method: str = usual_method(False)
 
     def __init__(self, name: str, *, spelled: Callable[[str], str] = str, progress: bool = False) -> None:
         self.name, self.spelled, self.progress = name, spelled, progress
@@ -174,7 +177,8 @@ class Painter(ABC):
     def _read(self, task: Task) -> Prepared:
         notes: list[str] = []
         with self._noting(notes):
-            settings = task.checked
+            settings = task.checked.by(self.usual_method)
+            task = replace(task, settings=settings)
             self.check(task)
             media = task.picture
             if not isinstance(media, Media):

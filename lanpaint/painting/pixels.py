@@ -15,6 +15,7 @@ from torch import Tensor
 from lanpaint.adapters.diffusers import PixelModel
 from lanpaint.images import Picture, as_image, to_pixels
 from lanpaint.masks import by_shade
+from lanpaint.methods import usual_method
 from lanpaint.observation import Observation
 from lanpaint.painting.media import Media
 from lanpaint.painting.painter import Painter, Prepared
@@ -40,6 +41,7 @@ class PixelPainter(Painter):
     def __init__(self, network: PixelModel, *, source: str = "", most: int = 64, **common: Any) -> None:
         super().__init__(source or "the model", **common)
         self.network, self.source, self.most, self.usual = network, source, most, min(most, 16)
+        self.usual_method = usual_method(network.time_maps)
         weight = next(network.parameters())
         self.device, self.dtype = weight.device, weight.dtype
         self._score = WatchedScore(network)
@@ -47,7 +49,8 @@ class PixelPainter(Painter):
 
     @property
     def identity(self) -> dict[str, Any]:  # noqa: D102
-        return {"model": self.source, "dtype": str(self.dtype).removeprefix("torch.")}
+        made = {"model": self.source, "dtype": str(self.dtype).removeprefix("torch.")}
+        return made | ({"method": self.usual_method} if self.network.time_maps else {})
 
     def check(self, task: Task) -> None:  # noqa: D102
         given = {name: getattr(task.checked, name) for name in _OF_PIPELINES}

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lanpaint.checks import check_whole, shown
 from lanpaint.masks import check_edits
-from lanpaint.methods import Method, find_method
+from lanpaint.methods import Method, find_method, usual_method
 from lanpaint.plan import MOST_STEPS
 from lanpaint.solvers import Solver
 
@@ -40,7 +40,8 @@ class Settings:
     """How a picture is painted: the method, the mask's edits, and what the pipeline is called with.
 
     Attributes:
-        method: Name of the method, see :func:`lanpaint.methods.find_method`.
+        method: Name of the method, see :func:`lanpaint.methods.find_method`. None for the model's: lanpaint, or async
+            for a model with a time for each pixel.
         steps: Outer steps S, from 1 to 10,000.
         levels: Spacing of the noise levels, for pixel models: paper, logsnr, karras or focused.
         dynamics: Name of the dynamics of the inner steps; None for the method's.
@@ -62,7 +63,7 @@ class Settings:
         match_colour: Whether the fill's colours are matched to its surroundings, for latents.
     """
 
-    method: str = "lanpaint"
+    method: str | None = None
     steps: int = 20
     levels: str | None = None
     dynamics: str | None = None
@@ -114,7 +115,7 @@ class Settings:
 
         for name in ("method", "levels", "dynamics", "solver", "negative_prompt"):
             value = getattr(self, name)
-            if not isinstance(value, str) and (value is not None or name == "method"):
+            if not isinstance(value, str) and value is not None:
                 raise ValueError(f"{name} must be a name or text, got {shown(value)}")
         check_whole("steps", self.steps, least=1, most=MOST_STEPS)
         check_whole("feather", self.feather, least=0, most=1000)
@@ -146,8 +147,16 @@ class Settings:
 
     @cached_property
     def found_method(self) -> Method:
-        """The method by its name."""
-        return find_method(self.method)
+        """The method by its name; that of most models where none is named."""
+        return find_method(usual_method(False) if self.method is None else self.method)
+
+    def by(self, usual: str) -> Settings:
+        """These settings with a method: the named one, or ``usual`` where none is named.
+
+        Raises:
+            ValueError: For an option that ``usual`` does not have.
+        """
+        return self if self.method is not None else replace(self, method=usual)
 
     def factory(self) -> Any:
         """A function of a score that makes the sampler. Raises ValueError for options that the method lacks."""

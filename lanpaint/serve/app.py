@@ -47,7 +47,6 @@ class Server:
         self.shelf, self.limits = shelf, limits
         self.settings: dict[str, Setting] = table(list(shelf))
         self.defaults = {name: setting.default for name, setting in self.settings.items()}
-        self.is_pipeline = {name: model.is_pipeline for name, model in shelf.items()}
         self.jobs = Jobs(paints, limits)
         self.document = document(self.settings)
         self.uploads = asyncio.Semaphore(limits.uploads)
@@ -101,7 +100,7 @@ class Server:
         """The models, the settings, the limits and the examples."""
         models = [
             {"name": m.name, "kind": "pipeline" if m.is_pipeline else "pixel", "side": m.side, "grey": m.grey,
-             "sentence": m.sentence}
+             "sentence": m.sentence, "method": m.method}
             for m in self.shelf.values()
         ]  # fmt: skip
         settings = [
@@ -177,7 +176,7 @@ class Server:
         from lanpaint.painting import Settings
 
         try:
-            values = parse(text, self.settings, self.is_pipeline)
+            values = parse(text, self.settings, self.shelf)
             own = task_settings({**values, "crop": None}, self.defaults)
             Settings.of(own)  # what only the library knows of them
         except (ValueError, TypeError) as error:

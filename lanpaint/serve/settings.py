@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lanpaint.methods import METHODS, all_options
+from lanpaint.methods import METHODS, TIME_MAPS, all_options, find_method
 from lanpaint.names import DYNAMICS, SOLVERS
 from lanpaint.options import short
+from lanpaint.serve.shelf import Model
 
 MOST_TEXT = 2000
 """Longest text of a setting, in characters."""
@@ -166,6 +167,11 @@ _CHOICES = {"preset": ("paper", "fast"), "kernel": ("paper", "ancestral"), "form
 _MOST = 1000  # of whole numbers whose bounds are not in the table: a plan must stay small
 
 
+def _having(name: str) -> tuple[str, ...]:
+    """The methods that have an option or a part."""
+    return tuple(method.name for method in (*METHODS.values(), TIME_MAPS) if name in method.takes())
+
+
 def _method_options() -> list[Setting]:
     made = []
     for name, methods in all_options().items():
@@ -176,13 +182,12 @@ def _method_options() -> list[Setting]:
         label, sentence, low, high = _OPTIONS.get(name, (name, f"{short(option.help).rstrip('.')}.", None, None))
         high = _MOST if kind == "integer" and high is None else high
         choices = _CHOICES.get(name, option.choices)
-        made.append(Setting(name, kind, label, sentence, None, low, high, choices, "option", methods=tuple(methods)))
+        made.append(Setting(name, kind, label, sentence, None, low, high, choices, "option", methods=_having(name)))
     return made
 
 
 def table(models: Sequence[str]) -> dict[str, Setting]:
     """Name → setting, for a server with these models."""
-    inner = tuple(all_options()["inner_steps"])
     gradients = [name for name, method in METHODS.items() if method.needs_gradient]
     made = [
         Setting("model", "string", "Model", "What paints; it was chosen when the server was started.", models[0],
@@ -194,10 +199,10 @@ def table(models: Sequence[str]) -> dict[str, Setting]:
         Setting("count", "integer", "Results", "How many pictures are painted, with seeds that count up.", 1, 1, 16,
                 group="first"),
         Setting("method", "string", "Method",
-                f"How the hole is made to fit; {', '.join(gradients)} need a pixel model.", "lanpaint",
+                f"How the hole is made to fit; {', '.join(gradients)} need a pixel model.",
                 choices=tuple(METHODS)),
         Setting("inner_steps", "integer", "Inner steps", "How often each step is refined; the paper has 5.",
-                None, 0, 50, methods=inner),
+                None, 0, 50, methods=_having("inner_steps")),
         Setting("negative_prompt", "string", "Negative prompt", "Say what must not be painted.", of="pipeline"),
         Setting("guidance_scale", "number", "Prompt weight", "How closely the prompt is followed.", None, 0, 100,
                 of="pipeline"),
@@ -215,9 +220,9 @@ def table(models: Sequence[str]) -> dict[str, Setting]:
         Setting("levels", "string", "Noise levels", "Which levels of noise the steps go through.", None, choices=LEVELS,
                 of="pixel"),
         Setting("dynamics", "string", "Dynamics", "The motion of the inner steps.", None, choices=tuple(DYNAMICS),
-                methods=tuple(name for name, method in METHODS.items() if "dynamics" in method.parts)),
+                methods=_having("dynamics")),
         Setting("solver", "string", "Solver", "The rule that leads from one level to the next.", None,
-                choices=tuple(SOLVERS), methods=tuple(n for n, m in METHODS.items() if "solver" in m.parts)),
+                choices=tuple(SOLVERS), methods=_having("solver")),
         *_method_options(),
         Setting("pad", "pad", "Frame", "Pixels that are added and painted: left, top, right, bottom.", [0, 0, 0, 0],
                 high=4096, group="hidden"),
@@ -227,13 +232,13 @@ def table(models: Sequence[str]) -> dict[str, Setting]:
     return {setting.name: setting for setting in made}
 
 
-def parse(text: str, settings: Mapping[str, Setting], is_pipeline: Mapping[str, bool]) -> dict[str, Any]:
+def parse(text: str, settings: Mapping[str, Setting], shelf: Mapping[str, Model]) -> dict[str, Any]:
     """All settings of a request, from its JSON text.
 
     Args:
         text: A JSON object; empty for none.
         settings: The table.
-        is_pipeline: Model → whether it is a pipeline.
+        shelf: Name → model.
 
     Raises:
         ValueError: For what is no JSON object, an unknown name, a wrong value, and a setting that the model or the
@@ -251,8 +256,9 @@ def parse(text: str, settings: Mapping[str, Setting], is_pipeline: Mapping[str, 
         raise ValueError(
             f"seed must be at most {MOST_SEED - values['count'] + 1} for so many results, got {values['seed']}"
         )
-    kind = "pipeline" if is_pipeline[values["model"]] else "pixel"
-    method = METHODS[values["method"]]
+    model = shelf[values["model"]]
+    kind = "pipeline" if model.is_pipeline else "pixel"
+    method = find_method(values["method"] or model.method)
     if kind == "pipeline" and method.needs_gradient:
         raise ValueError(
             f"{method.name} needs the gradient of the score, and a pipeline gives none; take another method"
@@ -267,7 +273,8 @@ def parse(text: str, settings: Mapping[str, Setting], is_pipeline: Mapping[str, 
             setting.group == "option" and values["dynamics"] is not None and name in method.options(values["dynamics"])
         )
         if setting.methods and method.name not in setting.methods and not of_dynamics:
-            raise ValueError(f"{method.name} has no {name}; leave it out, or take {' or '.join(setting.methods)}")
+            named = [each for each in setting.methods if each in METHODS]
+            raise ValueError(f"{method.name} has no {name}; leave it out, or take {' or '.join(named)}")
     return values
 
 

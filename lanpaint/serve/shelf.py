@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lanpaint.methods import usual_method
 from lanpaint.names import SHIPPED, model_folder
 
 DEFAULT_MODELS = ("emoji-pixel", "emoji-flow", "digits")
@@ -30,6 +31,7 @@ class Model:
         is_pipeline: Whether it is a pipeline of diffusers, with a prompt and so on.
         side: Side in pixels of the pictures that it was trained on; None while unknown.
         grey: Whether it takes grey pictures only.
+        method: Name of the method that paints where none is named.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Model:
     is_pipeline: bool
     side: int | None
     grey: bool
+    method: str = usual_method(False)
 
     @property
     def sentence(self) -> str:
@@ -63,6 +66,7 @@ def make_shelf(sources: Sequence[str]) -> dict[str, Model]:
 
 
 def _model(source: str) -> Model:
+    from lanpaint.adapters.diffusers import takes_time_maps
     from lanpaint.painting.pipeline import is_pixel_model, pipeline_parts
 
     where = model_folder(source)
@@ -79,7 +83,8 @@ def _model(source: str) -> Model:
         vae = _config(folder, "vae", "vqvae", "movq")
         side *= 2 ** (len(vae.get("block_out_channels") or [0]) - 1)
     grey = not is_pipeline and config.get("in_channels") == 1
-    return Model(name, source, is_pipeline, side if isinstance(side, int) and side > 0 else None, grey)
+    method = usual_method(not is_pipeline and takes_time_maps(where))
+    return Model(name, source, is_pipeline, side if isinstance(side, int) and side > 0 else None, grey, method)
 
 
 def _config(folder: Path, *parts: str) -> dict[str, Any]:

@@ -87,7 +87,7 @@ export class Panel {
 
   // Shows what the model and the method have.
   update() {
-    const kind = this.model.kind, method = this.controls.method.value;
+    const kind = this.model.kind, method = this.controls.method.value || this.model.method;
     for (const setting of this.table.settings) {
       const row = this.rows[setting.name];
       if (!row) continue;
