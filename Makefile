@@ -59,6 +59,7 @@ zoo: $(VENV)/.dev  ## every pipeline class of diffusers that can be built small,
 
 lessons: $(VENV)/.dev  ## the lessons run anew, with what they print and draw; `make test` compares it (three minutes)
 	OMP_NUM_THREADS=1 $(BIN)/jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams notebooks/*.ipynb  # what a cell prints is one block
 
 docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are errors
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build/html
