@@ -127,6 +127,13 @@ def test_the_node_of_comfyui_paints_a_batch_and_keeps_known_pixels_bit_for_bit(c
     second = node.execute(**{**given, "image": image[1:], "seed": 5}).values[0]
     assert torch.allclose(second[0], painted[1], atol=1.5 / 255)  # the seed counts up in a batch
     assert comfy.bars[0].values[-1] == comfy.bars[0].total // 2
+    alpha = torch.full((2, 8, 8, 1), 0.25)
+    (clear,) = node.execute(**{**given, "image": torch.cat([image, alpha], -1)}).values
+    assert torch.equal(clear, torch.cat([painted, alpha], -1))
+    for masks, told in ((mask.expand(3, -1, -1), "3 masks for 2 images"), (mask[:, :4], "mask")):
+        with pytest.raises(ValueError, match=told) as error:
+            node.execute(**{**given, "mask": masks})
+        assert "\n" not in str(error.value)
     comfy.state.interrupted = True
     with pytest.raises(InterruptedError):
         node.execute(**given)

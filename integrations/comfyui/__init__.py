@@ -75,15 +75,19 @@ class LanPaintInpaint(io.ComfyNode):
         strength: float,
         soft: bool,
     ) -> Any:
-        """Paint each image of the batch, with a seed that counts up."""
+        """Paint each image of the batch, with a seed that counts up. A fourth channel, alpha, stays as it is."""
+        if len(mask) not in (1, len(image)):
+            raise ValueError(f"there are {len(mask)} masks for {len(image)} images; give one, or one for each")
         settings = {"steps": steps, "inner_steps": inner_steps, "strength": strength, "soft": soft}
-        masks = mask if len(mask) == len(image) else mask[:1].expand(len(image), -1, -1)
+        masks = mask.expand(len(image), -1, -1)
         painted = []
         for number, (picture, part) in enumerate(zip(image.cpu(), masks.cpu(), strict=True)):
-            task = lanpaint.Task(picture.movedim(-1, 0), part, prompt or None, (seed + number) % 2**32, settings)
+            colours = picture[..., :3]
+            task = lanpaint.Task(colours.movedim(-1, 0), part, prompt or None, (seed + number) % 2**32, settings)
             result = _painter(model).paint(task, watch=_watch(number, len(image)))
             made = torch.from_numpy(_array(result.picture)).to(picture) / 255
-            painted.append(torch.where(_kept(part, soft)[..., None], picture, made.expand_as(picture)))
+            made = torch.cat([made.expand_as(colours), picture[..., 3:]], -1)
+            painted.append(torch.where(_kept(part, soft)[..., None], picture, made))
         return io.NodeOutput(torch.stack(painted))
 
 

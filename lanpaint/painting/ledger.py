@@ -283,7 +283,7 @@ class _told:  # noqa: N801
         if isinstance(cause.__cause__, OSError) and cause.__cause__.strerror:
             why = cause.__cause__.strerror
         if why in _OF_NAMES:  # of this output alone
-            raise ValueError(f"cannot write it: {why}") from error
+            raise ValueError(f"cannot write to {self.out}: {why}") from error
         raise OSError(
             f"cannot write to {self.out}: {why}; what is done is kept, and the same command goes on"
         ) from error
