@@ -100,15 +100,15 @@ class FittedGaussian(Score):
         variance = rest.clamp(min=0).mean() if len(rest) else lagged.new_zeros(())
         time = left[apart.abs()] / left[0].clamp(min=1e-12) * variance
         times, waves = _eigen(time)
-        parts = {"axes": axes, "values": values, "vectors": vectors, "times": times, "waves": waves}
+        parts = {"_axes": axes, "_values": values, "_vectors": vectors, "_times": times, "_waves": waves}
         for name, part in parts.items():
             self.register_buffer(name, part)
 
-    axes: Tensor
-    values: Tensor
-    vectors: Tensor
-    times: Tensor
-    waves: Tensor
+    _axes: Tensor
+    _values: Tensor
+    _vectors: Tensor
+    _times: Tensor
+    _waves: Tensor
 
     def predict(self, x: Tensor, level: NoiseLevel) -> Prediction:
         """x̂₀ = α Σ (α² Σ + σ² I)⁻¹ x of states (B, C, L), with one level for all or one for each.
@@ -116,11 +116,11 @@ class FittedGaussian(Score):
         Raises:
             ValueError: For levels that differ within a sequence.
         """
-        if any(part.numel() > max(part.shape[:1], default=1) for part in (level.alpha, level.sigma)):
+        if any(part.numel() > 1 and part.shape != (len(x), 1, 1) for part in (level.alpha, level.sigma)):
             raise ValueError(f"a fitted Gaussian takes one level for each sequence, got levels {tuple(level.shape)}")
         alpha, sigma = (part.reshape(-1, 1).to(x) for part in (level.alpha, level.sigma))
         axes, values, vectors, times, waves = (
-            part.to(x) for part in (self.axes, self.values, self.vectors, self.times, self.waves)
+            part.to(x) for part in (self._axes, self._values, self._vectors, self._times, self._waves)
         )
         inner = torch.einsum("ck,bct->bkt", axes, x)
         outer = x - torch.einsum("ck,bkt->bct", axes, inner)

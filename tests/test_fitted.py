@@ -108,5 +108,6 @@ def test_settings_and_levels_that_cannot_be_are_told():
     with pytest.raises(ValueError, match="length"):
         FittedGaussian(np.ones((9, 2)), length=0)
     model = FittedGaussian(process(20, 1)[0])
-    with pytest.raises(ValueError, match="one level for each sequence"):
-        model.predict(torch.zeros(1, 3, 20), lp.NoiseLevel(torch.ones(1, 1, 20), torch.ones(1, 1, 20)))
+    for shape in ((1, 1, 20), (20,), (1, 3, 1)):
+        with pytest.raises(ValueError, match="one level for each sequence"):
+            model.predict(torch.zeros(1, 3, 20), lp.NoiseLevel(torch.ones(shape), torch.ones(shape)))
