@@ -7,19 +7,12 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import (
-    AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLCogVideoX,
-    AutoencoderKLLTX2Audio,
-    AutoencoderKLLTX2Video,
-    AutoencoderKLLTXVideo,
-    AutoencoderKLQwenImage,
-    AutoencoderKLWan,
     UNet2DConditionModel,
     UNet2DModel,
     VQModel,
 )
-from diffusers.pipelines.ltx2 import LTX2TextConnectors
 
 logging.getLogger("diffusers").setLevel(logging.ERROR)
 
@@ -303,7 +296,7 @@ def sana():
         caption_channels=8,
         sample_size=8,
     ).eval()
-    vae = AutoencoderDC(
+    vae = diffusers.AutoencoderDC(
         latent_channels=4,
         attention_head_dim=4,
         encoder_block_types="ResBlock",
@@ -353,7 +346,7 @@ def qwen():
         axes_dims_rope=(4, 6, 6),
     ).eval()
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    pipe = diffusers.QwenImagePipeline(scheduler, _video_vae(AutoencoderKLQwenImage), None, None, transformer)
+    pipe = diffusers.QwenImagePipeline(scheduler, _video_vae(diffusers.AutoencoderKLQwenImage), None, None, transformer)
     masks = {f"{prefix}prompt_embeds_mask": torch.ones(1, 5, dtype=torch.int64) for prefix in ("", "negative_")}
     call = prompts() | masks | size(16, 24) | {"true_cfg_scale": 4.0}
     return Tiny(pipe, call, (16, 24), ("transformer",), calls_per_evaluation=2)
@@ -444,7 +437,7 @@ def wan(scheduler=None, two=False):
     pipe = diffusers.WanPipeline(
         None,
         None,
-        _video_vae(AutoencoderKLWan, scale_factor_temporal=2, scale_factor_spatial=2),
+        _video_vae(diffusers.AutoencoderKLWan, scale_factor_temporal=2, scale_factor_spatial=2),
         scheduler
         or diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0),
         _wan_transformer(),
@@ -470,7 +463,7 @@ def ltx():
         num_layers=1,
         caption_channels=8,
     ).eval()
-    vae = AutoencoderKLLTXVideo(
+    vae = diffusers.AutoencoderKLLTXVideo(
         latent_channels=8,
         block_out_channels=(8, 8, 8, 8),
         decoder_block_out_channels=(8, 8, 8, 8),
@@ -505,7 +498,7 @@ def ltx2():
         num_layers=1,
         caption_channels=8,
     ).eval()
-    vae = AutoencoderKLLTX2Video(
+    vae = diffusers.AutoencoderKLLTX2Video(
         latent_channels=8,
         block_out_channels=(8,) * 4,
         decoder_block_out_channels=(8,) * 3,
@@ -514,7 +507,7 @@ def ltx2():
         spatial_compression_ratio=32,
         temporal_compression_ratio=8,
     ).eval()
-    audio_vae = AutoencoderKLLTX2Audio(
+    audio_vae = diffusers.AutoencoderKLLTX2Audio(
         base_channels=8, ch_mult=(1, 1), num_res_blocks=1, latent_channels=2, mel_bins=16, resolution=16
     ).eval()
     audio_vae.latents_mean.zero_()
@@ -526,7 +519,7 @@ def ltx2():
             "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 1, "num_learnable_registers": None
         }.items()
     }  # fmt: skip
-    connectors = LTX2TextConnectors(caption_channels=8, text_proj_in_factor=1, **heads).eval()
+    connectors = diffusers.pipelines.ltx2.LTX2TextConnectors(caption_channels=8, text_proj_in_factor=1, **heads).eval()
     scheduler = diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
     pipe = diffusers.LTX2Pipeline(scheduler, vae, audio_vae, None, None, connectors, transformer, None)
     masks = {f"{prefix}prompt_attention_mask": torch.ones(1, 5, dtype=torch.int64) for prefix in ("", "negative_")}
