@@ -66,9 +66,9 @@ docs: $(VENV)/.dev  ## the documentation, into docs/_build/html; warnings are er
 	! grep -rnE '<(script|link|img)[^>]+(src|href)="(https?:)?//' docs/_build/html --include='*.html'  # no page needs a network
 
 # The part of the tests that runs with every Python and every dependency that pyproject.toml admits.
-COMPATIBLE := tests/test_score.py tests/test_noise.py tests/test_schedules.py tests/test_plan.py tests/test_fields.py \
-	tests/test_observation.py tests/test_pictures.py tests/test_masks.py tests/dynamics tests/solvers \
-	tests/samplers/test_samplers.py tests/adapters/test_bridge.py tests/test_cli.py
+COMPATIBLE := tests/adapters/test_bridge.py tests/test_cli.py tests/test_pictures.py tests/test_masks.py \
+	tests/test_score.py tests/test_noise.py tests/test_schedules.py tests/test_plan.py tests/test_fields.py \
+	tests/test_observation.py tests/dynamics tests/solvers tests/samplers/test_samplers.py
 
 compatible:  ## core, samplers, bridge, pictures and command line in another environment: PYTHON=…/bin/python
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q $(COMPATIBLE)

@@ -8,7 +8,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lanpaint.noise import NoiseLevel, Prediction
 from lanpaint.observation import Observation
@@ -53,6 +52,8 @@ def checkpointed(score: Score) -> Iterator[None]:
     Each block has a separate checkpoint. With one checkpoint for the whole network, the backward pass would hold all
     activations at once, and no memory would be saved.
     """
+    from torch.utils.checkpoint import checkpoint  # with PyTorch 2.4 it loads sympy
+
     blocks = {id(block): block for network in networks(score) for block in _blocks(network)}.values()
     originals = [vars(block).get("forward") for block in blocks]
     for block in blocks:
