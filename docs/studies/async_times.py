@@ -1,79 +1,133 @@
-"""Ways to draw the times of a time-map network: the figure and the table of docs/asyncpatch.md (AsyncPatch, Table 1).
+"""Ways to draw the times of a time-map network: the figure and the tables of docs/asyncpatch.md (AsyncPatch, Table 1).
 
 `python docs/studies/async_times.py histograms OUT.png` draws maps, and histograms of their means and spreads (Fig. 3).
 
-`python docs/studies/async_times.py train OUT` trains `digits-async` with each way, and the same settings otherwise.
-`python docs/studies/async_times.py table OUT` prints the table from the runs that OUT holds.
+`python docs/studies/async_times.py train IMAGES OUT [RUN …]` trains `emoji-async` on the emoji in the folder or zip
+IMAGES, from the weights of `emoji-flow`: once for each way and each seed, with the same settings otherwise. A RUN is
+for example `perlin-0`; without it there are all runs, seed by seed. A run that OUT holds is kept, also in part.
+`python docs/studies/async_times.py table IMAGES OUT` judges the runs in OUT on held-out emoji, and prints the tables.
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from async_inpaint import figures as hole_figures
 from torch import Tensor
 
 import lanpaint as lp
-from lanpaint.adapters.diffusers import load_pixel_model
+from lanpaint.adapters.diffusers import PixelModel
+from lanpaint.adapters.time_map import TimeMapUNet
 from lanpaint.metrics import energy_distance
 from lanpaint.plotting import new_figure, save
 from lanpaint_toys.asynchronous import hole_loss, holes
-from lanpaint_toys.digits import load_digits
+from lanpaint_toys.emoji import ASYNC, FLOW, load_unet
 from lanpaint_toys.evaluation import denoising_loss
+from lanpaint_toys.features import picture_features
+from lanpaint_toys.images import load_images
 from lanpaint_toys.recipes import RECIPES
 from lanpaint_toys.times import TIMES, mean_and_spread
-from lanpaint_toys.train import train
-from lanpaint_toys.trained import load_trained
+from lanpaint_toys.train import Sources, train
 
-WAYS = ("asyncpatch", "perlin", "independent", "patchwise", "synchronous", "mixed")
-STEPS, BATCH, SEEDS = 400, 64, (0,)
+WAYS = ("independent", "perlin", "patchwise", "asyncpatch", "synchronous")
+STEPS, BATCH, SEEDS = 250, 8, (0, 1, 2)
+RUNS = tuple(f"{way}-{seed}" for seed in SEEDS for way in WAYS)
+PICTURES, DRAWS, EVALUATIONS = 64, 4, 12
+COLUMNS = ("loss, one time", "distance of samples", "loss in holes", "squared error in holes", "features in holes")
 
 
-def train_all(out: Path) -> None:
+def train_all(images: Path, out: Path, runs: Sequence[str] = RUNS) -> None:
     """Train a network with each way to draw times and each seed; what is there is kept."""
-    for seed in SEEDS:
-        for way in WAYS:
-            folder = out / f"{way}-{seed}"
-            if not (folder / "pipeline").is_dir():
-                settings = replace(
-                    RECIPES["digits-async"].defaults, times=way, steps=STEPS, batch_size=BATCH, seed=seed
-                )
-                train(settings, folder)
-                print(f"{folder} is done", flush=True)
+    for run in runs:
+        if not (out / run / "pipeline").is_dir():
+            way, seed = run.split("-")
+            settings = replace(
+                RECIPES["emoji-async"].defaults,
+                times=way,
+                steps=STEPS,
+                batch_size=BATCH,
+                seed=int(seed),
+                validation_images=0,
+            )
+            train(settings, out / run, sources=Sources(data=images, init=FLOW))
+            print(f"{out / run} is done", flush=True)
+
+
+@torch.no_grad()
+def judge(unet: Any, truth: Tensor) -> list[float]:
+    """The figures of a network, in the order of `COLUMNS`. Noise, times and holes are the same for all networks."""
+    scheduler = RECIPES["emoji-async"].make_scheduler()
+    score = PixelModel(unet, scheduler)
+    samples = lp.Sampler(score, steps=EVALUATIONS)(truth.shape, generator=torch.Generator().manual_seed(0))
+    masks = torch.stack(holes((32, 32))).bool()
+    known = ~masks[torch.arange(len(truth)) % len(masks)]
+    filled = lp.AsyncPaint(score, steps=EVALUATIONS)(
+        lp.Observation(truth, known), generator=torch.Generator().manual_seed(0)
+    )
+    error, features, _ = hole_figures(filled, truth, known).mean(0).tolist()
+    made, wanted = picture_features(samples), picture_features(truth)
+    return [
+        denoising_loss(unet, scheduler, truth, draws=DRAWS)[0],
+        energy_distance(made, wanted, permutations=19).value / float(torch.pdist(wanted).mean()),
+        hole_loss(unet, scheduler, truth, draws=DRAWS)[0],
+        error,
+        features,
+    ]
+
+
+def judged(images: Path, out: Path) -> dict[str, list[float]]:
+    """Name → figures, of the runs in OUT, of the weights that they begin with, and of those that are shipped.
+
+    OUT keeps the figures, so no run is judged twice.
+    """
+    truth = load_images(images, 32).split()[1].one_per_family().images
+    truth = truth[torch.linspace(0, len(truth) - 1, PICTURES).long()]
+    record = out / "figures.json"
+    known: dict[str, list[float]] = json.loads(record.read_text()) if record.exists() else {}
+    trained = {run: out / run / "pipeline" for run in RUNS if (out / run / "pipeline").is_dir()}
+    for name, folder in {"before": FLOW, "shipped": ASYNC, **trained}.items():
+        if name not in known:
+            unet = load_unet(folder)
+            known[name] = judge(TimeMapUNet.from_unet(unet) if folder == FLOW else unet, truth)
+            record.write_text(json.dumps(known, indent=1) + "\n")
+    return known
 
 
 def with_error(values: Tensor) -> str:
-    """Mean and standard error of values (N,)."""
+    """Mean and standard error of values (N,); the value alone if there is one."""
+    if len(values) == 1:
+        return f"{float(values):.4f}"
     return f"{float(values.mean()):.4f} ± {float(values.std()) / len(values) ** 0.5:.4f}"
 
 
-def figures(folder: Path, truth: Tensor) -> list[str]:
-    """The cells of a row: losses, distance of samples, error in holes."""
-    trained, model = load_trained(folder), load_pixel_model(folder)
-    one = denoising_loss(trained.unet, trained.scheduler, truth, draws=10)
-    hole = hole_loss(trained.unet, trained.scheduler, truth, draws=10)
-    samples = lp.Sampler(model, steps=20)((len(truth), *truth.shape[1:]), generator=torch.Generator().manual_seed(0))
-    distance = energy_distance(samples.flatten(1), truth.flatten(1), permutations=19)
-    masks = torch.stack(holes(truth.shape[-2:]))
-    hidden = masks[torch.arange(len(truth)) % len(masks)].bool()
-    filled = lp.AsyncPaint(model, steps=20)(lp.Observation(truth, ~hidden), generator=torch.Generator().manual_seed(0))
-    error = ((filled - truth).square() * hidden).flatten(1).sum(1) / hidden.flatten(1).sum(1)
-    pairs = (one, (distance.value, distance.error), hole)
-    return [*(f"{value:.4f} ± {spread:.4f}" for value, spread in pairs), with_error(error)]
+def table(images: Path, out: Path) -> None:
+    """Print each way's means over seeds, and the means of its differences to AsyncPatch with the same seed."""
+    known = judged(images, out)
 
+    def seeds(way: str) -> list[int]:
+        return [seed for seed in SEEDS if f"{way}-{seed}" in known]
 
-def table(out: Path) -> None:
-    """Print the table."""
-    truth, _ = load_digits("test")
-    print("| times | seed | loss, one time | distance of samples | loss in holes | squared error in holes |")
-    print("|---|---|---|---|---|---|")
+    def rows(way: str, of: Sequence[int]) -> Tensor:
+        return torch.tensor([known[f"{way}-{seed}"] for seed in of])
+
+    head = ["| times | seeds | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 2) + "|"]
+    print("\n".join(head))
+    for name in ("before", "shipped"):
+        print(f"| {name} | | " + " | ".join(f"{value:.4f}" for value in known[name]) + " |")
+    for way in (way for way in WAYS if seeds(way)):
+        print("| " + " | ".join([way, str(len(seeds(way))), *map(with_error, rows(way, seeds(way)).T)]) + " |")
+    print("\n".join(["", *head]))
     for way in WAYS:
-        for seed in SEEDS:
-            folder = out / f"{way}-{seed}" / "pipeline"
-            if folder.is_dir():
-                print("| " + " | ".join([way, str(seed), *figures(folder, truth)]) + " |", flush=True)
+        both = [seed for seed in seeds(way) if seed in seeds("asyncpatch")]
+        if way != "asyncpatch" and both:
+            beside = rows(way, both) - rows("asyncpatch", both)
+            print("| " + " | ".join([way, str(len(both)), *map(with_error, beside.T)]) + " |")
 
 
 def histograms(path: Path, count: int = 2000) -> None:
@@ -100,4 +154,9 @@ def histograms(path: Path, count: int = 2000) -> None:
 
 
 if __name__ == "__main__":
-    {"train": train_all, "table": table, "histograms": histograms}[sys.argv[1]](Path(sys.argv[2]))
+    if sys.argv[1] == "histograms":
+        histograms(Path(sys.argv[2]))
+    elif sys.argv[1] == "train":
+        train_all(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:] or RUNS)
+    else:
+        table(Path(sys.argv[2]), Path(sys.argv[3]))
