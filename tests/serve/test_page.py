@@ -289,6 +289,21 @@ def test_cancel_and_paint_again(page, site):
     painted(page)
 
 
+def test_cancel_counts_while_the_picture_is_being_sent(page, site):
+    drag(page, (2.5, 2.5), (5.5, 5.5))
+    page.select_option("#set-model", "slow")
+    site.painter.gate.clear()
+    before, held = site.painter.evaluations, []
+    page.route("**/api/inpaint", lambda route: held.append(route))
+    page.click("#paint")
+    while not held:
+        page.wait_for_timeout(30)
+    page.click("#cancel")
+    held[0].continue_()
+    says(page, "Cancelled.")
+    assert site.painter.evaluations == before
+
+
 def test_a_reload_in_mid_run_loses_nothing(page, site):
     drag(page, (2.5, 2.5), (5.5, 5.5))
     before = mask_of(page)

@@ -169,7 +169,7 @@ async function paint() {
   if (!view.picture) return say("Open a picture first.", true);
   const isEmpty = view.mask.isEmpty;
   if (isEmpty && !view.pad.some(Boolean)) return say("Paint over what should change first.", true);
-  running = {};
+  const sent = (running = {});
   busy(true);
   try {
     const asked = settings();
@@ -179,6 +179,7 @@ async function paint() {
     results.clear();
     $("results").hidden = true;
     attach(await server.inpaint(source, mask, asked));
+    if (sent.isUnwanted) cancel();
   } catch (error) {
     running = null;
     busy(false);
@@ -249,8 +250,10 @@ async function over(job) {
 }
 
 async function cancel() {
-  if (!running?.id) return;
+  if (!running) return;
   say("Cancelling …");
+  running.isUnwanted = true;
+  if (!running.id) return; // the picture is being sent: it is cancelled when the server has named the job
   try {
     await server.cancel(running.id);
   } catch (error) {
