@@ -19,6 +19,7 @@ from tests.adapters import tiny
 from tests.metrics.test_networks import published  # noqa: F401
 
 TABLES = sorted(f"papers/{path.stem}" for path in PAPERS.glob("*.yaml"))
+PROMPTS = "abcdefghij"  # the tiny tokenizer knows letters
 METRICS = {"lpips", "fid", "psnr", "ssim", "mse", "seam"}
 
 
@@ -46,7 +47,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def prompts(tmp_path, monkeypatch):
     """A prompt for each picture, in a file in the folder where the command is started. The rows are not in order."""
-    rows = [f"{number}.png,{number}" for number in reversed(range(10))]
+    rows = [f"{number}.png,{PROMPTS[number]}" for number in reversed(range(10))]
     (tmp_path / "prompts.csv").write_text("\n".join(["picture,prompt", *rows]))
     monkeypatch.chdir(tmp_path)
 
@@ -126,16 +127,19 @@ def test_each_picture_has_its_own_prompt(models, pictures):
     """Two pictures in a batch have the predictions that each has with its own prompt as the prompt of all."""
     name, given = f"{models / 'text'}:nothing-known", {"guidance_scale": 5.0}
     target = make_target(name, str(pictures), prompt="prompts.csv", **given)
-    assert target.prompts == [str(number) for number in range(10)]
+    assert target.prompts == list(PROMPTS)
     x, level = torch.randn(2, *target.draw(2, torch.Generator()).shape[1:]), NoiseLevel(0.8, 0.6)
     target.attend([3, 7])
     together = target.score.predict(x, level).denoised
     for row, number in enumerate((3, 7)):
-        alone = make_target(name, str(pictures), prompt=str(number), **given)
+        alone = make_target(name, str(pictures), prompt=PROMPTS[number], **given)
         expected = alone.score.predict(x[row : row + 1], level).denoised
         torch.testing.assert_close(together[row : row + 1], expected, rtol=1e-4, atol=1e-5)
     without = make_target(name, str(pictures), **given).score.predict(x, level).denoised
-    assert not torch.allclose(together, without)
+    assert not torch.allclose(together, without, rtol=1e-3, atol=1e-4)
+    swapped = make_target(name, str(pictures), prompt="prompts.csv", **given)
+    swapped.attend([7, 3])
+    assert not torch.allclose(together, swapped.score.predict(x, level).denoised, rtol=1e-3, atol=1e-4)
 
 
 def test_fills_of_a_picture_have_its_prompt(models, pictures, monkeypatch):
@@ -144,7 +148,7 @@ def test_fills_of_a_picture_have_its_prompt(models, pictures, monkeypatch):
     monkeypatch.setattr(target.model, "read", seen.extend)
     settings = {"target": target.name, "images": str(pictures), "prompt": "prompts.csv", "steps": 1, "fills": 2}
     run(expand(settings | {"method": "replace", "samples": 20})[0])
-    assert seen[:20] == [str(number // 2) for number in range(20)]
+    assert seen[:20] == [PROMPTS[number // 2] for number in range(20)]
 
 
 def test_a_picture_without_a_prompt_is_named(models, pictures, tmp_path):
