@@ -238,6 +238,10 @@ MISTAKES = {
         ["bench", "star", "--samples", 200, "--expected-noise", 1, "--quiet"],
         "lower step_size (η, now 0.15) or expected_noise (a, now 1)",
     ),
+    "seeds that count up beyond the last": (
+        ["inpaint", "digit.png", "mask.png", "-o", "x.png", "--seed", 2**32 - 1, "--count", 2],
+        "--seed of the first result must be a whole number of at least 0 and at most 4,294,967,294",
+    ),
     "no such mask": (["inpaint", "digit.png", "nothing.png", "-o", "x.png"], "the mask nothing.png does not exist"),
     "the image as output": (
         ["inpaint", "digit.png", "mask.png", "-o", "digit.png"],
