@@ -30,7 +30,7 @@ from lanpaint.observation import Observation
 from lanpaint.pasting import batched, given_back, pasted, seam_weight, with_pictures
 from lanpaint.preview import LinearDecoder, Preview
 from lanpaint.randomness import NormalNoise
-from lanpaint.samplers import LanPaint, Sampler
+from lanpaint.samplers import ALM, LanPaint, Sampler
 from lanpaint.solvers import Solver
 from lanpaint.window import Window
 
@@ -238,6 +238,8 @@ class Inpainter:
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
+            elif _asks_without_guidance(factory):
+                self._guide_steps_alone(call, self.bridge)
             with checked_autoencoders(self.pipe, cells), replaced(self.pipe, prompts.functions(self.pipe)):
                 return self._called(call)
 
@@ -312,8 +314,7 @@ class Inpainter:
 
     def _guide_known(self, call: dict[str, Any], bridge: Bridge, known_scale: float) -> None:
         """Make the pipeline use a separate weight of classifier-free guidance for the known part."""
-        name, parameters = type(self.pipe).__name__, inspect.signature(self.pipe.__call__).parameters
-        weight = next((weight for weight in ("true_cfg_scale", "guidance_scale") if weight in parameters), None)
+        name, weight = type(self.pipe).__name__, self._weight(call)
         if is_modular(self.pipe):
             rescales = any(getattr(guider, _MIXING[0], 0) for guider in guiders(self.pipe).values())
             if rescales or name.startswith(_RENORMALISED):
@@ -331,7 +332,27 @@ class Inpainter:
                 f"{name} rescales the guided output ({', '.join(mixing) or 'by the norm of its tokens'}), so the known "
                 "and the unknown part cannot be separated; use a network adapter (lanpaint.adapters.networks)"
             )
-        call[weight] = bridge.guidance(call.get(weight, parameters[weight].default), known_scale)
+        call[weight[0]] = bridge.guidance(weight[1], known_scale)
+
+    def _guide_steps_alone(self, call: dict[str, Any], bridge: Bridge) -> None:
+        """Let the bridge leave the guidance out of the evaluations that a sampler asks for without it."""
+        weight = None if is_modular(self.pipe) else self._weight(call)
+        if weight is not None and isinstance(weight[1], (int, float)) and not isinstance(weight[1], bool):
+            call[weight[0]] = bridge.guidance(weight[1])
+
+    def _weight(self, call: dict[str, Any]) -> tuple[str, Any] | None:
+        """Name and value of the weight of classifier-free guidance that a call has; None if the pipeline has none."""
+        parameters = inspect.signature(self.pipe.__call__).parameters
+        for name in ("true_cfg_scale", "guidance_scale"):
+            if name in parameters:
+                return name, call.get(name, parameters[name].default)
+        return None
+
+
+def _asks_without_guidance(factory: SamplerFactory) -> bool:
+    """Whether the sampler asks for some evaluations without guidance."""
+    made = factory.func if isinstance(factory, functools.partial) else factory
+    return isinstance(made, type) and issubclass(made, ALM)
 
 
 def _shown(given: Given, weight: Tensor, window: Window, layout: LatentLayout) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,15 @@ the known part away from the prompt. With v = 0 it does not, so the painted part
 closer to the prompt.
 
 A pipeline computes its guidance itself: it multiplies (s_c − s_u) by a number. :class:`RegionalScale` takes the place
-of that number. It is a float, and it multiplies each entry of a tensor by w or by v.
+of that number. It is a float, and it multiplies each entry of a tensor by w or by v. A sampler may also ask for an
+evaluation without guidance, as the updates of ALM do (arXiv:2606.31323, Sec. 4.1). Then it multiplies by the number
+with which the pipeline gives s_c.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,36 +37,46 @@ class RegionalScale(float):
 
     Args:
         scale: w, the guidance weight that the pipeline was given.
-        known_scale: v, the guidance weight at the known part, counted as the pipeline counts w.
+        known_scale: v, the guidance weight at the known part, counted as the pipeline counts w; None for w.
+        conditional: The weight with which the pipeline gives s_c: 1, but 0 where it adds w (s_c − s_u) to s_c.
 
     Raises:
         ValueError: For a weight that is no finite number.
     """
 
-    known_scale: float
+    known_scale: float | None
+    conditional: float
 
-    def __new__(cls, scale: float, known_scale: float) -> RegionalScale:
+    def __new__(cls, scale: float, known_scale: float | None = None, conditional: float = 1.0) -> RegionalScale:
         """A float of value w, because pipelines compare and convert their guidance weight."""
         for name, value in (("the guidance scale", scale), ("known_guidance_scale", known_scale)):
+            if value is None and name == "known_guidance_scale":
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise ValueError(f"{name} must be a finite number, got {value!r}")
         weight = super().__new__(cls, scale)
-        weight.known_scale = float(known_scale)
+        weight.known_scale = None if known_scale is None else float(known_scale)
+        weight.conditional = conditional
         weight._known = None
         weight._rows = 0
+        weight._guided = lambda: True
         return weight
 
     _known: Tensor | None
     _rows: int
+    _guided: Callable[[], bool]
 
-    def hold(self, known: Tensor) -> None:
-        """Set the known part: boolean, True where known, of the latents' shape."""
-        self._known, self._rows = known, 0
+    def hold(self, known: Tensor, guided: Callable[[], bool] = lambda: True) -> None:
+        """Set the known part: boolean, True where known, of the latents' shape.
+
+        ``guided`` tells whether the evaluation that runs is one with guidance.
+        """
+        self._known, self._guided, self._rows = known, guided, 0
 
     def was_used(self) -> bool:
         """Whether every row of the batch was guided once since the last call of this method."""
         rows, self._rows = self._rows, 0
-        return self._known is not None and rows == len(self._known)
+        return self.known_scale is None or (self._known is not None and rows == len(self._known))
 
     def __mul__(self, other: Any) -> Any:
         """The product, with v at known entries of a tensor and w elsewhere; with w alone for numbers.
@@ -72,7 +85,12 @@ class RegionalScale(float):
         """
         if not isinstance(other, Tensor) or other.ndim == 0 or self._known is None:
             return float(self) * other
+        scale = float(self) if self._guided() else self.conditional
+        if self.known_scale is None:
+            return scale * other
         known = self._next_rows(other)
+        if not self._guided():
+            return scale * other
         return torch.where(known, self.known_scale * other, float(self) * other)
 
     __rmul__ = __mul__

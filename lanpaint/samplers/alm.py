@@ -43,6 +43,12 @@ class Reused(Score):
         return Prediction(x, level, **{view: getattr(self.prediction, view)})
 
 
+def without_guidance(score: Score) -> Score:
+    """The score with the prompt and without classifier-free guidance, or the score itself where there is none."""
+    plain: Score = score.conditional if isinstance(score, GuidedScore) else getattr(score, "unguided", score)
+    return plain
+
+
 class ALM(SyncSDE):
     """ALM, one-step and iterative (arXiv:2606.31323). The defaults are the printed method.
 
@@ -56,7 +62,8 @@ class ALM(SyncSDE):
         reuse: Whether the outer step takes ε̂(Y_t) of before the update, which saves one evaluation.
         scaled: Whether the updates have the factor 1/√(1 − ᾱ) of Eq. 7 and 8, which Eq. 9 drops.
         unguided: The model without classifier-free guidance, for the updates (Sec. 4.1); by default the conditional
-            score of a :class:`~lanpaint.GuidedScore`, and any other score itself.
+            score of a :class:`~lanpaint.GuidedScore`, what a pipeline gives without its guidance if an
+            :class:`~lanpaint.Inpainter` runs it, and any other score itself.
         **options: Options of :class:`~lanpaint.SyncSDE`.
 
     Raises:
@@ -85,8 +92,7 @@ class ALM(SyncSDE):
             raise ValueError(f"last_share must lie between 0 and 1, got {last_share}")
         super().__init__(score, w1=w1, **options)
         self.w2, self.iterations, self.decay, self.reuse, self.scaled = float(w2), iterations, decay, reuse, scaled
-        plain = self.score.conditional if isinstance(self.score, GuidedScore) else self.score
-        self.update_score = plain if unguided is None else as_score(unguided)
+        self.update_score = without_guidance(self.score) if unguided is None else as_score(unguided)
         free = round(self.steps * (1 - last_share))
         numbers = [iterations if step < free else 0 for step in range(self.steps)]
         self.plan = self.plan.with_inner_steps(numbers, [2 * number for number in numbers])

@@ -1,5 +1,7 @@
 """One sampler through a pipeline and on its network, with the same draws."""
 
+import functools
+
 import numpy as np
 import torch
 
@@ -41,8 +43,11 @@ def observe(latents):
     return lp.Observation(torch.randn(latents.shape, generator=_g(2)), known)
 
 
-def both_ways(made, paint, known_guidance_scale=None):
-    """Latents through the bridge, and of the same sampler on the network's score."""
+def both_ways(made, paint, known_guidance_scale=None, unguided=None):
+    """Latents through the bridge, and of the same sampler on the network's score.
+
+    ``unguided`` is the weight without guidance, for samplers that ask for evaluations without it.
+    """
     firsts = []
 
     def first(latents):
@@ -52,15 +57,19 @@ def both_ways(made, paint, known_guidance_scale=None):
     call = {"num_inference_steps": STEPS, "output_type": "latent", "generator": _g(0), **made.call}
     if made.extra:
         call["image"] = made.extra["control_image"]
-    guidance = {}
+    guidance, paint_directly = {}, paint
     with lp.bridged(made.pipe, paint, first, generator=_g(1)) as bridge:
         if known_guidance_scale is not None:
             weight = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
             call[weight] = bridge.guidance(call.get(weight, 5.0), known_guidance_scale)
             guidance = {weight: float(call[weight]), "known_guidance_scale": known_guidance_scale}
+        elif unguided is not None:
+            weight = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
+            call[weight] = bridge.guidance(call.get(weight, 5.0))
+            paint_directly = functools.partial(paint, unguided=score_of(made, **{weight: unguided}))
         through_bridge = made.pipe(**call)[0]
     latents = firsts[0]
     if guidance:
         guidance["known"] = observe(latents).known
-    sampler = paint(score_of(made, **guidance), steps=STEPS, solver=solver_of(made, latents))
+    sampler = paint_directly(score_of(made, **guidance), steps=STEPS, solver=solver_of(made, latents))
     return through_bridge, sampler(observe(latents), start=latents, generator=_g(1))

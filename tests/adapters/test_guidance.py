@@ -73,6 +73,34 @@ def test_the_same_weight_on_both_parts_gives_the_same_bits(name):
     assert torch.equal(plain, same)
 
 
+@pytest.mark.parametrize(("name", "unguided"), [("Stable Diffusion", 1.0), ("Flux", 1.0), ("Z-Image", 0.0)])
+def test_the_steps_of_alm_are_guided_and_its_updates_are_not(name, unguided):
+    """No guidance in Eq. 1, guidance in Eq. 2 (arXiv:2606.31323, Sec. 4.1); 0 is no guidance for Z-Image."""
+    made, paint = GUIDED[name](), functools.partial(lp.ALM, w2=0.1)
+    through_bridge, direct = both_ways(made, paint, unguided=unguided)
+    assert (through_bridge - direct).abs().max() < 1e-4 * direct.abs().max()
+    guided, _ = both_ways(made, paint)
+    assert (guided - direct).abs().max() > 1e-3 * direct.abs().max()
+
+
+def test_an_inpainter_leaves_guidance_out_of_the_updates_of_alm():
+    image, mask = torch.full((3, 16, 16), 0.5), torch.zeros(16, 16)
+    mask[:, 8:] = 1
+
+    def painted(sampler, **options):
+        made = tiny.sd(guidance=4.0)
+        call = {name: value for name, value in made.call.items() if name not in ("height", "width")}
+        generator = torch.Generator().manual_seed(0)
+        return lp.Inpainter(made.pipe, sampler=sampler)(
+            image, mask, steps=3, generator=generator, output_type="pt", **call, **options
+        )[0]
+
+    alm = painted(functools.partial(lp.ALM, w2=0.1))
+    assert torch.equal(alm, painted(lp.ALM, w2=0.1))
+    updated_with_guidance = painted(lambda score, **options: lp.ALM(score, w2=0.1, **options))
+    assert (alm - updated_with_guidance).abs().max() > 1e-4
+
+
 def test_a_family_that_rescales_what_it_guides_does_so_for_each_weight_in_its_adapter():
     made = tiny.qwen()
     x = torch.randn(1, 24, 16, generator=torch.Generator().manual_seed(0))

@@ -8,6 +8,7 @@ import functools
 import inspect
 import threading
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -36,6 +37,8 @@ from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.samplers import Sampler
 from lanpaint.solvers import Solver
+
+_ADDING_TO_CONDITIONAL = ("Cosmos", "Krea2", "ZImage")  # give s_c + w (s_c − s_u), so that w = 0 is no guidance
 
 
 class _OtherStartError(Exception):
@@ -109,13 +112,16 @@ class Bridge:
     def outer_steps(self) -> int:  # noqa: D102
         return 0 if self._run is None else self._run.outer_steps
 
-    def guidance(self, scale: float, known_scale: float) -> RegionalScale:
+    def guidance(self, scale: float, known_scale: float | None = None) -> RegionalScale:
         """A weight of classifier-free guidance to call the pipeline with: ``known_scale`` on what is known.
+
+        Samplers that ask for evaluations without guidance, as ALM does, get them with this weight.
 
         Raises:
             ValueError: For a weight that is no number; in the call, from a pipeline whose guidance it does not reach.
         """
-        regional = RegionalScale(scale, known_scale)
+        conditional = 0.0 if type(self._pipe).__name__.startswith(_ADDING_TO_CONDITIONAL) else 1.0
+        regional = RegionalScale(scale, known_scale, conditional)
         self._regional = [regional]
         return regional
 
@@ -335,7 +341,7 @@ class Bridge:
     def _hold_known(self, run: Run) -> None:
         for regional in self._regional:
             if run.known is not None:
-                regional.hold(run.known)
+                regional.hold(run.known, functools.partial(getattr, weakref.proxy(run), "guided"))
 
     def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Scale the network's input as the scheduler would at the level of the evaluation."""

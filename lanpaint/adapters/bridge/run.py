@@ -41,9 +41,15 @@ class PipelineScore(Score):
     It answers only while the pipeline runs, with one level for the whole batch, and has no gradient.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = weakref.proxy(run)
+    def __init__(self, run: Run, guided: bool = True) -> None:
+        self._run = run if isinstance(run, weakref.ProxyType) else weakref.proxy(run)
+        self._guided = guided
         self._needs_signal = view_of(run.scheduler) == "epsilon"
+
+    @property
+    def unguided(self) -> PipelineScore:
+        """The same without classifier-free guidance, as far as the pipeline takes its weight from the bridge."""
+        return PipelineScore(self._run, guided=False)
 
     @property
     def needs_signal(self) -> bool:
@@ -57,7 +63,7 @@ class PipelineScore(Score):
                 "a pipeline gives no gradient of its score; for samplers that need one use a network adapter "
                 "(lanpaint.adapters.networks), or a sampler that needs none, such as LanPaint"
             )
-        prediction: Prediction = self._run.evaluate(x, level)
+        prediction: Prediction = self._run.evaluate(x, level, self._guided)
         return prediction
 
 
@@ -93,6 +99,7 @@ class Run:
         first_step: Number of the first outer step; 0 before the start.
         latents: The latents that the pipeline holds.
         known: Where what is known lies in the latents, boolean; None before the start.
+        guided: Whether the sampler asks for the evaluation that runs with guidance.
         sample: The sampler's result, in the pipeline's dtype; None until then.
         folding: The form in which the pipeline steps its latents.
         has_companion: Whether the pipeline samples something beside its latents, which begins with noise.
@@ -110,6 +117,7 @@ class Run:
         self.position: tuple[Any, int] = (scheduler, 0)
         self.step_options: dict[str, Any] = {}
         self.in_outer_step = False
+        self.guided = True
         self.evaluations = self.outer_steps = self.first_step = 0
         self._outer: list[bool] = []
         self._fractions: dict[int, float] = {}
@@ -313,7 +321,7 @@ class Run:
         self.latents = asked
         return asked
 
-    def evaluate(self, x: Tensor, level: NoiseLevel) -> Prediction:
+    def evaluate(self, x: Tensor, level: NoiseLevel, guided: bool = True) -> Prediction:
         """The sampler's side: give x to the pipeline, wait for what its network says."""
         conversation = self._conversation
         if conversation is None:
@@ -326,6 +334,7 @@ class Run:
                 f"{plan.evaluations}; evaluations() of its dynamics or solver, or its plan, must tell how many it makes"
             )
         self._present = place = self.places.of(level)
+        self.guided = guided
         self._outer.append(self.in_outer_step)
         if not isinstance(self.sampler.solver, PipelineSolver):  # whose evaluations are not the scheduler's stages
             self.in_outer_step = False  # the first one stands for all of a step
