@@ -81,7 +81,7 @@ coverage: $(VENV)/.dev  ## branch coverage of lanpaint by the whole test suite, 
 dist: $(VENV)/.dev  ## wheels and source archives, into dist, checked as an index would; ADDRESS=https://… of the repository
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[release]'
 	rm -rf build dist $(WEIGHTS)/build
-	LANPAINT_ADDRESS='$(ADDRESS)' $(BIN)/python -m build
+	LANPAINT_SMALL=1 LANPAINT_ADDRESS='$(ADDRESS)' $(BIN)/python -m build
 	$(BIN)/python -m build --outdir dist $(WEIGHTS)
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/lanpaint-*.whl

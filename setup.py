@@ -1,10 +1,13 @@
-"""What pyproject.toml cannot say: the project's addresses, and README.md with links that work outside of it.
+"""What pyproject.toml cannot say: the data of a wheel, the project's addresses, and README.md with links that work.
 
 The repository does not know where it is published. The environment variable LANPAINT_ADDRESS says it at build time,
 such as https://example.org/owner/lanpaint; ``make dist ADDRESS=…`` sets it, and the release workflow does. Then links
 and pictures of the long description point to the files of the version's tag. Without it a picture is replaced by the
 words that describe it, and a link by its text, so nothing in the description is broken. A source archive keeps what it
 was built with.
+
+A wheel that is built from a checkout holds all weights, so that ``pip install .`` gives a library with its models. With
+LANPAINT_SMALL=1, which ``make dist`` sets, it holds those of digits alone. The package lanpaint-weights has the others.
 """
 
 import os
@@ -16,6 +19,9 @@ from urllib.parse import urlsplit
 from setuptools import setup
 
 ROOT = Path(__file__).parent
+DATA = ["py.typed", "adapters/tested.json", "bench/papers/*.yaml", "serve/page/**/*"]
+WEIGHTS = ["weights/digits/**/*"]
+OTHER_WEIGHTS = ["weights/emoji-*/**/*", "weights/motion/**/*", "weights/textures/**/*"]
 PART = re.compile(
     r"(?P<code>^(?P<fence>```+|~~~+).*?^(?P=fence)[^\S\n]*$|(?P<tick>`+)(?!`)[^\n]*?(?<!`)(?P=tick)(?!`))"
     r"|(?P<picture>!)?\[(?P<text>(?:`[^`\n]*`|!\[[^\[\]]*\]\([^()\s]+\)|[^\[\]])*)\]\((?P<place>[^()\s]+)\)",
@@ -88,4 +94,10 @@ def metadata() -> tuple[str, dict[str, str]]:
 
 if __name__ == "__main__":
     description, addresses = metadata()
-    setup(long_description=description, long_description_content_type="text/markdown", project_urls=addresses)
+    small = os.environ.get("LANPAINT_SMALL", "") not in ("", "0")
+    setup(
+        long_description=description,
+        long_description_content_type="text/markdown",
+        project_urls=addresses,
+        package_data={"lanpaint": DATA, "lanpaint_toys": WEIGHTS if small else WEIGHTS + OTHER_WEIGHTS},
+    )

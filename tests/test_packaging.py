@@ -30,11 +30,14 @@ def _module(path):
     return module
 
 
-def _build(folder, call, address=None):
+def _build(folder, call, address=None, small=True):
     """Call a function of setuptools' backend in a folder, in a process of its own."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("LANPAINT_ADDRESS", "PYTHONPATH")}
+    ours = ("LANPAINT_ADDRESS", "LANPAINT_SMALL", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
     code = f"import setuptools.build_meta as backend; backend.{call}"
     given = {**kept, "LANPAINT_ADDRESS": address} if address is not None else kept
+    if small:
+        given = {**given, "LANPAINT_SMALL": "1"}
     return subprocess.run([sys.executable, "-c", code], cwd=folder, env=given, capture_output=True, text=True)
 
 
@@ -166,8 +169,14 @@ def test_the_package_of_weights_has_every_model_that_the_library_has_not():
     patterns = load_file(WEIGHTS / "pyproject.toml")["tool"]["setuptools"]["package-data"]["lanpaint_weights"]
     packed = {path.relative_to(WEIGHTS).parts[0] for pattern in patterns for path in WEIGHTS.glob(pattern)}
     assert packed == {*SHIPPED, *SEQUENCES} - {*shipped.WITH_THE_LIBRARY}
-    kept = load_file(ROOT / "pyproject.toml")["tool"]["setuptools"]["package-data"]["lanpaint_toys"]
-    assert kept == [f"weights/{name}/**/*" for name in shipped.WITH_THE_LIBRARY]
+
+
+def test_an_installation_from_a_checkout_has_every_model(checkout, tmp_path):
+    done = _build(checkout, f"build_wheel({str(tmp_path)!r})", small=False)
+    assert done.returncode == 0, done.stderr
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+    models = {name.split("/")[2] for name in names if name.startswith("lanpaint_toys/weights/")}
+    assert models == {*SHIPPED, *SEQUENCES}
 
 
 def test_weights_are_found_in_their_own_package_and_missing_ones_are_told(tmp_path, monkeypatch):
