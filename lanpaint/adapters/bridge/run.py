@@ -42,14 +42,16 @@ class PipelineScore(Score):
     """
 
     def __init__(self, run: Run, guided: bool = True) -> None:
-        self._run = run if isinstance(run, weakref.ProxyType) else weakref.proxy(run)
+        self._run = weakref.proxy(run)
         self._guided = guided
         self._needs_signal = view_of(run.scheduler) == "epsilon"
 
     @property
     def unguided(self) -> PipelineScore:
         """The same without classifier-free guidance, as far as the pipeline takes its weight from the bridge."""
-        return PipelineScore(self._run, guided=False)
+        other = PipelineScore.__new__(PipelineScore)
+        other._run, other._needs_signal, other._guided = self._run, self._needs_signal, False
+        return other
 
     @property
     def needs_signal(self) -> bool:
