@@ -329,6 +329,11 @@ class GuidedScore(Score):
         self.schedule = self.conditional.schedule or self.unconditional.schedule
 
     @property
+    def unguided(self) -> Score:
+        """The score with the prompt or class, without guidance."""
+        return self.conditional
+
+    @property
     def needs_signal(self) -> bool:
         """True if one of the two scores needs a signal."""
         return self.conditional.needs_signal or self.unconditional.needs_signal

@@ -28,7 +28,7 @@ from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.partner import check_weight
 from lanpaint.samplers.pull import decay, norm
 from lanpaint.samplers.syncsde import SyncSDE
-from lanpaint.score import GuidedScore, Score, as_score
+from lanpaint.score import Score, as_score
 
 
 class Reused(Score):
@@ -41,12 +41,6 @@ class Reused(Score):
         """The prediction at x. It takes no evaluation."""
         view = "flow" if self.prediction.is_flow else "epsilon"
         return Prediction(x, level, **{view: getattr(self.prediction, view)})
-
-
-def without_guidance(score: Score) -> Score:
-    """The score with the prompt and without classifier-free guidance, or the score itself where there is none."""
-    plain: Score = score.conditional if isinstance(score, GuidedScore) else getattr(score, "unguided", score)
-    return plain
 
 
 class ALM(SyncSDE):
@@ -92,7 +86,7 @@ class ALM(SyncSDE):
             raise ValueError(f"last_share must lie between 0 and 1, got {last_share}")
         super().__init__(score, w1=w1, **options)
         self.w2, self.iterations, self.decay, self.reuse, self.scaled = float(w2), iterations, decay, reuse, scaled
-        self.update_score = without_guidance(self.score) if unguided is None else as_score(unguided)
+        self.update_score = as_score(getattr(self.score, "unguided", self.score) if unguided is None else unguided)
         free = round(self.steps * (1 - last_share))
         numbers = [iterations if step < free else 0 for step in range(self.steps)]
         self.plan = self.plan.with_inner_steps(numbers, [2 * number for number in numbers])

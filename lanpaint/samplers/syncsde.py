@@ -39,8 +39,7 @@ class SyncSDE(Sampler):
         pull_next: Whether X_{t−1} pulls in place of X_t.
         precision: The variance of Eq. 4, see :mod:`lanpaint.samplers.pull`: ``"eq4"``, ``"constant"`` or ``"eq28"``.
         coordinates: Whether the decay, and the units of the updates, are those of ``"diffusion"`` or ``"flow"``;
-            ``"auto"`` follows the schedule of the model. If it names none, as within a pipeline, a flow is known by
-            its levels, which have α + σ = 1.
+            ``"auto"`` follows the schedule of the model, or the pipeline.
         **options: Options of :class:`Sampler`.
 
     Raises:
@@ -68,16 +67,11 @@ class SyncSDE(Sampler):
         super().__init__(score, **options)
         self.w1, self.pull_decay, self.partner = float(w1), pull_decay, partner
         self.pull_next, self.precision = pull_next, precision
-        self.flow = self._on_flow() if coordinates == "auto" else coordinates == "flow"
+        on_flow = isinstance(self.score.schedule, Flow) or getattr(self.score, "is_flow", False)
+        self.flow = on_flow if coordinates == "auto" else coordinates == "flow"
         first, *others = self.plan.outer_evaluations or ()
         inversion = self.steps if partner == "inversion" else 0
         self.plan = replace(self.plan, outer_evaluations=(first + inversion, *others))
-
-    def _on_flow(self) -> bool:
-        schedule = self.score.schedule
-        if schedule is not None:
-            return isinstance(schedule, Flow)
-        return all(bool(((level.alpha + level.sigma) - 1).abs().max() < 1e-4) for level in self.plan.levels)
 
     @property
     def remedy(self) -> str:  # type: ignore[override]

@@ -45,12 +45,14 @@ class PipelineScore(Score):
         self._run = weakref.proxy(run)
         self._guided = guided
         self._needs_signal = view_of(run.scheduler) == "epsilon"
+        self.is_flow = view_of(run.scheduler) == "flow"
 
     @property
     def unguided(self) -> PipelineScore:
         """The same without classifier-free guidance, as far as the pipeline takes its weight from the bridge."""
         other = PipelineScore.__new__(PipelineScore)
-        other._run, other._needs_signal, other._guided = self._run, self._needs_signal, False
+        other._run, other._guided = self._run, False
+        other._needs_signal, other.is_flow = self._needs_signal, self.is_flow
         return other
 
     @property
