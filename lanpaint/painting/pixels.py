@@ -89,19 +89,19 @@ class PixelPainter(Painter):
             origins = tuple(origin.padded((left, top, right, bottom)) for origin in origins)
         media = Media(frames, change * settings.strength, origins=origins)
         size = self._window(media, settings.crop).size
-        self._check_size(*size)  # before the colours: a photo is told that it needs another model
+        self._check_size(size, media.size)  # before the colours: a photo is told that it needs another model
         media = replace(media, frames=Picture(media.frames[0]).with_channels(self.network.channels).pixels[None])
         if settings.mixes_samples:
             return media, None
         return media, (size, settings.sampling, float(change.max()) * settings.strength)  # samples begin together
 
-    def _check_size(self, height: int, width: int) -> None:
-        trained = self.network.sample_size
+    def _check_size(self, size: tuple[int, int], given: tuple[int, int]) -> None:
+        (height, width), trained = size, self.network.sample_size
         if not all(trained) or (height, width) == trained:
             return
         if height >= 4 * trained[0] or width >= 4 * trained[1]:
             raise ValueError(
-                f"the image is {width}×{height} and the model paints {trained[1]}×{trained[0]} images; no model "
+                f"the image is {given[1]}×{given[0]} and the model paints {trained[1]}×{trained[0]} images; no model "
                 "that comes with lanpaint paints photos: give a pipeline with --model, such as Stable Diffusion"
             )
         warnings.warn(
