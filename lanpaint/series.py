@@ -187,7 +187,7 @@ def check_channels(values: np.ndarray | Tensor, model: SeriesModel | FittedGauss
         names = ", ".join(model.units.channels)
         raise ValueError(
             f"the model has {model.channels} channels ({names}), and the data {shape[-1]}"
-            f"{hint or '; give data of these channels, or another model'}"
+            f"{hint or '; give data of these channels, or another model (fitted takes any channels)'}"
         )
 
 
