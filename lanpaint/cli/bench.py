@@ -52,9 +52,9 @@ def bench(
             "lanpaint",
         ),
     ] = None,
-    steps: Annotated[str | None, _several("Outer steps S", "20")] = None,
+    steps: Annotated[str | None, _several("Outer steps S", "20; for several solvers 5,10,20,50")] = None,
     inner_steps: Annotated[
-        str | None, _several("Inner steps N at each level", "5; your own method: its default")
+        str | None, _several("Inner steps N at each level", "5; for several dynamics 1,2,5,10,20; your own method: its default")
     ] = None,
     levels: Annotated[
         str | None, _several("Spacing of the noise levels: paper, logsnr, karras or focused", "paper; fast: focused")
