@@ -452,12 +452,16 @@ def test_version_is_printed(run_here):
     assert run_here("--version") == (0, f"lanpaint {version('lanpaint')}\n", "")
 
 
-def test_a_photo_for_a_small_model_is_told_what_paints_photos(files, run_here):
-    picture, mask = Image.new("RGB", (64, 48), (200, 100, 50)), Image.new("L", (64, 48), 255)
+@pytest.mark.parametrize(
+    ("model", "size", "small"), [("digits", (64, 48), "8×8"), ("emoji-pixel", (200, 150), "32×32")]
+)
+def test_a_photo_for_a_small_model_is_told_what_paints_photos(files, run_here, model, size, small):
+    picture, mask = Image.new("RGB", size, (200, 100, 50)), Image.new("L", size, 255)
     picture.save(files / "photo.png")
     mask.save(files / "photo-mask.png")
-    status, _, told = run_here("inpaint", "photo.png", "photo-mask.png", "-o", "painted-photo.png")
+    status, _, told = run_here("inpaint", "photo.png", "photo-mask.png", "-o", "painted-photo.png", "--model", model)
     assert status == 1
-    assert "the image is 64×48 and the model paints 8×8 images; no model that comes with lanpaint" in told
+    given = f"the image is {size[0]}×{size[1]}"  # as it is, not as it is padded for the network
+    assert f"{given} and the model paints {small} images; no model that comes with lanpaint" in told
     assert len(told.splitlines()) == 1
     assert not (files / "painted-photo.png").exists()
