@@ -54,7 +54,8 @@ def bench(
     ] = None,
     steps: Annotated[str | None, _several("Outer steps S", "20; for several solvers 5,10,20,50")] = None,
     inner_steps: Annotated[
-        str | None, _several("Inner steps N at each level", "5; for several dynamics 1,2,5,10,20; your own method: its default")
+        str | None,
+        _several("Inner steps N at each level", "5; for several dynamics 1,2,5,10,20; your own method: its default"),
     ] = None,
     levels: Annotated[
         str | None, _several("Spacing of the noise levels: paper, logsnr, karras or focused", "paper; fast: focused")
