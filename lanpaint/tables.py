@@ -105,7 +105,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None, expected:
     """
     path = as_path("the data", path)
     if path.suffix.lower() not in ENDINGS:
-        raise ValueError(f"the data must be a .csv or .npy file, got {path}")
+        raise ValueError(f"the data must be a .csv or .npy file, or .bvh for a skeleton, got {path}")
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder, not a file' if path.is_dir() else 'not there'}")
     if path.suffix.lower() == ".csv":

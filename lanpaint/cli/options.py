@@ -114,6 +114,7 @@ def quiet_libraries() -> None:
     for library in ("diffusers", "huggingface_hub", "transformers"):
         warnings.filterwarnings("ignore", module=library)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # a line for each try to reach it
 
 
 def find_device(name: str | None) -> torch.device:

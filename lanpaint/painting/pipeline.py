@@ -47,7 +47,10 @@ def pipeline_parts(model: str) -> set[str] | None:
         try:
             index = DiffusionPipeline.load_config(model)
         except Exception as error:  # the hub and its client can raise anything
-            raise ValueError(f"cannot load {model!r} from the hub: {told(error)}") from error
+            raise ValueError(
+                f"cannot load {model!r} from the hub: {told(error).rstrip('.')}; check the name, and that the hub can be "
+                "reached"
+            ) from error
     if not isinstance(index, dict):
         return None
     return {name for name, part in index.items() if isinstance(part, (list, tuple)) and part and part[0] is not None}

@@ -73,6 +73,13 @@ def test_without_an_axis_targets_are_columns_and_else_rows_have_everything(tmp_p
     assert "| fast | 0.1 | 20 | 3 | 2 |" in text
 
 
+def test_the_table_of_figures_names_the_images_without_the_path_of_a_machine(tmp_path):
+    _report(tmp_path, [_row("A", 0.5, target="gaussian", images=str(tmp_path / "pictures.zip"))])
+    text = (tmp_path / "out" / "figures.csv").read_text()
+    assert "pictures.zip" in text
+    assert str(tmp_path) not in text
+
+
 def test_every_figure_of_every_run_is_in_the_table_of_figures(tmp_path):
     rows = [_row("A", 0.5, target="gaussian", seed=seed, friction=math.inf) for seed in (0, 1)]
     _report(tmp_path, rows)
