@@ -48,8 +48,8 @@ def pipeline_parts(model: str) -> set[str] | None:
             index = DiffusionPipeline.load_config(model)
         except Exception as error:  # the hub and its client can raise anything
             raise ValueError(
-                f"cannot load {model!r} from the hub: {told(error).rstrip('.')}; check the name, and that the hub can be "
-                "reached"
+                f"cannot load {model!r} from the hub: {told(error).rstrip('.')}; check the name, and that the hub can "
+                "be reached"
             ) from error
     if not isinstance(index, dict):
         return None
