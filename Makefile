@@ -47,6 +47,7 @@ benchmark: $(BIN)/lanpaint  ## every method with equal evaluations, goes on wher
 	mkdir -p benchmark/page
 	$(BIN)/lanpaint bench docs/studies/neutral-exact.yaml -r benchmark/exact.jsonl
 	$(BIN)/lanpaint bench docs/studies/neutral-images.yaml -r benchmark/images.jsonl
+	$(BIN)/lanpaint bench docs/studies/neutral-motion.yaml -r benchmark/motion.jsonl
 	test -z "$(IMAGES)" || $(BIN)/lanpaint bench docs/studies/neutral-emoji.yaml --images "$(IMAGES)" -r benchmark/emoji.jsonl
 	$(BIN)/python docs/studies/neutral.py benchmark benchmark/page
 

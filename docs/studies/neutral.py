@@ -2,8 +2,9 @@
 
     python docs/studies/neutral.py FOLDER docs/neutral
 
-The first folder has exact.jsonl, images.jsonl and emoji.jsonl, each as far as it has come, and gets cost.json: the time
-of every method on eight digits, in seconds of the processor, which other programs on the machine do not lengthen.
+The first folder has exact.jsonl, images.jsonl, motion.jsonl and emoji.jsonl, each as far as it has come, and gets
+cost.json: the time of every method on eight digits, in seconds of the processor, which other programs on the machine do
+not lengthen.
 """
 
 from __future__ import annotations
@@ -302,14 +303,15 @@ def measure_cost(path: Path) -> dict[str, dict[str, float]]:
 def main(source: Path, folder: Path) -> None:
     """Write tables.md and the pictures."""
     folder.mkdir(exist_ok=True)
-    exact, images, emoji = (
+    exact, images, motion, emoji = (
         list({(row.settings, row.section[:8]): row for row in Results(source / f"{part}.jsonl").latest}.values())
         if (source / f"{part}.jsonl").exists()
         else []
-        for part in ("exact", "images", "emoji")
+        for part in ("exact", "images", "motion", "emoji")
     )
     text = ["# Tables of the neutral benchmark\n"]
-    text.append(f"{len(exact)} runs on exact targets, {len(images)} on digits, {len(emoji)} on emoji.\n")
+    counts = f"{len(images)} on digits, {len(motion)} on movements, {len(emoji)} on emoji"
+    text.append(f"{len(exact)} runs on exact targets, {counts}.\n")
     text.append(
         "A number with ± is the mean of two or three seeds with its standard error, any other that of seed 0.\n"
     )
@@ -365,19 +367,33 @@ def main(source: Path, folder: Path) -> None:
             text += [f"## 60 evaluations: {title}\n", written(has, [n for n in order if n in has], metric)]
     digits = tabulated([r for r in images if r.section.startswith("Held-out digits")], lambda row: row.settings.target)
     fills = tabulated([r for r in images if r.section.startswith("Calibration")], lambda row: row.settings.target)
-    faces = tabulated([r for r in emoji if r.settings.samples == 12], lambda row: row.settings.target)
-    parts = []
+    shown = [r for r in emoji if r.section.startswith("Held-out emoji")]
+    faces, more = (
+        tabulated([r for r in shown if r.settings.samples == count], lambda row: row.settings.target)
+        for count in (12, 64)
+    )
+    spread = tabulated([r for r in emoji if r.section.startswith("Calibration")], lambda row: row.settings.target)
+    moves = tabulated(motion, lambda row: row.settings.target)
+    parts, strides = [], []
     for place, each, metrics in (
         ("digits, 60 evaluations", digits, ("psnr", "ssim", "seam", "energy")),
         ("digits, 19 fills each, 30 evaluations", fills, ("cover50", "cover90", "spread", "rank", "psnr_mean")),
         ("emoji, 30 evaluations", faces, ("psnr", "kernel", "seam")),
+        ("64 emoji, 60 evaluations", more, ("psnr", "kernel", "seam")),
+        ("emoji, 9 fills each, 30 evaluations", spread, ("cover50", "cover90", "spread", "psnr_mean")),
+        ("movements, 30 evaluations", moves, ("error", "kernel", "join", "diversity", "cover50", "cover90")),
     ):
         for metric in metrics:
             if each:
-                best = sorted(each, key=lambda n: -mean(next(iter(each[n].values())), figure_of(metrics[0])))
+                better = 1 if metrics[0] == "error" else -1
+                best = sorted(each, key=lambda n: better * mean(next(iter(each[n].values())), figure_of(metrics[0])))
                 text += [f"## {place}: {metric}\n", written(each, best, metric, 3)]
-                if metric in ("psnr", "kernel") or (metric, each) == ("seam", digits):
+                if each is moves and metric in ("error", "kernel", "join", "cover90"):
+                    strides.append((f"{metric}", each, metric))
+                elif each in (digits, faces) and (metric in ("psnr", "kernel") or (metric, each) == ("seam", digits)):
                     parts.append((f"{place}: {metric}", each, metric))
+    if strides:
+        bars(strides, folder / "movements.png", [name for name in order if name in moves])
     if parts:
         names = [n for n in order if any(n in part[1] for part in parts)]
         names += [n for part in parts for n in part[1] if n not in names]
@@ -395,10 +411,18 @@ def main(source: Path, folder: Path) -> None:
             strips = [name for name in order if name in kept]
             told = "rank of the true pixel\namong 19 fills (white: calibrated)"
             rank_strips(fills, strips, folder / "fill-ranks.png", told)
-    pictures = [*images, *emoji]
+    if spread:
+        intervals(
+            spread,
+            [name for name in order if name in spread],
+            folder / "emoji-fills.png",
+            ("cover50", "cover90"),
+            "share of true pixels in the central 50 % and 90 % of 9 fills, emoji",
+        )
+    pictures = [*images, *motion, *emoji]
     if pictures:
         told = seeds_of(pictures, lambda row: row.settings.target, lambda row: row.section)
-        text += ["## Pictures: which cells have how many seeds\n", told]
+        text += ["## Trained models: which cells have how many seeds\n", told]
     costs = measure_cost(source / "cost.json")
     lines = ["| | gradient | ms of the processor an evaluation | KiB a sample |", "|---|---|---|---|"]
     for name in sorted(costs, key=lambda n: costs[n]["ms"]):
