@@ -14,10 +14,10 @@ from typing import Any
 
 from lanpaint.bench.results import Results
 from lanpaint.bench.runs import NAMES, OF_EVERY_METHOD, Result, Settings, run
-from lanpaint.bench.targets import make_target
+from lanpaint.bench.targets import make_target, needs_images, takes_images
 from lanpaint.checks import as_path, check_whole, shown
 from lanpaint.methods import METHODS, all_options, find_method
-from lanpaint.names import SEQUENCES, all_dynamics_options
+from lanpaint.names import all_dynamics_options
 from lanpaint.options import Option
 from lanpaint.plan import MOST_STEPS
 from lanpaint.samplers import Sampler, TwistedSMC
@@ -50,6 +50,8 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     ``evaluations`` instead of ``steps`` is a budget: the most steps whose evaluations of the score, those of all
     particles together, are not more. A method that cannot do a single step for it is left out.
 
+    With several targets, ``images``, ``prompt`` and ``guidance_scale`` are for those that take them.
+
     Raises:
         ValueError: For an unknown setting, a value that does not fit, an option that none of the methods has, and a
             budget that suffices for none of the methods.
@@ -81,12 +83,18 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     if count > MOST_RUNS:
         raise ValueError(f"the grid has {count:,} runs, and may have {MOST_RUNS:,}; give fewer values")
     several = len(lists.get("method", [])) > 1
+    targets = [str(target) for target in lists["target"]]
+    pictured, needed = any(map(takes_images, targets)), any(map(needs_images, targets))
     runs: dict[Settings, None] = {}
     left_out, taken = set(), set()
     for combination in itertools.product(*lists.values()):
         chosen = dict(zip(lists, combination, strict=True))
         budget = chosen.pop("evaluations", None)
         settings = Settings.of(chosen)
+        if pictured and not takes_images(settings.target):
+            settings = replace(settings, images=None, prompt=None, guidance_scale=None)
+        elif needed and not needs_images(settings.target):
+            settings = replace(settings, images=None)
         if several:
             values = settings.given()
             has = OF_EVERY_METHOD | find_method(settings.method).takes(settings.dynamics)
@@ -109,11 +117,15 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     return list(runs)
 
 
+def _has_model(grid: Mapping[str, Any]) -> bool:
+    return any(str(target).startswith("MODEL:") for target in _listed(grid.get("target", "")))
+
+
 def _with_model(grid: dict[str, Any], model: str | None) -> dict[str, Any]:
     """A grid with its model in place of ``MODEL`` in its targets."""
     own = grid.pop("model", None)
     targets = _listed(grid.get("target", ""))
-    if not any(str(target).startswith("MODEL:") for target in targets):
+    if not _has_model(grid):
         return grid
     chosen = own if model is None else model
     if chosen is None:
@@ -128,11 +140,8 @@ def _tried(grid: dict[str, Any], samples: int) -> dict[str, Any]:
     return kept | {"samples": samples, "steps": list(dict.fromkeys(steps))}
 
 
-def _takes_images(grid: Mapping[str, Any]) -> bool:
-    """Whether a grid has a target that is a model without images of its own."""
-    targets = grid.get("target", "")
-    own = tuple(f"{model}:" for model in ("digits", *SEQUENCES))
-    return any(":" in str(target) and not str(target).startswith(own) for target in _listed(targets))
+def _needs_any(grid: Mapping[str, Any]) -> bool:
+    return any(needs_images(str(target)) for target in _listed(grid.get("target", "")))
 
 
 def _listed(value: Any) -> list[Any]:
@@ -214,26 +223,25 @@ def read_grid(
             a grid runs, before it takes days.
 
     Raises:
-        ValueError: When the file cannot be read, or a grid in it is not valid.
+        ValueError: When the file cannot be read, a grid in it is not valid, or none of them takes the model or the
+            images.
     """
-    import yaml
-
     path = as_path("a grid", path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    content = _read_yaml(path)
+    grids = [grid for grid in (content if isinstance(content, list) else [content]) if isinstance(grid, dict)]
+    if model is not None and not any(map(_has_model, grids)):
+        raise ValueError(f"{path} has no target MODEL:MASK; leave the model out, or write it in the file")
+    if images is not None and grids and not any(map(_needs_any, grids)):
+        raise ValueError(f"no target of {path} needs images; leave them out")
     sections: list[Section] = []
     for place, grid in enumerate(content if isinstance(content, list) else [content], 1):
         if not isinstance(grid, dict):
             raise ValueError(f"{path}: entry {place} must have settings (target: …), got {type(grid).__name__}")
-        title = str(grid.pop("title", f"{path.stem} {place}"))
+        title = " ".join(str(grid.pop("title", None) or f"{path.stem} {place}").split())
         try:
             grid = _with_model(grid, model) | ({} if samples is None else {"samples": samples})
             grid = _tried(grid, samples or 10) if trial else grid
-            runs = tuple(expand({"images": images} | grid if images is not None and _takes_images(grid) else grid))
+            runs = tuple(expand({"images": images} | grid if images is not None and _needs_any(grid) else grid))
         except ValueError as error:
             raise ValueError(f"{path}: {title}: {error}") from error
         same = [number for number, section in enumerate(sections) if section.title == title]
@@ -244,6 +252,28 @@ def read_grid(
     if not sections:
         raise ValueError(f"{path} has no grid; give settings (target: …)")
     return sections
+
+
+def _read_yaml(path: Path) -> Any:
+    """The content of a YAML file. Of a setting that is given twice, YAML would keep the last; here it is an error."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            twice = next((key for key in keys if key != "<<" and keys.count(key) > 1), None)
+            if twice is not None:
+                raise ValueError(
+                    f"{path}, line {node.start_mark.line + 1}: {twice} is given twice; give a list of values"
+                )
+            return super().construct_mapping(node, deep)
+
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), Loader)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def run_sections(

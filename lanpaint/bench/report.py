@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import math
 import re
 import statistics
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -77,10 +79,14 @@ def varying(runs: Sequence[Settings]) -> list[str]:
     return [name for name in names if len({settings.get(name) for settings in runs}) > 1]
 
 
-def cell(name: str, value: Any) -> str:
-    """The value of a setting as text for a reader."""
+def cell(name: str, value: Any, is_own: bool = False) -> str:
+    """The value of a setting as text for a reader; ``is_own`` for a method of one's own."""
     if value is None:
+        if is_own and name in ("levels", "solver", "inner_steps"):
+            return "own"
         return {"preset": "paper"}.get(name, "own" if name == "dynamics" else "–")
+    if name == "images":
+        return Path(value).name  # a report is read elsewhere, where the path says nothing
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -117,10 +123,11 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         text = [f"# {title}\n", _preamble(rows, len(results.rows) - len(rows))]
+        stems: set[str] = set()
         for section in dict.fromkeys(row.section for row in rows):
             part = [row for row in rows if row.section == section]
-            text.append(f"## {section or 'Runs'}\n")
-            text += _section(section, part, results, folder, further)
+            text.append(f"## {' '.join(section.split()) or 'Runs'}\n")
+            text += _section(section, part, results, folder, further, stems)
         _write(folder / "figures.csv", _csv(rows))
         _write(folder / "report.md", "\n".join(text).rstrip() + "\n")
     except BaseException as error:
@@ -141,16 +148,22 @@ def _write(path: Path, text: str) -> None:
 def _preamble(rows: list[Result], older: int) -> str:
     versions = sorted({", ".join(f"{name} {number}" for name, number in row.versions.items()) for row in rows})
     devices = sorted({row.device for row in rows})
+    number = "1 run" if len(rows) == 1 else f"{len(rows)} runs"
     return (
-        f"{len(rows)} runs; {'; '.join(versions)}; {'; '.join(devices)}. Means over the seeds with their standard "
+        f"{number}; {'; '.join(versions)}; {'; '.join(devices)}. Means over the seeds with their standard "
         "errors (of one seed: over the images, where there are images). `figures.csv` has every figure of every run."
         + (f" {older} runs that a later version has made again are left out." if older else "")
         + "\n"
     )
 
 
-def _section(title: str, rows: list[Result], results: Results, folder: Path, further: Sequence[str]) -> list[str]:
-    """The text of a section. It has a part for each target, or one part if only the target could be an axis."""
+def _section(
+    title: str, rows: list[Result], results: Results, folder: Path, further: Sequence[str], stems: set[str]
+) -> list[str]:
+    """The text of a section. It has a part for each target, or one part if only the target could be an axis.
+
+    ``stems`` are the names of pictures so far. The section's are added.
+    """
     names = varying([row.settings for row in rows])
     along = _axis(names, rows)
     targets = list(dict.fromkeys(row.settings.target for row in rows))
@@ -159,7 +172,7 @@ def _section(title: str, rows: list[Result], results: Results, folder: Path, fur
         part = [row for row in rows if target in (None, row.settings.target)]
         if along and len(targets) > 1:
             text.append(f"### {target}\n")
-        stem = _slug(f"{title} {target}" if along and len(targets) > 1 else title)
+        stem = _stem(f"{title} {target}" if along and len(targets) > 1 else title, stems)
         text += _part(part, along, stem, results, folder, further)
     return text
 
@@ -175,8 +188,14 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _slug(title: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "runs"
+def _stem(title: str, stems: set[str]) -> str:
+    """The name of a section's pictures, other than the names so far, to which it is added."""
+    stem = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:80] or "runs"
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    # a picture of samples is called STEM-samples
+    new = next(name for name in names if not {name, f"{name}-samples"} & stems)
+    stems |= {new, f"{new}-samples"}
+    return new
 
 
 def _part(
@@ -190,6 +209,10 @@ def _part(
     column = along or ("target" if "target" in names else None)
     curve_names = _telling(list(group), [name for name in names if name != column])
     labels = {settings: _label(settings, curve_names) for settings in group}
+    if len({(labels[settings], settings.get(column) if column else None) for settings in group}) < len(group):
+        # runs that differ in what no table shows otherwise: the number of samples, or the images
+        curve_names += [name for name in ("samples", "images") if len({settings.get(name) for settings in group}) > 1]
+        labels = {settings: _label(settings, curve_names) for settings in group}
     shared = [name for name in names_of(list(group)) if name not in ("seed", "images", "preset", "particles")]
     text = [f"Common to all: {common(list(group), shared)}.\n"]
     had = {name for row in rows for name in row.figures}
@@ -235,7 +258,8 @@ def _label(settings: Settings, names: Sequence[str]) -> str:
         value = settings.get(name)
         names_default = name in ("preset", "dynamics") and "method" not in names  # then a default gets a label, too
         if value is not None or names_default:
-            parts.append((f"{SYMBOLS[name]} = " if name in SYMBOLS else "") + cell(name, value))
+            before = f"{SYMBOLS[name]} = " if name in SYMBOLS else "samples " if name == "samples" else ""
+            parts.append(before + cell(name, value))
     return ", ".join(parts).replace("lanpaint, fast", "lanpaint fast") or settings.method
 
 
@@ -255,23 +279,29 @@ def mean(rows: Sequence[Result], figure: str) -> tuple[float, float]:
     worst = -math.inf if figure in LARGER_IS_BETTER else math.inf
     values = [worst if row.diverged else row.figures.get(figure, math.nan) for row in rows]
     if not all(math.isfinite(value) for value in values):
-        return (worst if worst in values else math.nan), math.nan
+        return (
+            worst if worst in values else sum(values)
+        ), math.nan  # of an infinite PSNR, or of a metric that is lacked
     if len(values) == 1:
         return values[0], rows[0].figures.get(f"{figure}_error", math.nan)
     return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
 
 
-def _number(value: float, error: float) -> str:
+def _figure(rows: Sequence[Result], figure: str) -> str:
+    """The mean of a metric, as text for a table."""
+    value, error = mean(rows, figure)
     if math.isinf(value):
-        return "diverged"
+        return "diverged" if any(row.diverged for row in rows) else "∞" if value > 0 else "−∞"
     if math.isnan(value):
         return "–"
     return f"{value:.3g}" + ("" if math.isnan(error) else f" ± {error:.1g}")
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    text = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    return "\n".join([*text, *("| " + " | ".join(line) + " |" for line in lines)]) + "\n"
+    def row(cells: Sequence[str]) -> str:  # whatever a prompt or an option has in it
+        return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+    return "\n".join([row(head), "|---" * len(head) + "|", *map(row, lines)]) + "\n"
 
 
 def _values(group: Group, column: str) -> list[Any]:
@@ -283,7 +313,7 @@ def _values(group: Group, column: str) -> list[Any]:
 def _pivot(group: Group, labels: dict[Settings, str], column: str, figure: str) -> str:
     """A table of a metric, with a line for each label and a column for each value of the setting ``column``."""
     values = _values(group, column)
-    cells = {(labels[s], s.get(column)): _number(*mean(rows, figure)) for s, rows in group.items()}
+    cells = {(labels[s], s.get(column)): _figure(rows, figure) for s, rows in group.items()}
     lines = [[label, *(cells.get((label, value), "") for value in values)] for label in dict.fromkeys(labels.values())]
     floors = []
     for value in values:
@@ -303,7 +333,7 @@ def _pivot(group: Group, labels: dict[Settings, str], column: str, figure: str) 
 
 def _overview(group: Group, labels: dict[Settings, str], figures: Sequence[str]) -> str:
     head = ["", *(TITLES.get(f, f) for f in figures), "NFE", "ms a sample", "KiB a sample"]
-    return _table(head, [[labels[s], *(_number(*mean(r, f)) for f in figures), *_costs(r)] for s, r in group.items()])
+    return _table(head, [[labels[s], *(_figure(r, f) for f in figures), *_costs(r)] for s, r in group.items()])
 
 
 def _cost(group: Group, labels: dict[Settings, str], along: str) -> str:
@@ -347,11 +377,17 @@ def _draw_curves(group: Group, labels: dict[Settings, str], along: str, figure: 
 def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, results: Results, path: Path) -> bool:
     """Draw the stored samples of the runs of the first seed, a row for each value of ``column``.
 
-    Returns False, and draws nothing, if there are no samples, too many panels, or several targets.
+    Returns False, and draws nothing, if there are no samples, too many panels, several targets, or a target of one's
+    own that is not here.
     """
     panels: dict[tuple[str, Any], tuple[str, np.ndarray, np.ndarray]] = {}
     targets = {settings.target for settings in group}
-    if len(targets) > 1:
+    if len(targets) > 1 or not any(results.kept(rows[0].settings) is not None for rows in group.values()):
+        return False
+    try:
+        target = next(iter(group)).find_target()
+    except ValueError as error:  # the file was made on another machine
+        warnings.warn(f"without pictures of samples: {' '.join(str(error).split())}", stacklevel=2)
         return False
     for settings, rows in group.items():
         kept = results.kept(rows[0].settings)
@@ -364,7 +400,6 @@ def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, 
     if not 0 < len(panels) <= MOST_CLOUDS:
         return False
     settings = rows[0].settings
-    target = settings.find_target()
     exact = target.draw(len(next(iter(panels.values()))[1]), torch.Generator().manual_seed(1)).numpy()
     background = _background(target)
     values = list(dict.fromkeys(value for _, value in panels))

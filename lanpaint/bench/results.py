@@ -32,6 +32,7 @@ class Results:
     Attributes:
         rows: The results in the file, without repetitions: two results with the same section, settings and version of
             lanpaint count once, the first of them.
+        is_cut: Whether the last line is incomplete.
 
     Raises:
         ValueError: When the folder is missing, or a line is not a result. An incomplete last line is no error: it is
@@ -41,6 +42,7 @@ class Results:
     def __init__(self, path: str | Path) -> None:
         self.path = as_path("a file of results", path)
         self.rows: list[Result] = []
+        self.is_cut = False
         self._keys: dict[Key, Result] = {}
         self._read = self._lines = 0  # bytes and lines that have been read
         if self.path.exists() and not self.path.is_file():
@@ -79,11 +81,13 @@ class Results:
             self._lines += 1
             self._take(line, self._lines)
             self._read += len(line) + 1
+        self.is_cut = False
         try:
             self._take(rest, self._lines + 1)
         except ValueError:
             if not rest.startswith(_BEGINNING) and not _BEGINNING.startswith(rest):
-                raise  # else it is incomplete: the run was killed
+                raise
+            self.is_cut = True  # the run was killed
         return rest
 
     def _take(self, line: bytes, number: int) -> None:
@@ -97,7 +101,7 @@ class Results:
         except UnicodeDecodeError as error:
             raise ValueError(f"{self.path} is not a file of results, which is text; give another file") from error
         except ValueError as error:
-            raise ValueError(f"{self.path}, line {number}: {error}; give another file") from error
+            raise ValueError(f"{self.path}, line {number}: {error}; delete the line or give another file") from error
         if row is not None and self._keys.setdefault(_key(row), row) is row:
             self.rows.append(row)
 
@@ -194,9 +198,14 @@ class Results:
             path.parent.rmdir()
 
     def kept(self, settings: Settings) -> np.ndarray | None:
-        """The stored samples (B, 2) of a run; None if there are none."""
-        path = self.samples_path(settings)
-        return np.load(path) if path.exists() else None
+        """The stored samples (B, 2) of a run; None if there are none, or their file is damaged."""
+        try:
+            with self.samples_path(settings).open("rb") as file:
+                samples = np.lib.format.read_array(file)
+        except (OSError, ValueError):
+            return None
+        fits = samples.ndim == 2 and samples.shape[1] == 2 and len(samples) and samples.dtype.kind == "f"
+        return samples if fits and np.isfinite(samples).all() else None
 
 
 def _key(row: Result) -> Key:

@@ -248,7 +248,7 @@ class Result:
         """
         try:
             values = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not a result of lanpaint bench, which is a JSON object: {error}") from error
         values = _restored(values)
         if not isinstance(values, dict):
@@ -260,7 +260,11 @@ class Result:
                 raise ValueError(f"not a result of lanpaint bench, it has no {name}")
         for name, value in values.items():
             if name not in known:
-                raise ValueError(f"a result of lanpaint bench has no {name!r}")
+                by = values["versions"].get("lanpaint") if isinstance(values.get("versions"), dict) else None
+                told = (
+                    "" if by in (None, version("lanpaint")) else f" (lanpaint {by} wrote it, this is another version)"
+                )
+                raise ValueError(f"a result of lanpaint bench has no {name!r}{told}")
             expected, fits = _KINDS[name]
             if not fits(value):
                 raise ValueError(f"{name} of a result must be {expected}, got {value!r:.60}")

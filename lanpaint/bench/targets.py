@@ -414,14 +414,17 @@ def make_target(
     if not isinstance(name, str):
         raise TypeError(f"a target must be a name, got {shown(name)}")
     name = {"gauss2": "gaussian", "star500": "star"}.get(name, name)
+    if takes_images(name):
+        first, _, last = name.rpartition(":")
+        return _image_target(name, first, last, images, device, prompt, guidance_scale)
+    model, _, part = name.partition(":")
+    for what, value in {"images": images, "prompt": prompt, "guidance_scale": guidance_scale}.items():
+        if value is not None:
+            raise ValueError(f"the target {name} takes no {what}; leave {what} out")
     if name in PROBLEMS:
         return AnalyticTarget(name, PROBLEMS[name]())
-    model, _, part = name.partition(":")
     if model in SEQUENCES and part:
-        return _series_target(name, model, part, images, device)
-    first, _, last = name.rpartition(":")
-    if first and (last in (*MASKS, *OPERATORS, NOTHING, SOFT) or Path(last).suffix):
-        return _image_target(name, first, last, images, device, prompt, guidance_scale)
+        return _series_target(name, model, part, device)
     if is_own(name):
         hint = f"for images write MODEL:MASK with a mask of {', '.join(MASKS)} or a file"
         return AnalyticTarget(name, make_own(name, "target", Problem, "a lanpaint_toys.Problem", hint))
@@ -429,6 +432,19 @@ def make_target(
         f"unknown target {name!r}; expected one of {', '.join(PROBLEMS)}, MODEL:MASK such as digits:box, "
         "or module:function"
     )
+
+
+def takes_images(name: str) -> bool:
+    """Whether a name is that of a target of images, ``MODEL:MASK``."""
+    model, _, mask = name.rpartition(":")
+    if not model or model.split(":")[0] in SEQUENCES:
+        return False
+    return mask in (*MASKS, *OPERATORS, NOTHING, SOFT) or bool(Path(mask).suffix)
+
+
+def needs_images(name: str) -> bool:
+    """Whether a name is that of a target of images, whose model comes without images of its own."""
+    return takes_images(name) and not name.startswith("digits:")
 
 
 def _image_target(
@@ -507,12 +523,10 @@ def _latents_and_images(
     return model, pictures.images, pictures.families
 
 
-def _series_target(name: str, model: str, part: str, images: str | None, device: str) -> SeriesTarget:
+def _series_target(name: str, model: str, part: str, device: str) -> SeriesTarget:
     from lanpaint.adapters.series import load_series_model
     from lanpaint_toys import motion
 
-    if images is not None:
-        raise ValueError(f"the model {model} comes with its held-out sequences; leave images out")
     score = load_series_model(model_folder(model, SEQUENCES), device=device)
     training, series = (motion.middle_windows(motion.load_motion(split)[0]) for split in ("train", "test"))
     steps, channels = score.length, score.units.channels

@@ -114,14 +114,14 @@ def bench(
         {"method": (method, METHODS), "dynamics": (dynamics, DYNAMICS), "solver": (solver, SOLVERS)}
     )
     grid |= _values(given_texts({"steps": steps, "inner_steps": inner_steps, "levels": levels, **flags}, option), grid)
-    if target.endswith((".yaml", ".yml")) or is_paper(target):
+    if target.lower().endswith((".yaml", ".yml")) or is_paper(target):
         if grid or seed != "0":
             raise ValueError(
                 f"{target} sets what is run; leave {next(iter(grid), 'seed')} out, or write it in the file"
             )
         path = paper_grid(target) if is_paper(target) else Path(target)
         sections = read_grid(path, images, model, samples, trial)
-        results = results or Path(Path(target).stem + ".jsonl")
+        results = results or Path(Path(target).stem + (".trial" if trial else "") + ".jsonl")
     else:
         if model is not None or trial:
             raise ValueError(
@@ -132,7 +132,10 @@ def bench(
         if len(grid.get("dynamics", "")) > 1:
             grid.setdefault("inner_steps", [1, 2, 5, 10, 20])
         grid |= {} if samples is None else {"samples": [samples]}
-        grid |= {"target": target.split(","), "seed": Option("seed", int).parse_several(seed)}
+        grid |= {
+            "target": [name.strip() for name in target.split(",")],
+            "seed": Option("seed", int).parse_several(seed),
+        }
         grid |= {} if images is None else {"images": [images]}
         sections = [Section("", tuple(expand(grid)))]
     count = sum(len(section.runs) for section in sections)
@@ -183,7 +186,9 @@ def report(
         raise ValueError(f"{results} does not exist; lanpaint bench … --results {results} makes it")
     rows = Results(results)
     written = write_report(rows, output, [name.strip() for name in figures.split(",") if name.strip()], title)
-    print(f"{written}: {len(rows.rows)} runs")
+    if rows.is_cut:
+        print(f"note: the last line of {results} is incomplete and left out; its run was killed", file=sys.stderr)
+    print(f"{written}: {len(rows.rows)} run{'s' * (len(rows.rows) > 1)}")
 
 
 class _Bar:
@@ -243,14 +248,18 @@ def _describe(row: Result) -> str:
     method = s.method + (f" {s.preset}" if s.preset else "")
     levels = "" if s.levels is None else f" {s.levels} levels,"
     lines = [f"{s.target}, {method}, {s.steps}{inner},{levels} {s.samples} samples"]
-    if "kl" in row.figures:
-        first = f"kl {row.kl:.4g} nats   floor {row.floors['kl']:.2g}"
+    merit = row.merits[0] if row.merits else "kl"
+    figure, spread = row.figures.get(merit, math.nan), row.figures.get(f"{merit}_error", math.nan)
+    if merit == "psnr":
+        first = f"psnr {figure:.2f} ± {spread:.2f} dB on the hole"
     else:
-        first = f"psnr {row.figures['psnr']:.2f} ± {row.figures['psnr_error']:.2f} dB on the hole"
+        unit = " nats" if merit == "kl" else "" if math.isnan(spread) else f" ± {spread:.2g}"
+        first = f"{merit} {figure:.4g}{unit}"
+        first += f"   floor {row.floors[merit]:.2g}" if merit in row.floors else ""
     seconds, memory = row.seconds * (s.samples or 1), row.memory / 1024
     lines.append(f"{first}   nfe {row.nfe}   {seconds:.1f} s   {memory:.1f} KiB a sample")
     for name, value in row.figures.items():
-        if name not in ("kl", "psnr") and not name.endswith("_error"):
+        if name != merit and not name.endswith("_error"):
             floor = f"   floor {row.floors[name]:.3g}" if name in row.floors else ""
             error = f" ± {row.figures[name + '_error']:.2g}" if name + "_error" in row.figures else ""
             lines.append(f"  {name:<20}{value:.4g}{error}{floor}")
@@ -260,25 +269,29 @@ def _describe(row: Result) -> str:
 def _table(sections: Sequence[Section]) -> Callable[[Result], str]:
     """A function that formats a result as a table row. The columns are the settings that differ between the runs.
 
-    The first row comes with the table's head.
+    The first row comes with the table's head, which names its metric. A row of another metric names it in its cell.
     """
     from lanpaint.bench.report import cell, varying
 
     runs = [settings for section in sections for settings in section.runs]
     names = varying(runs) or ["method"]
     names += ["seed"] if len({settings.seed for settings in runs}) > 1 else []
-    begun: list[bool] = []
+    merits: list[str] = []
 
     def write(row: Result) -> str:
-        merit = row.merits[0]
-        value = "diverged" if row.diverged else f"{row.figures[merit]:.4g}"
-        cells = [cell(name, row.settings.get(name)) for name in names]
+        merit = row.merits[0] if row.merits else "kl"
+        value = "diverged" if row.diverged else f"{row.figures.get(merit, math.nan):.4g}"
+        merits.append(merit)
+        if merit != merits[0]:
+            value = f"{merit} {value}"
+        is_own = row.settings.method not in METHODS  # whose defaults only its code knows
+        cells = [cell(name, row.settings.get(name), is_own) for name in names]
         floor = f"{row.floors[merit]:.2g}" if merit in row.floors else "–"
         cells += [str(row.nfe), value, floor, f"{row.seconds * (row.settings.samples or 1):.1f}"]
-        head = "" if begun else "| " + " | ".join([*names, "NFE", merit, "floor", "seconds"]) + " |\n"
-        head += "" if begun else "|---" * (len(names) + 4) + "|\n"
-        begun.append(True)
-        return head + "| " + " | ".join(cells) + " |"
+        head = (
+            "| " + " | ".join([*names, "NFE", merit, "floor", "seconds"]) + " |\n" + "|---" * (len(names) + 4) + "|\n"
+        )
+        return (head if len(merits) == 1 else "") + "| " + " | ".join(cells) + " |"
 
     return write
 

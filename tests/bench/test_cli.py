@@ -49,6 +49,34 @@ def test_one_run_on_images_prints_psnr(lanpaint):
     assert "ssim_whole" in text
 
 
+def test_one_run_on_sequences_prints_their_own_figure(lanpaint):
+    text = lanpaint("bench", "motion:last-half", "--method", "replace", "--steps", 1, "--samples", 10, "-q").out
+    row = json.loads(
+        lanpaint("bench", "motion:last-half", "--method", "replace", "--steps", 1, "--samples", 10, "--json").out
+    )
+    assert f"error {row['figures']['error']:.4g} ± {row['figures']['error_error']:.2g}   nfe 1" in text
+
+
+def test_another_metric_than_the_head_s_is_named_and_a_method_of_one_s_own_its_defaults(lanpaint):
+    settings = ("--method", "replace,lanpaint:Replace", "--levels", "paper", "--steps", 1, "--samples", 10, "-q")
+    rows = _cells(lanpaint("bench", "digits:box, gaussian", *settings).out)
+    assert rows[0] == ["target", "method", "solver", "NFE", "psnr", "floor", "seconds"]
+    assert [row[:3] for row in rows[2:4]] == [["digits:box", "replace", "euler"], ["gaussian", "replace", "euler"]]
+    assert [row[2] for row in rows[4:]] == ["own", "own"]
+    assert [row[4].startswith("kl ") for row in rows[2:]] == [False, True, False, True]
+
+
+def test_a_trial_leaves_the_real_results_alone_and_a_line_cut_short_is_told(lanpaint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "g.YAML").write_text("{target: gaussian, method: replace, steps: [3, 4], samples: 20}")
+    lanpaint("bench", "g.YAML", "-q")
+    before = (tmp_path / "g.jsonl").read_text()
+    assert "g.trial.jsonl" in lanpaint("bench", "g.YAML", "--trial", "-q").err
+    assert (tmp_path / "g.jsonl").read_text() == before
+    (tmp_path / "g.jsonl").write_text(before + before[:70])
+    assert "the last line of g.jsonl is incomplete and left out" in lanpaint("report", "g.jsonl").err
+
+
 def test_dynamics_are_compared_in_a_table_and_a_picture(lanpaint, tmp_path):
     settings = ("--steps", 3, "--inner-steps", "1,3", "--samples", 200, "--quiet")
     done = lanpaint("bench", "gaussian", "--dynamics", "all", *settings, "-o", tmp_path / "kl.png")

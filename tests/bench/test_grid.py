@@ -80,6 +80,40 @@ def _counting(monkeypatch):
     return made
 
 
+@pytest.mark.parametrize(
+    ("text", "given", "told"),
+    [
+        ("target: gaussian\nsteps: 2\nsteps: 3", {}, "line 1: steps is given twice; give a list of values"),
+        ("- {target: gaussian}\n- {title: a, title: b, target: star}", {}, "line 2: title is given twice"),
+        ("target: gaussian", {"model": "m"}, "has no target MODEL:MASK; leave the model out"),
+        ("target: [gaussian, digits:box]", {"images": "i"}, "needs images; leave them out"),
+        ("target: [gaussian, star]\nimages: i", {}, "the target gaussian takes no images; leave images out"),
+        ("target: motion:last-half\nprompt: p", {}, "the target motion:last-half takes no prompt; leave prompt out"),
+    ],
+)
+def test_settings_of_a_file_that_would_be_lost_are_told(tmp_path, text, given, told):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=told):
+        read_grid(path, **given)
+
+
+def test_yaml_s_anchors_and_an_empty_title_are_right(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("- &first {target: gaussian, steps: 2, title: }\n- {<<: *first, steps: 3, title: B}\n- *first\n")
+    assert [(s.title, [run.steps for run in s.runs]) for s in read_grid(path)] == [
+        ("study 1", [2]),
+        ("B", [3]),
+        ("study 3", [2]),
+    ]
+
+
+def test_images_are_for_the_targets_of_a_grid_that_take_them(monkeypatch):
+    monkeypatch.setattr(Settings, "complete", lambda self: self)  # without images that can be read
+    runs = expand({"target": ["gaussian", "digits:box", "own:box"], "images": "i", "guidance_scale": 2.0})
+    assert [(run.images, run.guidance_scale) for run in runs] == [(None, None), (None, 2.0), ("i", 2.0)]
+
+
 def test_what_is_in_the_file_is_not_run_again(tmp_path, monkeypatch):
     made, path = _counting(monkeypatch), tmp_path / "r.jsonl"
     sections = [Section("A", tuple(expand({**SMALL, "seed": [0, 1, 2]})))]
@@ -113,7 +147,7 @@ def test_a_line_cut_short_by_a_kill_is_written_anew(tmp_path, monkeypatch):
         assert len(made) - before <= 1
     for nonsense in ("nonsense\n" + whole.decode(), "nonsense"):
         path.write_text(nonsense)
-        with pytest.raises(ValueError, match=r"r.jsonl, line 1: .*; give another file"):
+        with pytest.raises(ValueError, match=r"r.jsonl, line 1: .*; delete the line or give another file"):
             Results(path)
         assert path.read_text() == nonsense
     with pytest.raises(ValueError, match="is a folder"):
@@ -156,8 +190,9 @@ def test_a_method_that_refuses_a_target_stops_no_other(monkeypatch):
         list(run_sections([Section("A", runs[:1])]))
 
 
-def test_images_beside_a_study_are_for_the_models_that_come_without(tmp_path):
+def test_images_beside_a_study_are_for_the_models_that_come_without(tmp_path, monkeypatch):
+    monkeypatch.setattr(Settings, "complete", lambda self: self)  # without images that can be read
     path = tmp_path / "study.yaml"
-    path.write_text("- {target: 'digits:box', steps: 1}\n- {target: gaussian, steps: 1}\n")
+    path.write_text("- {target: 'digits:box'}\n- {target: gaussian}\n- {target: ['folder:box', gaussian]}\n")
     sections = read_grid(path, images="somewhere.zip")
-    assert [section.runs[0].images for section in sections] == [None, None]
+    assert [run.images for section in sections for run in section.runs] == [None, None, "somewhere.zip", None]

@@ -2,8 +2,12 @@
 
 import csv
 import math
+import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
+import torch
 
 from lanpaint.bench import Result, Results, Settings
 from lanpaint.bench.report import write_report
@@ -100,3 +104,72 @@ def test_mistakes_are_told(tmp_path):
         write_report(results, tmp_path / "file")
     with pytest.raises(ValueError, match="no run has the figure 'lpips'; there are kl"):
         _report(tmp_path, [_row("A", 0.5, target="gaussian")], ["lpips"])
+
+
+def test_sections_whose_titles_are_of_other_letters_or_long_keep_their_own_pictures(tmp_path):
+    rows = [
+        _row(title, kl, target="gaussian", method="replace", steps=steps)
+        for title in ("数字", "文字", "A b", "a-b", "x" * 300)
+        for steps, kl in ((10, 2.0), (20, 1.0))
+    ]
+    text = _report(tmp_path, rows)
+    pictures = re.findall(r"\]\((.+?\.png)\)", text)
+    assert len(set(pictures)) == len(pictures) == 5
+    assert all((tmp_path / "out" / name).exists() for name in pictures)
+
+
+def test_runs_of_other_numbers_of_samples_or_other_images_have_lines_of_their_own(tmp_path):
+    """A grid that was started with another --samples does not replace what was measured before."""
+    rows = [
+        _row("A", kl + steps, target="gaussian", method="replace", steps=steps, samples=samples)
+        for samples, kl in ((100, 1.0), (200, 2.0))
+        for steps in (10, 20)
+    ]
+    text = _report(tmp_path, rows)
+    assert "| replace, samples 100 | 11 | 21 |" in text
+    assert "| replace, samples 200 | 12 | 22 |" in text
+    (tmp_path / "r.jsonl").unlink()
+    rows = [
+        _row("A", psnr=(db, 1.0), target="emoji:box", images=f"/home/{name}") for name, db in (("a", 5.0), ("b", 6.0))
+    ]
+    text = _report(tmp_path, rows)
+    assert "| lanpaint, a | 5 ± 1 |" in text
+    assert "| lanpaint, b | 6 ± 1 |" in text
+
+
+def test_infinite_figures_of_runs_that_did_not_diverge_are_not_called_diverged(tmp_path):
+    perfect = _row("A", psnr=(math.inf, 0.0), target="digits:box")
+    text = _report(tmp_path, [perfect, replace(_row("B", 1.0, target="gaussian"), figures={"kl": math.inf})])
+    assert "diverged" not in text
+    assert text.count("| ∞ |") == 2
+
+
+def test_texts_of_users_stay_in_their_cell_and_their_heading(tmp_path):
+    rows = [
+        _row("Title\nof two  lines", psnr=(db, 1.0), target="m:box", images="i", prompt=prompt)
+        for prompt, db in (("a | b\nc", 5.0), ("plain", 6.0))
+    ]
+    text = _report(tmp_path, rows)
+    assert "## Title of two lines\n" in text
+    assert "| a \\| b c | 5 ± 1 |" in text
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", np.zeros((3, 5)), np.full((4, 2), np.nan), np.zeros((0, 2))])
+def test_a_report_does_without_samples_that_are_damaged(tmp_path, content):
+    results = Results(tmp_path / "r.jsonl")
+    row = results.add(_row("A", 0.5, target="gaussian", method="replace"))
+    path = results.samples_path(row.settings)
+    path.parent.mkdir()
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+    assert results.kept(row.settings) is None
+    assert "0.5" in write_report(results, tmp_path / "out").read_text()
+
+
+def test_a_report_of_a_problem_that_is_not_on_this_machine_has_its_tables(tmp_path):
+    results = Results(tmp_path / "r.jsonl")
+    row = results.add(_row("A", 0.5, target="no_such_module:problem", method="replace"))
+    results.keep(row.settings, torch.zeros(20, 2))
+    with pytest.warns(UserWarning, match="without pictures of samples: target no_such_module:problem"):
+        text = write_report(results, tmp_path / "out").read_text()
+    assert "0.5" in text
+    assert ".png" not in text
