@@ -9,6 +9,7 @@ A score is a :class:`torch.nn.Module`, and the networks and scores that it holds
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable, Iterator
@@ -89,6 +90,11 @@ class Score(nn.Module):
     def needs_signal(self) -> bool:
         """Whether x̂₀ is unknown at α = 0 (pure noise). True if the model gives only the score or ε̂."""
         return type(self).predict is Score.predict
+
+    @property
+    def unguided(self) -> Score:
+        """The score without classifier-free guidance; this score itself where it has none."""
+        return self
 
     def reset(self) -> None:
         """Forget all that this score remembers of earlier runs. A sampler calls it at the start of a run.
@@ -382,6 +388,16 @@ class ScoreWrapper(Score):
         """``needs_signal`` of the wrapped score. Override it with True if ``rewrite`` gives only ε̂ or the score."""
         return self.wrapped.needs_signal
 
+    @property
+    def unguided(self) -> Score:
+        """A copy of this wrapper around the wrapped score without guidance; it remembers its own predictions."""
+        inner = self.wrapped.unguided
+        if inner is self.wrapped:
+            return self
+        other = copy.copy(self)
+        other._modules = {**self._modules, "wrapped": inner}
+        return other
+
     def rewrite(self, prediction: Prediction) -> Prediction:
         """The new prediction, at the x and the level of the old prediction.
 
@@ -448,8 +464,25 @@ class CountedScore(ScoreWrapper):
         log_prob: Any = self.wrapped.log_prob
         return log_prob
 
+    @property
+    def unguided(self) -> Score:
+        """The wrapped score without guidance, whose evaluations count here too."""
+        inner = self.wrapped.unguided
+        return self if inner is self.wrapped else _Counted(inner, self.rewrite)
+
     def rewrite(self, prediction: Prediction) -> Prediction:
         """The prediction, unchanged, after counting it."""
         self.evaluations += 1
         self.rows += len(prediction.x)
         return prediction
+
+
+class _Counted(ScoreWrapper):
+    """A score whose evaluations are counted elsewhere."""
+
+    def __init__(self, score: Score, count: Callable[[Prediction], Prediction]) -> None:
+        super().__init__(score)
+        self._count = count
+
+    def rewrite(self, prediction: Prediction) -> Prediction:
+        return self._count(prediction)

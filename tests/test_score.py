@@ -297,6 +297,28 @@ def test_guidance_works_at_pure_noise():
     torch.testing.assert_close(guided.score, -x, rtol=0, atol=1e-12)
 
 
+def test_every_score_has_a_part_without_guidance_and_wrappers_wrap_it():
+    """It is the conditional score of a guided one, in the same wrappers; of any other it is the score itself."""
+    other = Gaussian([0.0, 1.0, 0.0], torch.eye(3))
+    guided, x, level = GuidedScore(TARGET, other, 5.0), torch.randn(2, 3, dtype=DOUBLE), NoiseLevel(0.8, 0.6)
+    assert guided.unguided is TARGET
+    assert TARGET.unguided is TARGET
+    wrapped = lp.LML(lp.WindowedScore(guided, 3, 0), 0.5)
+    torch.testing.assert_close(wrapped.unguided.predict(x, level).denoised, TARGET.predict(x, level).denoised)
+    torch.testing.assert_close(wrapped.predict(x, level).denoised, guided.predict(x, level).denoised)
+    assert wrapped.unguided.beta == 0.5
+    plain = lp.LML(TARGET, 0.5)
+    assert plain.unguided is plain
+
+
+def test_evaluations_without_guidance_count_too():
+    counted = CountedScore(GuidedScore(TARGET, Gaussian([0.0] * 3, torch.eye(3)), 5.0))
+    x, level = torch.randn(2, 3, dtype=DOUBLE), NoiseLevel(0.8, 0.6)
+    counted.predict(x, level)
+    counted.unguided.predict(x, level)
+    assert (counted.evaluations, counted.rows) == (2, 4)
+
+
 def test_guidance_costs_one_evaluation_of_each_score_and_keeps_their_schedule():
     schedule = Flow(3.0)
     conditional = CountedScore(NetworkScore(_exact_network("flow", schedule), "flow", schedule))

@@ -11,6 +11,7 @@ its loop are called from outside (:mod:`lanpaint.adapters.modular.score`), with 
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -442,7 +443,17 @@ def network_score(
     view = view_of(pipe.scheduler)
     schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
     guided = _Guided(family, request, _clock(pipe.scheduler), known_guidance_scale, known)
-    return NetworkScore(guided, view, schedule)
+    return _PipelineNetwork(guided, view, schedule)
+
+
+class _PipelineNetwork(NetworkScore):
+    network: _Guided
+
+    @property
+    def unguided(self) -> NetworkScore:
+        if self.network.request.scale is None:
+            return self
+        return NetworkScore(functools.partial(self.network, guided=False), self.predicts, self.schedule)
 
 
 def _modular_score(pipe: Any, known_scale: float | None, known: Tensor | None, call: dict[str, Any]) -> NetworkScore:
@@ -481,9 +492,10 @@ class _Guided(nn.Module):
         self.request = replace(self.request, prompt=self.request.prompt | {"prompt": prompts})
         self.branches = self.family.condition(self.request)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, guided: bool = True) -> Tensor:
         family, request, time = self.family, self.request, self.clock(time)
-        rows = [{name: _rows(_like(part, x), len(x)) for name, part in branch.items()} for branch in self.branches]
+        branches = self.branches if guided else self.branches[-1:]
+        rows = [{name: _rows(_like(part, x), len(x)) for name, part in branch.items()} for branch in branches]
         if family.together and len(rows) == 2:
             both = {name: _joined(rows[0][name], rows[1][name]) for name in rows[0]}
             outputs = list(family.call(request, torch.cat([x, x]), torch.cat([time, time]), both).chunk(2))
@@ -491,13 +503,13 @@ class _Guided(nn.Module):
             outputs = [family.call(request, x, time, branch) for branch in rows]
         if outputs[0].shape[1] == 2 * x.shape[1]:  # the second half is a learned variance
             outputs = [output.chunk(2, dim=1)[0] for output in outputs]
-        if request.scale is None:
+        if request.scale is None or not guided:
             return outputs[0]
         unconditional, conditional = outputs
-        guided = family.guide(unconditional, conditional, request.scale)
+        output = family.guide(unconditional, conditional, request.scale)
         if self.known_scale is None or self.known is None:
-            return guided
-        return torch.where(self.known.to(x.device), family.guide(unconditional, conditional, self.known_scale), guided)
+            return output
+        return torch.where(self.known.to(x.device), family.guide(unconditional, conditional, self.known_scale), output)
 
 
 def _like(part: Part, x: Tensor) -> Part:

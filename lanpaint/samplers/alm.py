@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lanpaint.checks import check_real, check_whole
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
+from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
@@ -50,19 +51,21 @@ class ALM(SyncSDE):
         score: The model, as in :class:`Sampler`.
         w1: w₁ ≥ 0, the weight of the conditional likelihood, and of SyncSDE's pull; 1 in the paper.
         w2: w₂ ≥ 0, the weight of the joint density; 0.005 in the paper.
+        contrast: w₁' ≥ 0, the weight of the conditional likelihood in the updates alone; by default w₁, and w₁/2 for a
+            flow. At 0 the pull stays, as in the paper's Table 3.
         iterations: N ≥ 1, updates at each level: 1 for the accelerated method; 500 in the paper's Appendix D.
         decay: Whether the weights of the updates decay with the noise (Eq. 12 or 27).
         last_share: Share of the outer steps, the last ones, without updates; 0.2 in the paper's mesh texturing (B.4).
         reuse: Whether the outer step takes ε̂(Y_t) of before the update, which saves one evaluation.
         scaled: Whether the updates have the factor 1/√(1 − ᾱ) of Eq. 7 and 8, which Eq. 9 drops.
-        unguided: The model without classifier-free guidance, for the updates (Sec. 4.1); by default the conditional
-            score of a :class:`~lanpaint.GuidedScore`, what a pipeline gives without its guidance if an
-            :class:`~lanpaint.Inpainter` runs it, and any other score itself.
+        unguided: The model without classifier-free guidance, for the updates (Sec. 4.1); by default
+            :attr:`Score.unguided <lanpaint.Score.unguided>`: the conditional score of a
+            :class:`~lanpaint.GuidedScore`, what a pipeline gives without its guidance, and any other score itself.
         **options: Options of :class:`~lanpaint.SyncSDE`.
 
     Raises:
-        ValueError: For w₂ < 0, N < 1, a share outside [0, 1], ``reuse`` with a solver of several stages, and as
-            :class:`~lanpaint.SyncSDE`.
+        ValueError: For w₂ < 0, w₁' < 0, N < 1, a share outside [0, 1], ``reuse`` with a solver of several stages, and
+            as :class:`~lanpaint.SyncSDE`.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class ALM(SyncSDE):
         *,
         w1: float = 1.0,
         w2: float = 0.005,
+        contrast: float | None = None,
         iterations: int = 1,
         decay: bool = True,
         last_share: float = 0.0,
@@ -80,13 +84,16 @@ class ALM(SyncSDE):
         **options: Any,
     ) -> None:
         check_weight("w2 (w₂)", w2)
+        if contrast is not None:
+            check_weight("contrast (w₁')", contrast)
         check_whole("iterations (N)", iterations, least=1)
         check_real("last_share", last_share)
         if not 0 <= last_share <= 1:
             raise ValueError(f"last_share must lie between 0 and 1, got {last_share}")
         super().__init__(score, w1=w1, **options)
+        self.contrast = self.w1 * (0.5 if self.flow else 1.0) if contrast is None else float(contrast)
         self.w2, self.iterations, self.decay, self.reuse, self.scaled = float(w2), iterations, decay, reuse, scaled
-        self.update_score = as_score(getattr(self.score, "unguided", self.score) if unguided is None else unguided)
+        self.update_score = self.score.unguided if unguided is None else as_score(unguided)
         free = round(self.steps * (1 - last_share))
         numbers = [iterations if step < free else 0 for step in range(self.steps)]
         self.plan = self.plan.with_inner_steps(numbers, [2 * number for number in numbers])
@@ -97,6 +104,11 @@ class ALM(SyncSDE):
             outer = [n - bool(new) for n, new in zip(self.plan.outer_evaluations or (), numbers, strict=True)]
             self.plan = replace(self.plan, outer_evaluations=outer)
 
+    def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
+        """The state at the first level."""
+        self.update_score.reset()
+        return super().begin(observation, noise, start)
+
     def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One update of the unknown part (Eq. 1 with N = 1, else Eq. 9)."""
         x, level, known = state.x, visit.level, state.observation
@@ -105,8 +117,7 @@ class ALM(SyncSDE):
         weight = decay(level, visit.next_level, self.flow) if self.decay else 1.0
         unit = norm(level, self.flow)
         unit = weight / self.iterations * (unit**2 * reciprocal(level.sigma) if self.scaled else unit)
-        of_contrast = self.w1 * (0.5 if self.flow else 1.0)
-        move = of_contrast * (at_state.epsilon - at_blend.epsilon) - self.w2 * at_blend.epsilon
+        move = self.contrast * (at_state.epsilon - at_blend.epsilon) - self.w2 * at_blend.epsilon
         moved = known.replace_known(x + cast_like(unit, x) * move, x)
         kept = replace(state.memory, reused=at_state if self.reuse else None)
         return replace(state, x=moved, prediction=at_state, memory=kept)

@@ -76,6 +76,7 @@ CASES = {
     "reused ε": ({"reuse": True}, {"reuse": True}),
     "the factor that Eq. 9 drops": ({"scaled": True}, {"scale": 1 / LEVELS[0].numbers[1]}),
     "iterative": ({"iterations": 4}, {"updates": 4}),
+    "no conditional term": ({"contrast": 0.0, "w2": 0.1}, {"halved": 0.0, "w2": 0.1}),
     "other weights": ({"w1": 0.5, "w2": 0.3}, {"w1": 0.5, "w2": 0.3}),
 }
 
@@ -94,6 +95,34 @@ def test_one_step_of_a_flow_is_the_printed_formula():
     sampler = lp.ALM(TARGET, levels=levels, partner="fixed", coordinates="flow", w1=0.9, w2=0.1)
     expected = by_hand(*levels[:2], w1=0.9, w2=0.1, decay=0.8**4, pull=0.8**4, halved=0.5)
     assert torch.allclose(first_step(sampler), expected, rtol=0, atol=1e-12)
+
+
+def test_the_terms_of_an_update_can_be_taken_alone():
+    """Without both it is SyncSDE; by default w₁' is w₁, and w₁/2 for a flow."""
+    options = {"levels": LEVELS, "partner": "fixed", "w1": 0.8}
+    alone, sync = lp.ALM(TARGET, w2=0.0, contrast=0.0, **options), lp.SyncSDE(TARGET, **options)
+    assert torch.equal(first_step(alone), first_step(sync))
+    for coordinates, share in (("diffusion", 1.0), ("flow", 0.5)):
+        options["coordinates"] = coordinates
+        same = lp.ALM(TARGET, contrast=share * 0.8, **options)
+        assert torch.equal(first_step(same), first_step(lp.ALM(TARGET, **options)))
+
+
+def test_updates_remember_their_own_predictions_and_none_of_an_earlier_run():
+    """The corrected predictions of the updates follow those without guidance, and two runs are alike."""
+    conditional = Gaussian(MEAN + 0.4, COV)
+    guided = lp.LML(lp.GuidedScore(conditional, TARGET, 3.0), 0.5)
+    options = {"levels": LEVELS, "partner": "fixed", "w2": 0.3}
+
+    def run(sampler):
+        return sampler(lp.Observation(VALUES[None], KNOWN), start=START[None], noise=zeros)
+
+    sampler = lp.ALM(guided, **options)
+    first = run(sampler)
+    assert torch.equal(first, run(sampler))
+    by_itself = lp.LML(lp.GuidedScore(conditional, TARGET, 3.0), 0.5)
+    assert torch.equal(first, run(lp.ALM(by_itself, unguided=lp.LML(conditional, 0.5), **options)))
+    assert not torch.allclose(first, run(lp.ALM(by_itself, unguided=by_itself, **options)), atol=1e-4)
 
 
 def test_a_flow_model_is_told_by_its_schedule_and_may_start_without_signal():
