@@ -345,14 +345,15 @@ class LatentLayout:
             vae.to(torch.float32)
         try:
             device = getattr(self.pipe, "_execution_device", vae.device)
-            pixels = as_batch(pixels.to(device, vae.dtype), self._dimensions())
+            pixels = as_batch(pixels.to(device, vae.dtype), self.dimensions)
             latents = read(vae.encode(pixels)).float()
         finally:
             if upcast:
                 vae.to(dtype)
         return _as_pictures(latents, pictures)
 
-    def _dimensions(self) -> int:
+    @property
+    def dimensions(self) -> int:
         """Dimensions of what the VAE takes: 4 for stills, 5 for videos."""
         if self.learned is not None:
             return len(self.learned.decoded) + 1

@@ -134,10 +134,11 @@ def _with_model(grid: dict[str, Any], model: str | None) -> dict[str, Any]:
 
 
 def _tried(grid: dict[str, Any], samples: int) -> dict[str, Any]:
-    """A grid of runs with at most two steps."""
-    steps = [min(steps, 2) for steps in _listed(grid.get("steps", 2))]
+    """A grid of runs with at most two steps, and two updates of ALM in a step."""
     kept = {name: value for name, value in grid.items() if name not in ("evaluations", "fills")}
-    return kept | {"samples": samples, "steps": list(dict.fromkeys(steps))}
+    for name in {"steps", "iterations"} & kept.keys() | {"steps"}:
+        kept[name] = list(dict.fromkeys(min(number, 2) for number in _listed(kept.get(name, 2))))
+    return kept | {"samples": samples}
 
 
 def _needs_any(grid: Mapping[str, Any]) -> bool:

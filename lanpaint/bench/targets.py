@@ -68,6 +68,7 @@ LARGER_IS_BETTER = {
     "mmd_p",
     "energy_p",
     "kernel_p",
+    *("ssim_pasted", "ssim_whole_pasted", "psnr_whole_pasted", "ms_ssim_pasted"),
 }
 
 
@@ -230,6 +231,15 @@ class ImageTarget(Target):
         return self._figures(x, truth, self.known, notice, fills)
 
     def _figures(self, x: Tensor, truth: Tensor, known: Tensor, notice: Notice, fills: int) -> Figures:
+        figures = self._picture_figures(x, truth, known, notice, fills)
+        first = x[::fills], truth[::fills]
+        if self.has_features:
+            kernel = mmd(features.picture_features(first[0]), features.picture_features(first[1]))
+            figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
+        return figures | calibration(x, truth, known, fills) | _distances(first[0].clamp(-1, 1), first[1])
+
+    def _picture_figures(self, x: Tensor, truth: Tensor, known: Tensor, notice: Notice, fills: int) -> Figures:
+        """Means of what each picture has, with their standard errors; and FID."""
         figures: Figures = {}
         families = [family for family in self.families[: len(x) // fills] for _ in range(fills)]
         values = image_figures(x, truth, known)
@@ -238,19 +248,14 @@ class ImageTarget(Target):
         for name, value in values.items():
             figures[name] = float(value.mean())
             figures[f"{name}_error"] = standard_error(value, families)
-        first = x[::fills], truth[::fills]
-        if self.has_features:
-            kernel = mmd(features.picture_features(first[0]), features.picture_features(first[1]))
-            figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
-        figures |= calibration(x, truth, known, fills)
-        perceptual, told = perceptual_figures(*first)
+        perceptual, told = perceptual_figures(x[::fills], truth[::fills])
         if told is not None:
             notice(told)
         for name, value in perceptual.items():
             figures[name] = float(value.mean())
             if value.ndim:
                 figures[f"{name}_error"] = standard_error(value, families[::fills])
-        return figures | _distances(first[0].clamp(-1, 1), first[1])
+        return figures
 
     def floors(self, truth: Tensor, seed: int, fills: int = 1) -> Figures:
         """Empty, because no exact samples are known."""
@@ -493,7 +498,7 @@ def _latent_target(
         raise ValueError(f"{folder} is a latent model, and the {what} {mask} is one of pixels; give another mask")
     model, held_out, families = _latents_and_images(folder, images, device, prompt, guidance_scale)
     prompts = read_prompts(str(prompt), families) if _is_list(prompt) else None
-    height, width = model.encode(held_out[:1]).shape[-2:]
+    height, width = model.cells[-2:]
     if mask in (*MASKS, NOTHING):
         known = _named_mask(mask, height, width)
     else:
