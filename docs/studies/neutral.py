@@ -28,6 +28,7 @@ from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
 Table = dict[str, dict[str, list[Result]]]  # method → column → runs of all seeds
 Figure = Callable[[Result], float]
 EXACT = ("gaussian", "stiff24", "star", "thin", "far", "moons", "laplace", "student")
+STRIDES = {"error": "error", "kernel": "distance in features", "join": "jump at the joins, over the true one"}
 BUDGETS = (4, 8, 30, 60, 120, 220, 550)
 
 
@@ -164,21 +165,23 @@ def against_budget(rows: Sequence[Result], order: Sequence[str], path: Path) -> 
     save(figure, path, dpi=110)
 
 
-def intervals(table: Table, order: Sequence[str], path: Path, names: tuple[str, str], title: str) -> None:
+def intervals(panels: Sequence[tuple[str, Table]], order: Sequence[str], path: Path, names: tuple[str, str]) -> None:
     """Draw how many samples lie in the exact intervals of 50 % and 90 %, or how many truths in those of the fills."""
-    figure = new_figure(figsize=(7.5, 0.24 * len(order) + 1.2))
-    axes = figure.subplots()
-    for place, name in enumerate(order):
-        for figure_name, colour in zip(names, COLOURS, strict=False):
-            values = [mean(rows, figure_of(figure_name)) for rows in table[name].values()]
-            values = [value for value in values if math.isfinite(value)]
-            axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.55, markersize=4)
-    for level, colour in zip((0.5, 0.9), COLOURS, strict=False):
-        axes.axvline(level, color=colour, linewidth=1)
-    axes.set_yticks(range(len(order)), order, fontsize=8)
-    axes.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.5, -0.5))
-    axes.set_title(title, fontsize=9)
-    axes.grid(alpha=0.3)
+    figure = new_figure(figsize=(7.5 if len(panels) == 1 else 3.6 * len(panels) + 1, 0.24 * len(order) + 1.2))
+    for axes, (title, table) in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True
+    ):
+        for place, name in enumerate(order):
+            for figure_name, colour in zip(names, COLOURS, strict=False):
+                values = [mean(rows, figure_of(figure_name)) for rows in table.get(name, {}).values()]
+                values = [value for value in values if math.isfinite(value)]
+                axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.55, markersize=4)
+        for level, colour in zip((0.5, 0.9), COLOURS, strict=False):
+            axes.axvline(level, color=colour, linewidth=1)
+        axes.set_yticks(range(len(order)), order, fontsize=8)
+        axes.set(xlim=(-0.02, 1.02), ylim=(len(order) - 0.5, -0.5))
+        axes.set_title(title, fontsize=9)
+        axes.grid(alpha=0.3)
     save(figure, path, dpi=110)
 
 
@@ -300,6 +303,24 @@ def measure_cost(path: Path) -> dict[str, dict[str, float]]:
     return costs
 
 
+def cost_bars(costs: dict[str, dict[str, float]], memory: dict[str, float], path: Path) -> None:
+    """Draw the time of an evaluation and the memory of a sample, of every method; with a gradient in another colour."""
+    names = sorted(costs, key=lambda name: costs[name]["ms"])
+    colours = [COLOURS[1] if METHODS[name].needs_gradient else COLOURS[0] for name in names]
+    figure = new_figure(figsize=(8.5, 0.24 * len(names) + 1.2))
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.barh(names, [costs[name]["ms"] for name in names], color=colours)
+    left.set_title("ms of the processor an evaluation", fontsize=9)
+    right.scatter([memory.get(name, math.nan) for name in names], names, color=colours)
+    right.set(xscale="log")
+    right.set_title("KiB a sample (orange: with a gradient)", fontsize=9)
+    for axes in (left, right):
+        axes.grid(alpha=0.3, axis="x")
+        axes.tick_params(labelsize=8)
+    left.invert_yaxis()
+    save(figure, path, dpi=110)
+
+
 def main(source: Path, folder: Path) -> None:
     """Write tables.md and the pictures."""
     folder.mkdir(exist_ok=True)
@@ -326,7 +347,7 @@ def main(source: Path, folder: Path) -> None:
     heat_map(table, order, folder / "exact.png", floor)
     against_budget(exact, order, folder / "budget.png")
     intervals(
-        table, order, folder / "intervals.png", ("mass50", "mass90"), "share of samples in the exact 50 % and 90 %"
+        [("share of samples in the exact 50 % and 90 %", table)], order, folder / "intervals.png", ("mass50", "mass90")
     )
     rank_strips(
         table,
@@ -373,23 +394,25 @@ def main(source: Path, folder: Path) -> None:
         for count in (12, 64)
     )
     spread = tabulated([r for r in emoji if r.section.startswith("Calibration")], lambda row: row.settings.target)
-    moves = tabulated(motion, lambda row: row.settings.target)
+    moves = tabulated([r for r in motion if r.section.startswith("Held-out")], lambda row: row.settings.target)
+    paths = tabulated([r for r in motion if r.section.startswith("Calibration")], lambda row: row.settings.target)
     parts, strides = [], []
     for place, each, metrics in (
         ("digits, 60 evaluations", digits, ("psnr", "ssim", "seam", "energy")),
         ("digits, 19 fills each, 30 evaluations", fills, ("cover50", "cover90", "spread", "rank", "psnr_mean")),
         ("emoji, 30 evaluations", faces, ("psnr", "kernel", "seam")),
         ("64 emoji, 60 evaluations", more, ("psnr", "kernel", "seam")),
-        ("emoji, 9 fills each, 30 evaluations", spread, ("cover50", "cover90", "spread", "psnr_mean")),
-        ("movements, 30 evaluations", moves, ("error", "kernel", "join", "diversity", "cover50", "cover90")),
+        ("emoji, 19 fills each, 30 evaluations", spread, ("cover50", "cover90", "spread", "psnr_mean")),
+        ("movements, 30 evaluations", moves, ("error", "kernel", "join", "bend", "diversity", "spread")),
+        ("movements, 19 fills each, 30 evaluations", paths, ("cover50", "cover90", "spread")),
     ):
         for metric in metrics:
             if each:
                 better = 1 if metrics[0] == "error" else -1
                 best = sorted(each, key=lambda n: better * mean(next(iter(each[n].values())), figure_of(metrics[0])))
                 text += [f"## {place}: {metric}\n", written(each, best, metric, 3)]
-                if each is moves and metric in ("error", "kernel", "join", "cover90"):
-                    strides.append((f"{metric}", each, metric))
+                if each is moves and metric in STRIDES:
+                    strides.append((STRIDES[metric], each, metric))
                 elif each in (digits, faces) and (metric in ("psnr", "kernel") or (metric, each) == ("seam", digits)):
                     parts.append((f"{place}: {metric}", each, metric))
     if strides:
@@ -398,36 +421,24 @@ def main(source: Path, folder: Path) -> None:
         names = [n for n in order if any(n in part[1] for part in parts)]
         names += [n for part in parts for n in part[1] if n not in names]
         bars(parts, folder / "pictures.png", list(dict.fromkeys(names)))
-    if fills:
-        intervals(
-            fills,
-            [name for name in order if name in fills],
-            folder / "fills.png",
-            ("cover50", "cover90"),
-            "share of true pixels in the central 50 % and 90 % of 19 fills, digits",
-        )
-        if any(row.ranks for cells in fills.values() for found in cells.values() for row in found):
-            kept = {name for name, cells in fills.items() if any(r.ranks for found in cells.values() for r in found)}
-            strips = [name for name in order if name in kept]
-            told = "rank of the true pixel\namong 19 fills (white: calibrated)"
-            rank_strips(fills, strips, folder / "fill-ranks.png", told)
-    if spread:
-        intervals(
-            spread,
-            [name for name in order if name in spread],
-            folder / "emoji-fills.png",
-            ("cover50", "cover90"),
-            "share of true pixels in the central 50 % and 90 % of 9 fills, emoji",
-        )
+    panels = [(name, each) for name, each in (("digits", fills), ("emoji", spread), ("movements", paths)) if each]
+    if panels:
+        names = [name for name in order if any(name in each for _, each in panels)]
+        intervals(panels, names, folder / "fills.png", ("cover50", "cover90"))
+    if fills and any(row.ranks for cells in fills.values() for found in cells.values() for row in found):
+        strips = [name for name in order if any(r.ranks for rows in fills.get(name, {}).values() for r in rows)]
+        told = "rank of the true pixel\namong 19 fills (white: calibrated)"
+        rank_strips(fills, strips, folder / "fill-ranks.png", told)
     pictures = [*images, *motion, *emoji]
     if pictures:
         told = seeds_of(pictures, lambda row: row.settings.target, lambda row: row.section)
         text += ["## Trained models: which cells have how many seeds\n", told]
     costs = measure_cost(source / "cost.json")
     lines = ["| | gradient | ms of the processor an evaluation | KiB a sample |", "|---|---|---|---|"]
+    kept = {name: next(iter(cells.values()))[0].memory / 1024 for name, cells in digits.items()}
+    cost_bars(costs, kept, folder / "cost.png")
     for name in sorted(costs, key=lambda n: costs[n]["ms"]):
-        rows = [r for cells in digits.get(name, {}).values() for r in cells]
-        memory = f"{rows[0].memory / 1024:.3g}" if rows else ""
+        memory = f"{kept[name]:.3g}" if name in kept else ""
         gradient = "yes" if METHODS[name].needs_gradient else ""
         lines.append(f"| {name} | {gradient} | {costs[name]['ms']:.2g} | {memory} |")
     text += ["## Cost on digits, eight at once\n", "\n".join(lines) + "\n"]
