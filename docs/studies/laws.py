@@ -1,6 +1,6 @@
 """How far samplers end from the exact law on a Gaussian of two entries, by exact algebra: docs/methods.md.
 
-    PYTHONPATH=. python docs/studies/laws.py docs/laws.png
+    python -m docs.studies.laws docs/laws.png
 
 The problem and the algebra are those of `tests/samplers/reference_problem.py`: on a Gaussian each of these samplers is
 an affine map of its random numbers.
@@ -59,5 +59,5 @@ def main(path: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        raise SystemExit("give the picture to write: laws.py docs/laws.png")
+        raise SystemExit("give the picture to write: python -m docs.studies.laws docs/laws.png")
     main(sys.argv[1])

@@ -211,6 +211,8 @@ def bars(parts: Sequence[tuple[str, Table, str]], path: Path, order: Sequence[st
 def rank_strips(table: Table, order: Sequence[str], path: Path, title: str) -> None:
     """Draw the histogram of ranks of every method on every target as a strip of colours: white where it is flat."""
     columns = [c for c in columns_of(table) if any(r.ranks for cells in table.values() for r in cells.get(c, []))]
+    if not columns:
+        return
     figure = new_figure(figsize=(1.45 * len(columns) + 1.9, 0.22 * len(order) + 1.2))
     panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, column in zip(panels, columns, strict=True):
@@ -311,7 +313,9 @@ def cost_bars(costs: dict[str, dict[str, float]], memory: dict[str, float], path
     left, right = figure.subplots(1, 2, sharey=True)
     left.barh(names, [costs[name]["ms"] for name in names], color=colours)
     left.set_title("ms of the processor an evaluation", fontsize=9)
-    right.scatter([memory.get(name, math.nan) for name in names], names, color=colours)
+    for name, colour in zip(names, colours, strict=True):
+        if name in memory:
+            right.plot([memory[name]], [name], "o", color=colour)
     right.set(xscale="log")
     right.set_title("KiB a sample (orange: with a gradient)", fontsize=9)
     for axes in (left, right):
@@ -344,19 +348,23 @@ def main(source: Path, folder: Path) -> None:
     table = tabulated([row for row in main_rows if budget_of(row) == 60], lambda row: row.settings.target)
     floor = 0.003
     order = ranked(table, figure_of("pit"), floor)
-    heat_map(table, order, folder / "exact.png", floor)
-    against_budget(exact, order, folder / "budget.png")
-    intervals(
-        [("share of samples in the exact 50 % and 90 %", table)], order, folder / "intervals.png", ("mass50", "mass90")
-    )
-    rank_strips(
-        table,
-        order,
-        folder / "ranks.png",
-        "how often F(x | y) of samples is in each twentieth (white: exact; grey: none kept)",
-    )
-    modes = [("wrong_mode", "share in a wrong mode", 0.0), ("mmse_gap", "excess error of the mean of 8 fills", 0.0)]
-    dots(table, order, folder / "modes.png", [*modes, ("width", "mean square from the exact mean", 1.0)])
+    if table:
+        heat_map(table, order, folder / "exact.png", floor)
+        against_budget(exact, order, folder / "budget.png")
+        intervals(
+            [("share of samples in the exact 50 % and 90 %", table)],
+            order,
+            folder / "intervals.png",
+            ("mass50", "mass90"),
+        )
+        rank_strips(
+            table,
+            order,
+            folder / "ranks.png",
+            "how often F(x | y) of samples is in each twentieth (white: exact; grey: none kept)",
+        )
+        modes = [("wrong_mode", "share in a wrong mode", 0.0), ("mmse_gap", "excess error of the mean of 8 fills", 0.0)]
+        dots(table, order, folder / "modes.png", [*modes, ("width", "mean square from the exact mean", 1.0)])
     for budget in (60, 30, 220, 120, 550):
         part = tabulated([row for row in main_rows if budget_of(row) == budget], lambda row: row.settings.target)
         if part:
@@ -425,8 +433,8 @@ def main(source: Path, folder: Path) -> None:
     if panels:
         names = [name for name in order if any(name in each for _, each in panels)]
         intervals(panels, names, folder / "fills.png", ("cover50", "cover90"))
-    if fills and any(row.ranks for cells in fills.values() for found in cells.values() for row in found):
-        strips = [name for name in order if any(r.ranks for rows in fills.get(name, {}).values() for r in rows)]
+    strips = [name for name in order if any(r.ranks for rows in fills.get(name, {}).values() for r in rows)]
+    if strips:
         told = "rank of the true pixel\namong 19 fills (white: calibrated)"
         rank_strips(fills, strips, folder / "fill-ranks.png", told)
     pictures = [*images, *motion, *emoji]
