@@ -68,7 +68,7 @@ LARGER_IS_BETTER = {
     "mmd_p",
     "energy_p",
     "kernel_p",
-    *("ssim_pasted", "ssim_whole_pasted", "psnr_whole_pasted", "ms_ssim_pasted"),
+    *("fsim", "fsim_pasted", "ssim_pasted", "ssim_whole_pasted", "psnr_whole_pasted", "ms_ssim_pasted"),
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.images import hole_psnr
+from lanpaint.metrics import fsim
 from lanpaint.metrics.networks import SMALLEST, inception_network, lpips_network
 
 KERNEL, SMALL_KERNEL, SMALL = 11, 5, 32
@@ -15,8 +16,12 @@ KERNEL, SMALL_KERNEL, SMALL = 11, 5, 32
 _AT_ONCE = 32
 
 
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
-    """PSNR in dB and SSIM, on the unknown pixels (the hole) and on the whole image, and MS-SSIM; one value per image.
+    """PSNR in dB and SSIM, on the unknown pixels (the hole) and on the whole image, MS-SSIM and FSIM; one per image.
 
     Args:
         x: Images (B, C, H, W) in [−1, 1]; values outside are clamped.
@@ -27,7 +32,8 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
         Name → values (B,). ``psnr`` and ``ssim`` are those of the hole, ``psnr_whole`` and ``ssim_whole`` those of the
         whole image, as is ``mse``. SSIM's Gaussian window has 11 pixels a side, or 5 if the shorter side is below 32.
         ``ssim`` is the mean of the SSIM map over the hole. ``ms_ssim`` has five scales, so it is present only if the
-        shorter side has 176 pixels or more. ``psnr_whole`` is infinite for an image that equals the truth.
+        shorter side has 176 pixels or more, and ``fsim`` if it has 48. ``psnr_whole`` is infinite for an image that
+        equals the truth.
 
     Raises:
         ValueError: When x and truth do not have the same shape (B, C, H, W).
@@ -57,6 +63,10 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
     if side // 16 >= KERNEL:
         scales = multiscale_structural_similarity_index_measure(bright, true_bright, reduction="none", data_range=1.0)
         figures["ms_ssim"] = scales.reshape(-1)
+    if side >= fsim.SMALLEST:
+        pairs = zip(x.split(_AT_ONCE), truth.split(_AT_ONCE), strict=True)
+        parts = [fsim.feature_similarity(*(part.to(_device()) for part in pair)).cpu() for pair in pairs]
+        figures["fsim"] = torch.cat(parts).to(truth.dtype)
     return figures
 
 
@@ -91,7 +101,7 @@ def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, Tensor], str
     """
     if min(x.shape[-2:]) < SMALLEST:
         return {}, None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = _device()
     try:
         lpips, inception = lpips_network(device), inception_network(device)
     except OSError as error:
