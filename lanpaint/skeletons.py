@@ -8,9 +8,11 @@ coordinates of the root. What is known comes back character for character, and s
 
 from __future__ import annotations
 
+import contextlib
 import re
+import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,20 +139,20 @@ def read_skeleton(path: str | Path) -> Skeleton:
     path = as_path("the data", path)
     if not path.is_file():
         raise ValueError(f"{path} is {'a folder, not a file' if path.is_dir() else 'not there'}")
-    if path.suffix != ENDING:
-        raise ValueError(f"the name of a BVH file must end in {ENDING}, in small letters, got {path}")
+    if path.suffix.lower() != ENDING:
+        raise ValueError(f"the name of a BVH file must end in {ENDING}, got {path}")
     pybvh = _needed()
     lines = path.read_bytes().decode(_ENCODING).split("\n")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _in_small_letters(path) as named:
             warnings.simplefilter("ignore")
-            read = pybvh.read_bvh_file(path, world_up="+y")  # else it looks for the ground, and NaN has none
+            read = pybvh.read_bvh_file(named, world_up="+y")  # else it looks for the ground, and NaN has none
         frames = _frames(lines)
         places = _places(lines, 3 + 3 * read.joint_count)
         if len(frames) != read.frame_count or any(len(lines[line].split()) != len(places) for line in frames):
             raise ValueError("there is more on the lines of its frames than numbers")
     except Exception as error:  # what a parser raises for a file of another kind is not known
-        told = (str(error).replace(f"{path}", "the file").splitlines() or [""])[0].split(";")[0]
+        told = (str(error).replace(f"{named}", "the file").splitlines() or [""])[0].split(";")[0]
         raise ValueError(f"cannot read {path} as BVH: {told:.160}") from error
     angles = np.degrees(read.joint_angles)
     if np.isinf(read.root_pos).any() or np.isinf(angles).any():
@@ -169,6 +171,18 @@ def read_skeleton(path: str | Path) -> Skeleton:
     names += [f"{joint}.r{row}{column}" for joint in joints for column in (1, 2) for row in (1, 2, 3)]
     values = np.concatenate([read.root_pos, turns.reshape(len(turns), -1)], 1)
     return Skeleton(path, values, tuple(names), tuple(read.euler_orders), tuple(lines), frames, places)
+
+
+@contextlib.contextmanager
+def _in_small_letters(path: Path) -> Iterator[Path]:
+    """The file under a name that pybvh reads: one that ends in .bvh."""
+    if path.suffix == ENDING:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"motion{ENDING}"
+        copy.write_bytes(path.read_bytes())
+        yield copy
 
 
 def _frames(lines: list[str]) -> tuple[int, ...]:

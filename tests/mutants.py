@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import ctypes
 import difflib
 import functools
 import gc
@@ -206,6 +207,7 @@ def main() -> int:
         parser.error(f"no tests are named for {', '.join(unknown)}; take some of {', '.join(TESTS)}")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     KEPT.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as after Ctrl-C, the copy is removed
     rows, killed, total = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
         tree = copied(Path(folder))
@@ -571,6 +573,7 @@ def _dies(fails: Callable[[], bool], seconds: float) -> bool:
         answer = 3  # a mistake of this runner
         try:
             os.setsid()
+            _end_with_parent()
             most = resource.getrlimit(resource.RLIMIT_CPU)[1]
             limit = int(seconds) if most == resource.RLIM_INFINITY else min(int(seconds), most - 1)
             resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 1))
@@ -578,16 +581,24 @@ def _dies(fails: Callable[[], bool], seconds: float) -> bool:
         finally:
             os._exit(answer)
     end = time.time() + 20 * seconds  # of a clock on the wall, for tests that wait for ever
-    while time.time() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
-            raise RuntimeError("a process of the runner ended with an error of its own")
-        if done:
-            return status != 0
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return True
+    status = None
+    try:
+        while status is None and time.time() < end:
+            done, status = found if (found := os.waitpid(child, os.WNOHANG))[0] else (0, None)
+            time.sleep(0 if done else 0.02)
+    finally:
+        if status is None:  # too long, Ctrl-C, or SIGTERM
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    if status is not None and os.WIFEXITED(status) and os.WEXITSTATUS(status) == 3:
+        raise RuntimeError("a process of the runner ended with an error of its own")
+    return status != 0
+
+
+def _end_with_parent() -> None:
+    """Have the system end this process when its parent ends, however that ends. Linux alone can do it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def _places(tree: ast.AST) -> Iterator[tuple[ast.AST, ast.AST, str]]:

@@ -463,5 +463,6 @@ def test_a_photo_for_a_small_model_is_told_what_paints_photos(files, run_here, m
     assert status == 1
     given = f"the image is {size[0]}×{size[1]}"  # as it is, not as it is padded for the network
     assert f"{given} and the model paints {small} images; no model that comes with lanpaint" in told
+    assert f"the hole alone, at {small}, with --crop 1.5" in told
     assert len(told.splitlines()) == 1
     assert not (files / "painted-photo.png").exists()

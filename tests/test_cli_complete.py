@@ -147,6 +147,19 @@ def test_files_that_do_not_fit_are_told_in_one_line(run, data, tmp_path):
     assert data.read_text().startswith("time,left,right\n0.0,0,0\n")
 
 
+def test_data_that_do_not_fit_are_told_before_a_network_is_loaded(run, tmp_path, monkeypatch):
+    import lanpaint.adapters.series as series
+
+    def never(*given, **options):
+        raise AssertionError("the network was loaded")
+
+    monkeypatch.setattr(series, "load_series_model", never)
+    (tmp_path / "text.csv").write_text("left,right\n1,two\n,\n")
+    status, _, error = run(tmp_path / "text.csv", "-o", tmp_path / "out.csv")
+    assert (status, error.count("\n")) == (1, 1)
+    assert "'two' in row 2, column right" in error
+
+
 def test_units_that_cannot_be_read_are_told_with_the_model(run, data, tmp_path, model):
     import shutil
 

@@ -21,6 +21,7 @@ from lanpaint.verification import (
     verify,
 )
 from lanpaint.verification.rare_modes import ALPHA, SIGMA, Share, mixture_drift, rare_shares
+from lanpaint.verification.report import Report
 
 RIGHT = {
     "Langevin": (lp.Langevin(), 1),
@@ -299,6 +300,15 @@ def test_the_trap_of_strang_splitting_shows_in_the_order_of_the_bias():
     assert right.bias_order > 1.8
     assert wrong.bias_order < 1.2
     assert wrong.position_bias[0.02] > 20 * right.position_bias[0.02]
+
+
+def test_the_columns_of_a_report_stand_below_their_heads():
+    radii, limits = {1: (0.5, 0.25, 68.1), 100: (0.9, 0.8, 3.0)}, {1: 10.0, 100: math.inf}
+    text = str(Report("X", position_bias={0.02: 1e-4}, radii=radii, limits=limits)).splitlines()
+    head = next(line for line in text if line.startswith("  condition"))
+    places = [head.index(name) for name in ("condition", "radius", "best", "stable")]
+    for line in text[text.index(head) + 1 :]:
+        assert all(line[place - 1] == " " != line[place] for place in places), line
 
 
 def test_only_a_dynamics_is_verified():

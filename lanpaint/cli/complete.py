@@ -109,8 +109,12 @@ def complete(
     options: dict[str, Any] = {name: chosen.options()[name].parse(text) for name, text in texts.items()}
     source = model or (_FITTED if of_skeleton else "motion")
     where: dict[str, Any] = {"device": find_device(device), "dtype": find_dtype(dtype)}
-    score: Any = None if source == _FITTED else load_series_model(model_folder(source, (*SEQUENCES, _FITTED)), **where)
-    table = _read(data, columns, () if score is None else score.units.channels)
+    folder = None if source == _FITTED else model_folder(source, (*SEQUENCES, _FITTED))
+    expected = () if folder is None else _named_channels(folder)
+    table = None if expected is None else _read(data, columns, expected)  # before the network, which takes longer
+    score: Any = None if folder is None else load_series_model(folder, **where)
+    if table is None:
+        table = _read(data, columns, score.units.channels)
     if score is not None:
         check_channels(table.values, score)  # before parts of it are named
         if isinstance(table, Skeleton):
@@ -132,6 +136,16 @@ def complete(
     for path, result in zip(outputs, made, strict=True):
         table.write(path, result, ~np.isnan(values), channels)
         print(f"{path}: {'×'.join(map(str, values.shape))}, {np.isnan(values).mean():.1%} completed")
+
+
+def _named_channels(folder: str) -> tuple[str, ...] | None:
+    """The names of a model's channels; None where the whole model has to be loaded to know them."""
+    from lanpaint.units import Units
+
+    try:
+        return Units.load(folder).channels
+    except ValueError:
+        return None
 
 
 def _read(data: Path, columns: str | None, expected: tuple[str, ...]) -> Any:

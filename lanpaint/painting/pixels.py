@@ -102,7 +102,8 @@ class PixelPainter(Painter):
         if height >= 4 * trained[0] or width >= 4 * trained[1]:
             raise ValueError(
                 f"the image is {given[1]}×{given[0]} and the model paints {trained[1]}×{trained[0]} images; no model "
-                "that comes with lanpaint paints photos: give a pipeline with --model, such as Stable Diffusion"
+                "that comes with lanpaint paints photos: give a pipeline with --model, such as Stable Diffusion, or "
+                f"paint the surroundings of the hole alone, at {trained[1]}×{trained[0]}, with --crop 1.5"
             )
         warnings.warn(
             f"the model was trained on {trained[1]}×{trained[0]} images, this one is painted at {width}×{height}",

@@ -74,11 +74,12 @@ class Report:
                 for name, (variance, cross) in self.variables.items()
             ]
             lines += [f"  convergence  {order(self.convergence_order)}"]
-            lines += ["  condition    radius per evaluation at 0.15/A    best (at step)      stable below"]
+            columns = [("condition", "radius per evaluation at 0.15/A", "best (at step)", "stable below")]
             for condition, (radius, best, at) in self.radii.items():
                 limit = self.limits[condition]
                 below = "any step tried" if math.isinf(limit) else f"{limit:.3g}/A"
-                lines.append(f"  {condition:<12} {radius:<33.4f}  {best:.4f} ({at:.3g}/A)".ljust(68) + f" {below}")
+                columns.append((f"{condition}", f"{radius:.4f}", f"{best:.4f} ({at:.3g}/A)", below))
+            lines += [f"  {row[0]:<12} {row[1]:<34} {row[2]:<18} {row[3]}" for row in columns]
         if self.sampled is not None:
             lines.append(
                 f"  law of x     by sampling: variance {self.sampled[0]:.4f} ± {self.sampled[1]:.4f}, exact is 1"

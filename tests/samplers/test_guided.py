@@ -206,6 +206,20 @@ def test_flowdps_without_data_step_and_fresh_noise_is_ddim():
         assert torch.allclose(ours.x, theirs.x, atol=1e-12)
 
 
+def test_flowdps_that_goes_all_the_way_to_y_is_ddnm_with_a_share_of_fresh_noise(monkeypatch):
+    """With t = 1 in the blend, x̃₀ has y on the known entries; η is a share of the variance, and DDNM's of the noise."""
+    import lanpaint.samplers.flowdps as module
+
+    monkeypatch.setattr(module, "flow_time", lambda level: torch.ones_like(level.sigma))
+    observation = lp.Observation(VALUES.expand(3, 2), KNOWN)
+    found, expected = (
+        list(sampler.iterate(observation, generator=torch.Generator().manual_seed(0)))
+        for sampler in (FlowDPS(TARGET, eta=0.49, levels=levels(5)), lp.DDNM(TARGET, eta=0.7, levels=levels(5)))
+    )
+    for ours, theirs in zip(found[:-1], expected[:-1], strict=True):
+        assert torch.allclose(ours.x, theirs.x, atol=1e-12)
+
+
 def test_flowdps_loses_variance_even_without_an_observation():
     mean, cov = law(FlowDPS(TARGET, levels=levels(400)), VALUES, torch.tensor([False, False]))
     assert float(mean.abs().max()) < 1e-12

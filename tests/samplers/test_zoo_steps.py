@@ -1,5 +1,7 @@
 """Identities of the gradient-free methods: limits in which one is another, draw for draw, and what a step has."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -70,7 +72,7 @@ def test_without_an_observation_ddnm_is_ddim():
 
 
 @pytest.mark.parametrize("form", ["paper", "code", "inversebench"])
-@pytest.mark.parametrize("s", [0.01, 0.3, 2.0])
+@pytest.mark.parametrize("s", [0.01, 0.3, 2.0, 10.0])
 def test_noise_of_the_measurement_and_fresh_noise_of_ddnm_plus_add_up_to_that_of_the_step(form, s):
     """On the known entry, (∂x'/∂y)² s² and the variance that is drawn are τ² together; σ'² in the code form."""
     sampler = lp.DDNM(TARGET, form=form, levels=levels(5))
@@ -89,6 +91,29 @@ def test_noise_of_the_measurement_and_fresh_noise_of_ddnm_plus_add_up_to_that_of
     assert abs(fresh**2 + brought**2 - tau**2) < 1e-12
     assert abs(brought) > 0
     assert fresh >= 0
+
+
+@pytest.mark.parametrize("form", ["paper", "code", "inversebench"])
+def test_ddnm_plus_leaves_the_noise_of_unknown_entries_as_it_is(form):
+    """The published demo reduces the fresh noise of all entries."""
+    exact, noisy = (
+        [*lp.DDNM(TARGET, form=form, levels=levels(5)).iterate(observation, start=START, noise=numbers())][1].x
+        for observation in (OBSERVATION, lp.Observation(VALUES.expand(4, 2), KNOWN, noise=0.3))
+    )
+    assert torch.equal(exact[:, 0], noisy[:, 0])
+    assert not torch.allclose(exact[:, 1], noisy[:, 1])
+
+
+def test_a_step_of_ddnm_s_code_is_that_of_ddrm_on_unknown_entries():
+    """They differ in the noise of the known part alone."""
+    first = levels(5)[0]
+    start = torch.where(KNOWN, first.perturb(OBSERVATION.values, NUMBERS[0]), START)  # DDRM draws the known part
+    null, rank = (
+        [*sampler.iterate(OBSERVATION, start=start, noise=numbers(skip))][1].x
+        for sampler, skip in ((lp.DDNM(TARGET, levels=levels(5)), 1), (lp.DDRM(TARGET, eta=0.85, levels=levels(5)), 0))
+    )
+    assert_same(null[:, 0], rank[:, 0])
+    assert not torch.allclose(null[:, 1], rank[:, 1])
 
 
 def test_time_travel_of_ddnm_repeats_blocks():
@@ -200,6 +225,28 @@ def test_the_flow_of_daps_is_eulers_method_through_levels_of_the_plan(count, pas
     assert_same(state.x[:, 0] / state.level.alpha, euler[:, 0])
 
 
+def test_daps_without_noise_of_x0_and_of_the_likelihood_is_latino_with_the_flow():
+    """The draw of x₀ is its mean then, with y on the known entries; each other number is that of the next level."""
+    fresh = iter(NUMBERS)
+    calls = iter(range(100))
+    sampler = lp.DAPS(FlowMap(), levels=levels(6), ode_steps=1, tau=0.0)
+    sampler.finish = lambda state, noise: state
+    x = sampler(OBSERVATION, start=START, noise=lambda like: next(fresh) if next(calls) % 2 else torch.zeros_like(like))
+    assert_same(x, draw(lp.LATINO, score=FlowMap(), sigma_y=0.0))
+
+
+def test_the_proximal_step_of_latino_is_the_mean_of_y_and_of_x0():
+    """(x̂₀ + γ y)/(1 + γ) with γ = δ σ²/(c² s²), c² = α² + σ², in coordinates in which c is not 1."""
+    level, s, delta = levels(6)[2].rescale(1.7), 0.3, 0.6
+    score = Recorded(TARGET)
+    sampler = lp.LATINO(score, levels=[level, lp.NoiseLevel(1.0, 0.0)], delta=delta, sigma_y=s)
+    sampler.finish = lambda state, noise: state
+    x, guess = sampler(OBSERVATION, start=START), score.seen[0].denoised
+    gamma = delta * level.sigma**2 / ((level.alpha**2 + level.sigma**2) * s**2)
+    assert_same(x[:, 1], (guess[:, 1] + gamma * 1.0) / (1 + gamma))
+    assert_same(x[:, 0], guess[:, 0])
+
+
 # FlowChef, blended
 
 
@@ -245,6 +292,20 @@ def test_the_point_of_red_diff_is_the_conditional_mean_at_little_noise():
         x = sampler(OBSERVATION, noise=torch.zeros_like)
         assert torch.allclose(x[:, 0], torch.full((4,), 0.8 / (1 + sigma**2), dtype=DOUBLE), atol=1e-3)
         assert torch.equal(x[:, 1], OBSERVATION.values[:, 1])
+
+
+def test_steps_of_red_diff_are_those_of_adam_on_the_error_of_the_prediction_without_its_noise():
+    """Adam of PyTorch, β = (0.9, 0.99), on (σ/α)(ε̂ − ε) with ε̂ = σ (α² C + σ²)⁻¹ x; known entries are y."""
+    point = torch.nn.Parameter(torch.where(KNOWN, OBSERVATION.values, 0.0))
+    adam, x, fresh = torch.optim.Adam([point], lr=0.1, betas=(0.9, 0.99)), START, iter(NUMBERS)
+    for level, next_level in itertools.pairwise(levels(6)):
+        alpha, sigma = level.alpha, level.sigma
+        seen = sigma * x @ torch.linalg.inv(alpha**2 * COV + sigma**2 * torch.eye(2, dtype=DOUBLE))
+        point.grad = sigma / alpha * (seen - (x - alpha * point.detach()) / sigma)
+        adam.step()
+        point.data = torch.where(KNOWN, OBSERVATION.values, point.data)
+        x = next_level.alpha * point.detach() + next_level.sigma * next(fresh)
+    assert_same(draw(lp.REDDiff), point.detach())
 
 
 # Noise of a measurement, levels without signal, errors

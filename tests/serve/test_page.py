@@ -171,6 +171,7 @@ def test_several_results_are_compared_saved_and_painted_on(page):
     until(page, "lanpaint.results.items.length === 3")
     page.locator("#split").fill("400")
     assert page.evaluate("lanpaint.view.split") == 0.4
+    assert page.get_by_label("shown as it was before").get_attribute("aria-valuetext") == "40 % before, 60 % after"
     with page.expect_download() as download:
         page.click("#list li:nth-child(2) a")
     assert download.value.suggested_filename == "digits-3-1.png"

@@ -280,8 +280,14 @@ function compare(item) {
     return;
   }
   view.split = 0;
-  $("split").value = 0;
+  splitShown();
   view.show(item.picture, true);
+}
+
+function splitShown() {
+  const before = Math.round(100 * view.split);
+  $("split").value = Math.round(1000 * view.split);
+  $("split").setAttribute("aria-valuetext", `${before} % before, ${100 - before} % after`);
 }
 
 results.onshow = compare;
@@ -390,6 +396,7 @@ function listen() {
     });
   $("split").addEventListener("input", () => {
     view.split = Number($("split").value) / 1000;
+    splitShown();
     view.draw();
   });
   $("back").addEventListener("click", () => {
@@ -414,7 +421,7 @@ function listen() {
   addEventListener("keydown", key);
   view.onresize = sized;
   view.onpad = padShown;
-  view.onsplit = () => ($("split").value = Math.round(1000 * view.split));
+  view.onsplit = splitShown;
   view.onchange = () => {
     if ($("compare").hidden === false && !view.shown) compare(null);
     $("undo").disabled = !view.mask?.past.length;
