@@ -68,6 +68,9 @@ TITLES = {
     "mmse_gap": "excess error of the mean over the exact one",
     "wrong_mode": "share of samples in a wrong mode",
 }
+COSTS = {"seconds": "seconds a sample", "memory": "bytes a sample"}
+"""Costs of a run that are tabulated like metrics where they are asked for, with their titles."""
+TITLES |= COSTS
 MOST_CLOUDS = 16
 
 Group = dict[Settings, list[Result]]  # settings with the seed set to 0 → results with these settings, of all seeds
@@ -96,7 +99,8 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
     Args:
         results: The results.
         folder: Folder to write to, made if it is missing. Existing files of these names are overwritten.
-        further: Names of metrics to tabulate in addition to the metrics in ``Result.merits``.
+        further: Names of metrics to tabulate in addition to the metrics in ``Result.merits``; also ``seconds`` and
+            ``memory``.
         title: Heading of the Markdown file.
 
     Returns:
@@ -110,7 +114,7 @@ def write_report(results: Results, folder: str | Path, further: Sequence[str] = 
     rows, folder = results.latest, Path(folder)
     if not rows:
         raise ValueError(f"{results.path} holds no results; give a file that lanpaint bench has written")
-    available = {name for row in rows for name in row.figures}
+    available = {name for row in rows for name in row.figures} | COSTS.keys()
     missing = [name for name in further if name not in available]
     if missing:
         raise ValueError(f"no run has the figure {missing[0]!r}; there are {', '.join(sorted(available))}")
@@ -215,7 +219,7 @@ def _part(
         labels = {settings: _label(settings, curve_names) for settings in group}
     shared = [name for name in names_of(list(group)) if name not in ("seed", "images", "preset", "particles")]
     text = [f"Common to all: {common(list(group), shared)}.\n"]
-    had = {name for row in rows for name in row.figures}
+    had = {name for row in rows for name in row.figures} | COSTS.keys()
     merits = [*dict.fromkeys(m for row in rows for m in row.merits), *(name for name in further if name in had)]
     if column is None:
         text.append(_overview(group, labels, merits))
@@ -270,6 +274,10 @@ def common(runs: Sequence[Settings], names: Sequence[str]) -> str:
     return ", ".join(parts)
 
 
+def _value(row: Result, figure: str) -> float:
+    return float(getattr(row, figure)) if figure in COSTS else row.figures.get(figure, math.nan)
+
+
 def mean(rows: Sequence[Result], figure: str) -> tuple[float, float]:
     """Mean of a metric over the seeds, and its standard error.
 
@@ -277,7 +285,7 @@ def mean(rows: Sequence[Result], figure: str) -> tuple[float, float]:
     is NaN. With a single seed the standard error is that of the run, NaN if the run has none.
     """
     worst = -math.inf if figure in LARGER_IS_BETTER else math.inf
-    values = [worst if row.diverged else row.figures.get(figure, math.nan) for row in rows]
+    values = [worst if row.diverged else _value(row, figure) for row in rows]
     if not all(math.isfinite(value) for value in values):
         return (
             worst if worst in values else sum(values)

@@ -174,7 +174,7 @@ def report(
     ] = Path("report"),
     figures: Annotated[
         str,
-        typer.Option(help="Further metrics to tabulate, such as stray,mmd. The main metrics are always there."),
+        typer.Option(help="Further metrics to tabulate, such as stray,seconds. The main metrics are always there."),
     ] = "",
     title: Annotated[str, typer.Option(help="Heading of the report.")] = "Benchmark",
 ) -> None:

@@ -48,6 +48,19 @@ def test_means_over_seeds_with_their_standard_errors_along_the_axis(tmp_path):
     assert (tmp_path / "out" / "a.png").exists()
 
 
+def test_costs_have_a_table_along_the_axis_where_they_are_asked_for(tmp_path):
+    """So LML's Table 5 is read: seconds of a sample at each number of steps, a mean over seeds."""
+    rows = [
+        _row("A", 1.0, target="gaussian", method="replace", steps=steps, seed=seed, seconds=steps + seed, memory=2048.0)
+        for steps in (10, 20)
+        for seed in (0, 1, 2)
+    ]
+    text = _report(tmp_path, rows, ["seconds", "memory"])
+    head = "|  | steps 10 | steps 20 |"
+    assert f"**seconds a sample**\n\n{head}\n|---|---|---|\n| replace | 11 ± 0.6 | 21 ± 0.6 |" in text  # 1/√3
+    assert f"**bytes a sample**\n\n{head}\n|---|---|---|\n| replace | 2.05e+03 ± 0 | 2.05e+03 ± 0 |" in text
+
+
 def test_a_divergence_is_no_number_and_an_option_that_is_lacked_has_a_column(tmp_path):
     rows = [
         _row("B", kl, target="star", method="lanpaint", inner_steps=n, steps=5) for n, kl in ((1, math.inf), (2, 0.7))
