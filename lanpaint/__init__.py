@@ -99,7 +99,7 @@ from lanpaint.schedules import VE, VP, Flow, Schedule
 from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, ScoreWrapper, as_score
 from lanpaint.series import complete_series
 from lanpaint.skeletons import Skeleton, read_skeleton
-from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver, SolverState
+from lanpaint.solvers import DDIM, DDPM, PNDM, DPMSolver, Euler, Heun, Solver, SolverState, UniPC
 from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
 from lanpaint.stein import SteinCheck, stein_check
 from lanpaint.time_path import TimePath, raster_patches
@@ -130,6 +130,7 @@ __all__ = [
     "MGDM",
     "MGPS",
     "MMPS",
+    "PNDM",
     "TMPD",
     "VE",
     "VP",
@@ -223,6 +224,7 @@ __all__ = [
     "TrajectoryRecorder",
     "TwistedSMC",
     "Underdamped",
+    "UniPC",
     "Units",
     "Visit",
     "WindowedScore",

@@ -20,7 +20,7 @@ from lanpaint.dynamics import (
 )
 from lanpaint.options import Option, arguments_of
 from lanpaint.own import find_own, is_own, make_own, unknown
-from lanpaint.solvers import DDIM, DDPM, DPMSolver, Euler, Heun, Solver
+from lanpaint.solvers import DDIM, DDPM, PNDM, DPMSolver, Euler, Heun, Solver, UniPC
 
 DYNAMICS: dict[str, Callable[..., Dynamics]] = {
     "langevin": Langevin,
@@ -45,8 +45,13 @@ SOLVERS: dict[str, Callable[[], Solver]] = {
     "heun": Heun,
     "2m": DPMSolver,
     "3m": partial(DPMSolver, 3),
+    "dpm2m": partial(DPMSolver, 2, "epsilon"),
+    "dpm3m": partial(DPMSolver, 3, "epsilon"),
+    "pndm": PNDM,
+    "unipc2": UniPC,
+    "unipc3": partial(UniPC, 3),
 }
-"""Name → solver; ``ddim`` has η = 1, since η = 0 is ``euler``."""
+"""Name → solver; ``ddim`` has η = 1, since η = 0 is ``euler``. DPM-Solver++ is ``2m`` and ``3m``."""
 
 
 def make_dynamics(name: str, friction: float | None = None, **options: Any) -> Dynamics:

@@ -94,7 +94,7 @@ def test_a_kept_estimate_of_the_clean_data_does_not_converge():
     assert study.error(made, 160) > 0.8 * study.error(made, 40)
 
 
-@pytest.mark.parametrize("solver", [lp.Euler(), lp.Heun(), lp.DPMSolver(2), lp.DDIM(0.5)])
+@pytest.mark.parametrize("solver", [lp.Euler(), lp.Heun(), lp.DPMSolver(2), lp.DDIM(0.5), lp.PNDM(), lp.UniPC(3)])
 def test_it_runs_in_every_solver_and_keeps_what_is_known(solver):
     mixture = GaussianMixture([[0.0, 1.0], [1.0, -1.0]], [0.3, 0.5], [0.4, 0.6])
     observation = lp.Observation(torch.ones(6, 2), torch.tensor([False, True]))

@@ -122,7 +122,11 @@ class Rude(lp.Score):
 
 
 @pytest.mark.parametrize(
-    "solver", [lp.Euler(), lp.DDIM(0.0), lp.DDIM(0.7), lp.DDIM(1.0), lp.DDPM(), lp.Heun(), *map(lp.DPMSolver, (2, 3))]
+    "solver",
+    [
+        *(lp.Euler(), lp.DDIM(0.0), lp.DDIM(0.7), lp.DDIM(1.0), lp.DDPM(), lp.Heun(), lp.PNDM()),
+        *(*map(lp.DPMSolver, (2, 3)), lp.DPMSolver(3, "epsilon"), *map(lp.UniPC, (2, 3))),
+    ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_entries_whose_level_does_not_change_stay_bit_for_bit(solver, dtype):

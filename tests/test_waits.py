@@ -1,5 +1,6 @@
 """Nothing inside a level waits for the device, and an inner step takes few operators."""
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -150,6 +151,23 @@ def test_the_release_of_a_soft_observation_does_not_wait(preset, shape):
         assert not count.waits, count.waits
         moved = state.observation.draws
     assert moved is not None
+    assert state.x.numbers.isfinite().all()
+
+
+SOLVERS = [lp.DPMSolver(2), lp.DPMSolver(3), lp.DPMSolver(3, "epsilon"), lp.PNDM(), lp.UniPC(2), lp.UniPC(3)]
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("kind", LEVELS)
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_memory_of_a_multistep_solver_does_not_wait(solver, kind, changed):
+    x, noise, network = _observation("none").values, ReadyNoise(), Network("denoised")
+    levels, state = [_level(kind, sigma) for sigma in (0.95, 0.9, 0.8, 0.6, 0.5)], solver.init(x, 4)
+    for level, next_level in itertools.pairwise(levels):
+        with OperatorCount() as count:
+            state = replace(state, x=state.x + 0.01) if changed else state
+            state = solver.step(state, network, level, next_level, noise)
+        assert not count.waits, count.waits
     assert state.x.numbers.isfinite().all()
 
 

@@ -1,6 +1,8 @@
-"""LML against DDIM and the two-step Adams–Bashforth method on the probability-flow ODE: the tables of docs/lml.md.
+"""LML against other solvers of the probability-flow ODE: the tables of docs/lml.md, and one of docs/dynamics.md.
 
     python docs/studies/lml.py            # LML as a correction of the prediction
+    python docs/studies/lml.py solvers    # the solvers that its paper compares, with equal evaluations
+    python docs/studies/lml.py inner      # the memory of multistep solvers between inner steps (docs/dynamics.md)
     python docs/studies/lml.py dynamics   # LML as a dynamics
 
 The data are a Gaussian of variances 4, 1, 0.25 and 0.04, whose flow is known in closed form. The error is the root mean
@@ -12,18 +14,34 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.special import eval_genlaguerre, roots_genlaguerre
 from torch import Tensor
 
-from lanpaint import LML, DPMSolver, Drift, Euler, LMLangevin, NoiseLevel
+from lanpaint import (
+    LML,
+    PNDM,
+    VP,
+    DPMSolver,
+    Drift,
+    Euler,
+    LanPaint,
+    LMLangevin,
+    NoiseLevel,
+    Observation,
+    UniPC,
+    uniform_time,
+)
+from lanpaint.names import SOLVERS
 from lanpaint.randomness import NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
-from lanpaint_toys import Gaussian, GaussianMixture
+from lanpaint_toys import Gaussian, GaussianMixture, gauss2
 from lanpaint_toys.problems import PROBLEMS
 
 VARIANCES, MEAN = torch.tensor([4.0, 1.0, 0.25, 0.04]).double(), torch.tensor([0.5, -1.0, 0.2, 0.3]).double()
@@ -65,9 +83,9 @@ def adams_bashforth(levels: Sequence[NoiseLevel], x: Tensor) -> Tensor:
     return x
 
 
-def error(integrate: Integrator, count: int) -> float:
+def error(integrate: Integrator, count: int, spaced: Callable[[int], list[NoiseLevel]] = levels) -> float:
     """Root mean square error after ``count`` steps."""
-    grid = levels(count)
+    grid = spaced(count)
     start, end = ((level.alpha * MEAN, (level.alpha**2 * VARIANCES + level.sigma**2).sqrt()) for level in grid[::count])
     unit = torch.randn(2000, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     made = integrate(grid, start[0] + unit * start[1])
@@ -89,12 +107,84 @@ METHODS: dict[str, Integrator] = {
 
 def main() -> None:
     """Print the table."""
-    print("| method | " + " | ".join(f"{count} steps" for count in COUNTS) + " | order |")
-    print("|---" * (len(COUNTS) + 2) + "|")
-    for name, method in METHODS.items():
-        errors = [error(method, count) for count in COUNTS]
-        order = math.log2(errors[-2] / errors[-1])
-        print(f"| {name} | " + " | ".join(f"{value:.2g}" for value in errors) + f" | {order:.2f} |")
+    compare(METHODS, COUNTS)
+
+
+def compare(
+    methods: dict[str, Integrator],
+    counts: Sequence[int],
+    spaced: Callable[[int], list[NoiseLevel]] = levels,
+) -> None:
+    """Print a table of errors, with the order at the last two numbers of steps."""
+    print("\n| method | " + " | ".join(f"{count} steps" for count in counts) + " | order |")
+    print("|---" * (len(counts) + 2) + "|")
+    for name, method in methods.items():
+        errors = [error(method, count, spaced) for count in counts]
+        order = math.log2(errors[-2] / errors[-1]) / math.log2(counts[-1] / counts[-2])
+        print(f"| {name} | " + " | ".join(f"{value:.2g}" for value in errors) + f" | {order:.2f} |", flush=True)
+
+
+# --- The solvers that the paper compares
+
+
+def in_time(count: int) -> list[NoiseLevel]:
+    """Levels even in time of the linear variance-preserving schedule, to clean data: those of the paper's tables."""
+    return uniform_time(VP.linear(), count)
+
+
+COMPARED: dict[str, Integrator] = {
+    "DDIM": along(Euler(), TARGET),
+    "DDIM, LML β = 0.5": along(Euler(), LML(TARGET, 0.5)),
+    "PNDM": along(PNDM(), TARGET),
+    "DPM-Solver 2M": along(DPMSolver(2, "epsilon"), TARGET),
+    "DPM-Solver 3M": along(DPMSolver(3, "epsilon"), TARGET),
+    "DPM-Solver++ 2M": along(DPMSolver(2), TARGET),
+    "DPM-Solver++ 3M": along(DPMSolver(3), TARGET),
+    "DPM-Solver++ 3M, LML β = 0.5": along(DPMSolver(3), LML(TARGET, 0.5)),
+    "UniPC-2": along(UniPC(2), TARGET),
+    "UniPC-2, B(h) = h": along(UniPC(2, "bh1"), TARGET),
+    "UniPC-3": along(UniPC(3), TARGET),
+}
+
+
+def solvers() -> None:
+    """Print the table of solvers on both spacings. Each makes as many evaluations as steps."""
+    for spaced in (levels, in_time):
+        compare(COMPARED, (5, 6, 8, 10, 15, 20, 40), spaced)
+
+
+class Kept(Solver):
+    """A multistep solver that keeps its memory whatever has become of x."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver = solver
+
+    def init(self, x: Tensor, steps: int) -> Any:
+        """The state of the solver."""
+        return self.solver.init(x, steps)
+
+    def step(self, state: Any, score: Score, level: NoiseLevel, next_level: NoiseLevel, noise: Any) -> Any:
+        """The solver's step from a state that is said to be its own; UniPC's corrector adds to what x has become."""
+        if state.reached is not None and hasattr(state, "euler"):
+            state = replace(state, euler=state.euler + state.x - state.reached)
+        return self.solver.step(replace(state, reached=None), score, level, next_level, noise)
+
+
+def inner() -> None:
+    """Print the KL of LanPaint on ``gaussian`` with solvers that keep their memory between inner steps, and Euler."""
+    problem, rows = gauss2(), []
+    names = ("euler", "2m", "3m", "dpm2m", "dpm3m", "pndm", "unipc2")
+    for name in names:
+        cells: list[object] = [name if name == "euler" else f"{name}, memory kept"]
+        for spacing in ("paper", "logsnr"):
+            for steps, each in ((5, 5), (20, 5), (20, 20)):
+                generator = torch.Generator().manual_seed(0)
+                solver = SOLVERS[name]() if name == "euler" else Kept(SOLVERS[name]())
+                sampler = LanPaint(problem.target, steps=steps, inner_steps=each, solver=solver, spacing=spacing)
+                made = sampler(Observation(*problem.observe(20_000, generator)), generator=generator)
+                cells.append(float(problem.divergence(made)))
+        rows.append(cells)
+    show("solver | 5 × 5, paper | 20 × 5 | 20 × 20 | 5 × 5, log-SNR | 20 × 5 | 20 × 20", rows)
 
 
 # --- LML as a dynamics, on exact scores ---
@@ -228,4 +318,4 @@ def dynamics() -> None:
 
 
 if __name__ == "__main__":
-    dynamics() if sys.argv[1:] == ["dynamics"] else main()
+    {"dynamics": dynamics, "solvers": solvers, "inner": inner}.get(" ".join(sys.argv[1:]), main)()

@@ -17,6 +17,7 @@ from lanpaint.bench.grid import PAPERS, paper_grid
 from lanpaint.bench.latents import LatentTarget
 from lanpaint.bench.report import write_report
 from lanpaint.cli import main
+from lanpaint.names import make_solver
 from lanpaint.noise import NoiseLevel
 from tests.bench.stand_ins import SIDE, Saved
 from tests.metrics.test_networks import published  # noqa: F401
@@ -105,8 +106,8 @@ def test_every_run_of_a_table_is_one_that_its_method_takes(name, models, picture
     sections = _sections(name, models, pictures, tmp_path, samples=10)
     assert sum(len(section.runs) for section in sections) == {
         "papers/alm-1": 30, "papers/alm-2": 12, "papers/lanpaint-1": 48, "papers/lanpaint-2": 48,
-        "papers/lanpaint-3": 20, "papers/lanpaint-4": 23, "papers/lanpaint-5": 4, "papers/lml-1": 60,
-        "papers/lml-3": 40, "papers/lml-5": 84,
+        "papers/lanpaint-3": 20, "papers/lanpaint-4": 23, "papers/lanpaint-5": 4, "papers/lml-1": 96,
+        "papers/lml-3": 64, "papers/lml-5": 84,
     }[name]  # fmt: skip
 
 
@@ -119,6 +120,16 @@ def test_the_settings_of_lanpaint_are_those_of_its_appendix():
         0.15,
     )
     assert (lanpaint["steps"], lanpaint["samples"], lanpaint["inner_steps"]) == (20, 1000, [5, 10])
+
+
+@pytest.mark.parametrize(("name", "unipc"), [("papers/lml-1", "unipc3"), ("papers/lml-3", "unipc2")])
+def test_the_tables_of_lml_have_all_of_its_solvers_with_equal_evaluations(name, unipc):
+    """DDIM, PNDM, DPM-Solver, DPM-Solver++ and UniPC: the columns of the paper are numbers of evaluations."""
+    plain, corrected = yaml.safe_load(paper_grid(name).read_text())
+    assert plain["solver"] == ["euler", "pndm", "dpm3m", "3m", unipc]
+    levels = lp.uniform_time(lp.VP.linear(), 7)
+    assert all(sum(make_solver(solver).evaluations(levels)) == 7 for solver in plain["solver"])
+    assert (corrected["solver"], corrected["steps"]) == ("3m", plain["steps"])
 
 
 def test_latents_are_masked_and_pictures_are_judged(models, pictures):
