@@ -104,6 +104,9 @@ def bench(
 
     Every option about sampling takes several values, separated by commas, as in --lam 0,8. Every combination is run and
     gives a row; -o draws a picture of all. In brackets are the methods that have an option, and their defaults.
+
+    By --option too: evaluations, a budget instead of --steps; fills, samples of each observation; lml, the β of LML;
+    and of a pipeline prompt and guidance_scale.
     """
     from lanpaint.bench import Results, expand, read_grid, run_sections
     from lanpaint.bench.grid import Section, is_paper, paper_grid
@@ -113,7 +116,12 @@ def bench(
     grid: dict[str, list[Any]] = _parts(
         {"method": (method, METHODS), "dynamics": (dynamics, DYNAMICS), "solver": (solver, SOLVERS)}
     )
-    grid |= _values(given_texts({"steps": steps, "inner_steps": inner_steps, "levels": levels, **flags}, option), grid)
+    texts = given_texts({"steps": steps, "inner_steps": inner_steps, "levels": levels, **flags}, option)
+    for name in ("target", "method", "dynamics", "solver", "samples", "seed", "images"):
+        if name in texts:
+            instead = "name it before the options" if name == "target" else f"give it by --{name}"
+            raise ValueError(f"{name} is given by --option; {instead}")
+    grid |= _values(texts, grid)
     if target.lower().endswith((".yaml", ".yml")) or is_paper(target):
         if grid or seed != "0":
             raise ValueError(

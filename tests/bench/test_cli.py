@@ -136,9 +136,12 @@ def test_a_file_of_grids_is_run_once_and_reported(lanpaint, tmp_path, monkeypatc
             "--output and --results are one file",
         ),
         (("report", "figures.csv", "-o", "."), "could overwrite the results figures.csv"),
+        (("bench", "gaussian", "--option", "seed=3"), "seed is given by --option; give it by --seed"),
+        (("bench", "gaussian", "--option", "target=star"), "target is given by --option; name it before the options"),
+        (("bench", "gaussian", "--images", "folder"), "the target gaussian takes no images"),
     ],
 )
-def test_no_picture_or_report_takes_the_place_of_the_results(lanpaint, tmp_path, monkeypatch, capsys, arguments, told):
+def test_mistakes_are_told_and_the_results_stay_as_they_are(lanpaint, tmp_path, monkeypatch, capsys, arguments, told):
     monkeypatch.chdir(tmp_path)
     lanpaint("bench", "gaussian", "--samples", 50, "--steps", 2, "-r", "figures.csv", "-q")
     before = (tmp_path / "figures.csv").read_text()

@@ -9,7 +9,7 @@ import torch
 import lanpaint as lp
 from lanpaint.samplers import MGDM, MGPS
 from lanpaint.samplers.midpoint import CLEAN, bridge
-from tests.samplers.affine import DOUBLE, denoiser
+from tests.samplers.affine import DOUBLE, BasisNoise, denoiser
 from tests.samplers.reference_problem import COV, KNOWN, TARGET, VALUES, assert_row, end, levels
 
 EYE = torch.eye(2, dtype=DOUBLE)
@@ -137,6 +137,42 @@ def test_a_sweep_of_mgdm_with_exact_parts_keeps_the_joint_law(guided):
     kept = [0, 1, 4, 5]
     assert torch.allclose(matrix @ mean[kept] + shift, mean, atol=1e-8)
     assert torch.allclose(matrix @ cov[kept][:, kept] @ matrix.mT + scatter @ scatter.mT, cov, atol=1e-8)
+
+
+def test_clean_data_of_mgdm_are_drawn_by_ancestral_steps():
+    """Draws of q(x' | x₀, x) at x₀ = x̂₀: mean α' x̂₀ + σ' k ε̂, variance σ'² (1 − k²), with k = α σ'/(σ α')."""
+    grid, number = levels(8), 2
+    drawn = MGDM(TARGET, levels=grid, ancestral_steps=3).cleaned
+    assert MGDM(TARGET, levels=grid, ancestral_steps=3)._down(number) == [2, 4, 6, 8]
+    mean, matrix, cov = torch.zeros(2, dtype=DOUBLE), EYE, torch.zeros(2, 2, dtype=DOUBLE)
+    for here, there in ((grid[2], grid[4]), (grid[4], grid[6]), (grid[6], grid[8])):
+        gain, offset = denoiser(TARGET, here)
+        kept = float(here.alpha * there.sigma / (here.sigma * there.alpha))
+        to_noise = float(there.sigma) * kept / float(here.sigma)
+        step = float(there.alpha) * gain + to_noise * (EYE - float(here.alpha) * gain)
+        mean = step @ mean + (float(there.alpha) - to_noise * float(here.alpha)) * offset
+        matrix, cov = step @ matrix, step @ cov @ step.mT + float(there.sigma) ** 2 * (1 - kept**2) * EYE
+    starts = torch.cat([torch.zeros(1, 2, dtype=DOUBLE), EYE, torch.zeros(6, 2, dtype=DOUBLE)])
+    basis = BasisNoise()
+    basis.drawn = 2  # rows 3 and on get the random numbers
+    out = drawn(starts, number, basis)
+    assert torch.allclose(out[0], mean, atol=1e-12)
+    assert torch.allclose((out[1:3] - out[0]).mT, matrix, atol=1e-12)
+    scatter = out[3:] - out[0]
+    assert torch.allclose(scatter.mT @ scatter, cov, atol=1e-12)
+
+
+def test_the_outer_step_of_mgdm_is_the_bridge_from_x0_to_x():
+    """Without sweeps x₀ is x̂₀ of the first level; x' has mean α' x₀ + σ' k (x − α x₀)/σ and variance σ'² (1 − k²)."""
+    grid, start = levels(5), torch.tensor([[0.3, -0.7], [1.2, 0.1]], dtype=DOUBLE)
+    observation = lp.Observation(VALUES.expand(2, 2), KNOWN)
+    run = MGDM(TARGET, levels=grid, sweeps=0).iterate(observation, start=start, noise=torch.ones_like)
+    states, clean = list(itertools.islice(run, 4)), TARGET.denoised(start, grid[0])
+    for at, (level, after) in ((0, grid[:2]), (2, grid[1:3])):
+        kept = level.alpha * after.sigma / (level.sigma * after.alpha)
+        mean = after.alpha * clean + after.sigma * kept * (states[at].x - level.alpha * clean) / level.sigma
+        expected = mean + after.sigma * (1 - kept**2).sqrt()
+        assert torch.allclose(states[at + 1].x, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("make", [MGPS, lambda *given, **o: MGDM(*given, sweeps=2, **o)])
