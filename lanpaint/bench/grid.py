@@ -50,7 +50,7 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
     ``evaluations`` instead of ``steps`` is a budget: the most steps whose evaluations of the score, those of all
     particles together, are not more. A method that cannot do a single step for it is left out.
 
-    With several targets, ``images``, ``prompt`` and ``guidance_scale`` are for those that take them.
+    With several targets, ``images``, ``prompt``, ``guidance_scale`` and ``dtype`` are for those that take them.
 
     Raises:
         ValueError: For an unknown setting, a value that does not fit, an option that none of the methods has, and a
@@ -92,7 +92,7 @@ def expand(grid: Mapping[str, Any]) -> list[Settings]:
         budget = chosen.pop("evaluations", None)
         settings = Settings.of(chosen)
         if pictured and not takes_images(settings.target):
-            settings = replace(settings, images=None, prompt=None, guidance_scale=None)
+            settings = replace(settings, images=None, prompt=None, guidance_scale=None, dtype=None)
         elif needed and not needs_images(settings.target):
             settings = replace(settings, images=None)
         if several:

@@ -15,7 +15,6 @@ from lanpaint.adapters.latents import LatentLayout, as_batch
 from lanpaint.adapters.networks import network_score
 from lanpaint.bench.targets import Figures, ImageTarget, Notice
 from lanpaint.painting.entries import read_manifest
-from lanpaint.painting.pipeline import load_pipeline
 from lanpaint.pasting import pasted, seam_weight
 from lanpaint.schedules import Flow
 
@@ -174,7 +173,8 @@ class LatentTarget(ImageTarget):
         figures = self._figures(decoded, images, pixels, notice, fills)
         if bool(pixels.any()):
             whole = pasted(decoded, images, seam_weight(pixels[None, None], FEATHER))
-            for name, value in self._picture_figures(whole, images, pixels, notice, fills).items():
+            judged = self._picture_figures(whole, images, pixels, notice, fills, with_fid=False)
+            for name, value in judged.items():
                 if name not in _OF_THE_HOLE:
                     figures[_renamed(name)] = value
         return figures
@@ -186,18 +186,6 @@ _OF_THE_HOLE = {"psnr", "psnr_error", "seam", "seam_error"}
 
 def _renamed(name: str) -> str:
     return f"{name.removesuffix('_error')}_pasted_error" if name.endswith("_error") else f"{name}_pasted"
-
-
-def load_latent_model(
-    folder: str, device: str = "cpu", prompt: str | None = None, guidance_scale: float | None = None
-) -> LatentModel:
-    """A latent model from a folder in diffusers' layout or from the hub.
-
-    Raises:
-        ValueError: When it cannot be loaded, and as :class:`LatentModel`.
-    """
-    pipe = load_pipeline(folder, torch.device(device), torch.float32, offload=False, progress=False)
-    return LatentModel(pipe, prompt, guidance_scale)
 
 
 def read_prompts(manifest: str | Path, pictures: Sequence[str]) -> list[str]:

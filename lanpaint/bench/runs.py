@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from lanpaint.samplers import Sampler
 from lanpaint.score import CountedScore, Score
 
 OF_EVERY_METHOD = {"target", "method", "steps", "levels", "images", "samples", "fills", "seed"} | {
-    *("prompt", "guidance_scale", "lml")
+    *("prompt", "guidance_scale", "dtype", "lml")
 }
 """Settings of every run, whatever its method. All other settings exist only for some methods."""
 MOST_SAMPLES = 10_000_000
@@ -62,6 +62,7 @@ class Settings:
         seed: Seed of all random numbers.
         prompt: The prompt of all images, for a text-to-image pipeline, or a file of prompts: see :func:`make_target`.
         guidance_scale: Weight of classifier-free guidance with that prompt.
+        dtype: Data type of a latent pipeline: float32, float16 or bfloat16.
         lml: β of :class:`lanpaint.LML`, which then corrects the predictions of the model; None for none.
         options: Further options of the method or the dynamics: (name, value) pairs, sorted by name. See :meth:`of`.
 
@@ -88,6 +89,7 @@ class Settings:
     seed: int = 0
     prompt: str | None = None
     guidance_scale: float | None = None
+    dtype: Literal["float32", "float16", "bfloat16"] | None = None
     lml: float | None = None
     options: tuple[tuple[str, Any], ...] = ()
 
@@ -116,15 +118,16 @@ class Settings:
         if not 0 <= self.seed < 2**31:
             raise ValueError(f"seed must be from 0 to 2³¹ − 1, got {self.seed}")
 
-    def complete(self) -> Settings:
+    def complete(self, device: str = "cpu") -> Settings:
         """These settings with defaults filled in: levels, solver, inner steps and number of samples.
 
-        So two runs have equal settings if one was given a default explicitly and the other was not given it.
+        So two runs have equal settings if one was given a default explicitly and the other was not given it. A network
+        is loaded to ``device``.
 
         Raises:
             ValueError: For an unknown name, an option that the method does not have, or too many samples.
         """
-        target, method = self.find_target(), find_method(self.method)
+        target, method = self.find_target(device), find_method(self.method)
         samples = target.samples if self.samples is None else self.samples
         fills = self.fills or 1
         if fills > 1 and samples % fills:
@@ -140,6 +143,7 @@ class Settings:
             samples=samples,
             fills=fills if fills > 1 else None,
             preset=None if self.preset == "paper" else self.preset,
+            dtype=None if self.dtype == "float32" else self.dtype,
             inner_steps=self.inner_steps if "inner_steps" in method.arguments else None,
         )
         if self.method in METHODS:  # a method of the user's keeps its defaults
@@ -160,7 +164,7 @@ class Settings:
         Raises:
             ValueError: As :func:`lanpaint.bench.make_target`.
         """
-        return make_target(self.target, self.images, device, self.prompt, self.guidance_scale)
+        return make_target(self.target, self.images, device, self.prompt, self.guidance_scale, self.dtype)
 
     def sampler(self, target: Target, steps: int | None = None, progress: bool = False) -> Sampler:
         """The sampler of these settings. ``steps``, if given, replaces the number of outer steps."""
@@ -339,7 +343,7 @@ def run(
         ValueError: When :meth:`Settings.complete` raises it, and for a method that needs a gradient with a score that
             gives none.
     """
-    settings = settings.complete()
+    settings = settings.complete(device)
     target = settings.find_target(device)
     count = settings.samples or target.samples
     generator = torch.Generator().manual_seed(settings.seed)

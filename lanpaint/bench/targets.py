@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,9 @@ class ImageTarget(Target):
             figures |= {"kernel": kernel.value, "kernel_error": kernel.error, "kernel_p": kernel.p_value}
         return figures | calibration(x, truth, known, fills) | _distances(first[0].clamp(-1, 1), first[1])
 
-    def _picture_figures(self, x: Tensor, truth: Tensor, known: Tensor, notice: Notice, fills: int) -> Figures:
+    def _picture_figures(
+        self, x: Tensor, truth: Tensor, known: Tensor, notice: Notice, fills: int, with_fid: bool = True
+    ) -> Figures:
         """Means of what each picture has, with their standard errors; and FID."""
         figures: Figures = {}
         families = [family for family in self.families[: len(x) // fills] for _ in range(fills)]
@@ -248,7 +250,7 @@ class ImageTarget(Target):
         for name, value in values.items():
             figures[name] = float(value.mean())
             figures[f"{name}_error"] = standard_error(value, families)
-        perceptual, told = perceptual_figures(x[::fills], truth[::fills])
+        perceptual, told = perceptual_figures(x[::fills], truth[::fills], with_fid)
         if told is not None:
             notice(told)
         for name, value in perceptual.items():
@@ -385,15 +387,15 @@ def _distances(x: Tensor, truth: Tensor) -> Figures:
     }
 
 
-@cache
 def make_target(
     name: str,
     images: str | None = None,
     device: str = "cpu",
     prompt: str | None = None,
     guidance_scale: float | None = None,
+    dtype: str | None = None,
 ) -> Target:
-    """The target of a name.
+    """The target of a name. It is kept, and so is one latent pipeline, the last one that was asked for.
 
     Args:
         name: One of these:
@@ -412,6 +414,7 @@ def make_target(
         prompt: The prompt of all images, for a text-to-image pipeline; by default an empty one. Or a ``.csv`` or
             ``.jsonl`` with a row for each image: ``picture``, its name in the folder, and ``prompt``.
         guidance_scale: Weight of classifier-free guidance with that prompt; by default none.
+        dtype: Data type of a latent pipeline: float32, float16 or bfloat16; by default float32.
 
     Raises:
         ValueError: For an unknown name, images that cannot be read, or a mask whose size is not that of the images.
@@ -419,13 +422,30 @@ def make_target(
     if not isinstance(name, str):
         raise TypeError(f"a target must be a name, got {shown(name)}")
     name = {"gauss2": "gaussian", "star500": "star"}.get(name, name)
+    of_pipelines = {"prompt": prompt, "guidance_scale": guidance_scale, "dtype": dtype}
     if takes_images(name):
-        first, _, last = name.rpartition(":")
-        return _image_target(name, first, last, images, device, prompt, guidance_scale)
-    model, _, part = name.partition(":")
-    for what, value in {"images": images, "prompt": prompt, "guidance_scale": guidance_scale}.items():
+        model, _, mask = name.rpartition(":")
+        if needs_images(name) and images is None:
+            raise ValueError(f"target {model} needs images; give a folder or a zip of held-out images (--images)")
+        if _is_latent(model):
+            return _latent_target(name, model_folder(model), mask, str(images), device, **of_pipelines)
+        if any(value is not None for value in of_pipelines.values()):
+            raise ValueError(f"{model} takes no prompt; leave {', '.join(of_pipelines)} out")
+        return _pixel_target(name, model, mask, images, device)
+    for what, value in {"images": images, **of_pipelines}.items():
         if value is not None:
             raise ValueError(f"the target {name} takes no {what}; leave {what} out")
+    return _other_target(name, device)
+
+
+@cache
+def _is_latent(model: str) -> bool:
+    return model != "digits" and not is_pixel_model(pipeline_parts(model_folder(model)))
+
+
+@cache
+def _other_target(name: str, device: str) -> Target:
+    model, _, part = name.partition(":")
     if name in PROBLEMS:
         return AnalyticTarget(name, PROBLEMS[name]())
     if model in SEQUENCES and part:
@@ -452,16 +472,8 @@ def needs_images(name: str) -> bool:
     return takes_images(name) and not name.startswith("digits:")
 
 
-def _image_target(
-    name: str, model: str, mask: str, images: str | None, device: str, prompt: str | None, guidance_scale: float | None
-) -> ImageTarget:
-    if model != "digits" and images is None:
-        raise ValueError(f"target {model} needs images; give a folder or a zip of held-out images (--images)")
-    folder = model_folder(model)
-    if model != "digits" and not is_pixel_model(pipeline_parts(folder)):
-        return _latent_target(name, folder, mask, str(images), device, prompt, guidance_scale)
-    if prompt is not None or guidance_scale is not None:
-        raise ValueError(f"{model} takes no prompt; leave prompt and guidance_scale out")
+@cache
+def _pixel_target(name: str, model: str, mask: str, images: str | None, device: str) -> ImageTarget:
     score, held_out, families = _model_and_images(model, images, device)
     height, width = held_out.shape[-2:]
     if mask in OPERATORS:
@@ -487,16 +499,26 @@ def _named_mask(mask: str, height: int, width: int) -> Tensor:
     return torch.zeros(height, width, dtype=torch.bool) if mask == NOTHING else MASKS[mask](height, width)
 
 
+@cache  # cleared when another pipeline is loaded
 def _latent_target(
-    name: str, folder: str, mask: str, images: str, device: str, prompt: str | None, guidance_scale: float | None
+    name: str,
+    folder: str,
+    mask: str,
+    images: str,
+    device: str,
+    prompt: str | None,
+    guidance_scale: float | None,
+    dtype: str | None,
 ) -> ImageTarget:
     from lanpaint.adapters.latents import wholly_known
-    from lanpaint.bench.latents import LatentTarget, read_prompts
+    from lanpaint.bench.latents import LatentModel, LatentTarget, read_prompts
 
     if mask in OPERATORS or mask == SOFT:
         what = "soft mask" if mask == SOFT else "operator"
         raise ValueError(f"{folder} is a latent model, and the {what} {mask} is one of pixels; give another mask")
-    model, held_out, families = _latents_and_images(folder, images, device, prompt, guidance_scale)
+    pipe = _pipeline(folder, device, dtype)
+    model = LatentModel(pipe, None if _is_list(prompt) else prompt, guidance_scale)
+    held_out, families = _pictures(images, model.side)
     prompts = read_prompts(str(prompt), families) if _is_list(prompt) else None
     height, width = model.cells[-2:]
     if mask in (*MASKS, NOTHING):
@@ -516,16 +538,31 @@ def _is_list(prompt: str | None) -> bool:
     return prompt is not None and Path(prompt).suffix.lower() in MANIFESTS
 
 
-@cache
-def _latents_and_images(
-    folder: str, images: str, device: str, prompt: str | None, guidance_scale: float | None
-) -> tuple[Any, Tensor, Sequence[str]]:
-    from lanpaint.bench.latents import load_latent_model
+@lru_cache(maxsize=1)
+def _pictures(images: str, side: int) -> tuple[Tensor, Sequence[str]]:
     from lanpaint_toys.images import load_images
 
-    model = load_latent_model(folder, device, None if _is_list(prompt) else prompt, guidance_scale)
-    pictures = load_images(images, model.side).unseen().families_first()
-    return model, pictures.images, pictures.families
+    pictures = load_images(images, side).unseen().families_first()
+    return pictures.images, pictures.families
+
+
+_DTYPES = ("float32", "float16", "bfloat16")
+_held: dict[tuple[str, ...], Any] = {}
+
+
+def _pipeline(folder: str, device: str, dtype: str | None) -> Any:
+    """A pipeline. One is held, because they are large: another one takes its place, and that of its targets."""
+    from lanpaint.painting.pipeline import load_pipeline
+
+    key = (folder, device, dtype or "float32")
+    if key[-1] not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if key not in _held:
+        _held.clear()
+        _latent_target.cache_clear()
+        kind = getattr(torch, key[-1])
+        _held[key] = load_pipeline(folder, torch.device(device), kind, offload=False, progress=False)
+    return _held[key]
 
 
 def _series_target(name: str, model: str, part: str, device: str) -> SeriesTarget:

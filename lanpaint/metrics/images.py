@@ -38,14 +38,20 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
     Raises:
         ValueError: When x and truth do not have the same shape (B, C, H, W).
     """
+    if x.shape != truth.shape or x.ndim != 4:
+        raise ValueError(f"images must be two tensors (B, C, H, W), got {tuple(x.shape)} and {tuple(truth.shape)}")
+    known = known.expand_as(x)
+    parts = [_figures_of(*part) for part in zip(*(t.split(_AT_ONCE) for t in (x, truth, known)), strict=True)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _figures_of(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
     from torchmetrics.functional.image import (
         multiscale_structural_similarity_index_measure,
         structural_similarity_index_measure,
     )
 
-    if x.shape != truth.shape or x.ndim != 4:
-        raise ValueError(f"images must be two tensors (B, C, H, W), got {tuple(x.shape)} and {tuple(truth.shape)}")
-    unknown = (~known).expand_as(x)
+    unknown = ~known
     side = min(x.shape[-2:])
     window = KERNEL if side >= SMALL else SMALL_KERNEL
     options: dict[str, Any] = {"kernel_size": window, "sigma": 1.5 * window / KERNEL, "data_range": 1.0}
@@ -64,9 +70,8 @@ def image_figures(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
         scales = multiscale_structural_similarity_index_measure(bright, true_bright, reduction="none", data_range=1.0)
         figures["ms_ssim"] = scales.reshape(-1)
     if side >= fsim.SMALLEST:
-        pairs = zip(x.split(_AT_ONCE), truth.split(_AT_ONCE), strict=True)
-        parts = [fsim.feature_similarity(*(part.to(_device()) for part in pair)).cpu() for pair in pairs]
-        figures["fsim"] = torch.cat(parts).to(truth.dtype)
+        similarity = fsim.feature_similarity(x.to(_device()), truth.to(_device()))
+        figures["fsim"] = similarity.to(truth.device, truth.dtype)
     return figures
 
 
@@ -88,12 +93,13 @@ def seam_shift(x: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return ((x.clamp(-1, 1) - truth) * weights).sum((-2, -1)).abs().mean(1) / 2
 
 
-def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, Tensor], str | None]:
+def perceptual_figures(x: Tensor, truth: Tensor, with_fid: bool = True) -> tuple[dict[str, Tensor], str | None]:
     """LPIPS (AlexNet) of each image and FID of the two sets, if the weights of their networks are here.
 
     Args:
         x: Images (B, C, H, W) in [−1, 1], C = 1 or 3; values outside are clamped.
         truth: True images, of the shape of x.
+        with_fid: Whether to compute FID, which takes by far the longer of the two.
 
     Returns:
         (``lpips`` (B,) and ``fid`` (), None); or ({}, a line of text that says what is missing). Images with a side
@@ -114,6 +120,7 @@ def perceptual_figures(x: Tensor, truth: Tensor) -> tuple[dict[str, Tensor], str
         for made, true in zip(x.split(_AT_ONCE), truth.split(_AT_ONCE), strict=True):
             made, true = made.to(device), true.to(device)
             distances.append(lpips(made, true))
-            fid.update((true + 1) / 2, real=True)
-            fid.update((made + 1) / 2, real=False)
-    return {"lpips": torch.cat(distances).cpu(), "fid": fid.compute().cpu()}, None
+            for images, real in ((true, True), (made, False)) if with_fid else ():
+                fid.update((images + 1) / 2, real=real)
+    figures = {"lpips": torch.cat(distances).cpu()}
+    return figures | ({"fid": fid.compute().cpu()} if with_fid else {}), None

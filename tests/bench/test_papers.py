@@ -1,6 +1,8 @@
 """The tables of the papers as grids: each runs from its name, end to end, on small real pipelines."""
 
+import gc
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -71,9 +73,9 @@ def _chosen(name, runs):
     if name == "papers/lanpaint-1":
         return list({run.method: run for run in runs}.values())[::2]
     if name == "papers/alm-1":
-        return [run for run in runs if {"iterations", "contrast"} & {key for key, _ in run.options}][::2]
+        return [run for run in runs if "iterations" in dict(run.options)][:1]
     if name == "papers/alm-2":
-        return list({run.target: run for run in runs if run.target.endswith("box")}.values())
+        return list({run.target: run for run in runs if run.target.endswith("box")}.values())[:3]
     return runs[-1:]
 
 
@@ -241,7 +243,7 @@ def test_what_is_missing_is_told(models, pictures):
 def test_the_steps_of_alm_are_guided_and_its_updates_are_not(models, pictures):
     """A run is that of a sampler with two scores, built here from the U-Net and the encoded prompts."""
     made = {"target": f"{models[TEXT]}:half", "images": str(pictures), "prompt": "a", "guidance_scale": 7.5}
-    made |= {"method": "alm", "w1": 1.0, "w2": 0.1, "steps": 3, "samples": 10}
+    made |= {"method": "alm", "w1": 1.0, "w2": 0.1, "steps": 2, "samples": 10}
     row, x = run(expand(made)[0])
     target = make_target(made["target"], made["images"], prompt="a", guidance_scale=7.5)
     pipe = target.model.layout.pipe
@@ -257,12 +259,12 @@ def test_the_steps_of_alm_are_guided_and_its_updates_are_not(models, pictures):
 
     def alm(model, unguided):
         sources = target.generators(0, 0, 10, torch.Generator())
-        return lp.ALM(model, w2=0.1, steps=3, unguided=unguided)(target.observation(truth), generator=sources)
+        return lp.ALM(model, w2=0.1, steps=2, unguided=unguided)(target.observation(truth), generator=sources)
 
     torch.testing.assert_close(x, alm(guided, conditional), rtol=1e-4, atol=1e-4)
     for other in (alm(guided, guided), alm(conditional, conditional)):
         assert (x - other).abs().max() > 0.01
-    assert row.nfe == 3 * 3 + 3  # two of an update and one of a step, and the inversion
+    assert row.nfe == 2 * 3 + 2  # two of an update and one of a step, and the inversion
 
 
 @pytest.mark.parametrize("name", [FLUX, QWEN])
@@ -325,6 +327,35 @@ def test_figures_of_pasted_pictures_are_those_with_the_known_pixels_in_place(mod
     assert figures["mse_pasted"] == pytest.approx(float(error.mean()), rel=1e-4)
     assert figures["mse_pasted"] < figures["mse"]
     assert figures["ssim_whole_pasted"] > figures["ssim_whole"]
-    assert "psnr_pasted" not in figures
+    assert not {"psnr_pasted", "seam_pasted", "fid_pasted"} & figures.keys()
     nothing = make_target(f"{models[TEXT]}:nothing-known", str(pictures)).figures(truth, truth, lambda line: None)
     assert not [name for name in nothing if "pasted" in name]
+
+
+def test_a_pipeline_may_be_in_half_precision(models, pictures):
+    name, x, level = f"{models[TEXT]}:half", torch.randn(2, 4, 16, 16), NoiseLevel(0.8, 0.6)
+    full, half = (make_target(name, str(pictures), dtype=dtype).score for dtype in ("float32", "bfloat16"))
+    assert (full.dtype, half.dtype) == (torch.float32, torch.bfloat16)
+    found, expected = half.predict(x, level).denoised, full.predict(x, level).denoised
+    assert found.dtype == torch.float32
+    assert 0 < (found - expected).abs().max() < 0.03 * expected.abs().max()  # eight bits
+    settings = {"target": name, "images": str(pictures), "samples": 10}
+    assert [run.dtype for run in expand(settings | {"dtype": ["float32", "float16"]})] == [None, "float16"]
+    with pytest.raises(ValueError, match="unknown dtype 'float64'; expected one of float32, float16, bfloat16"):
+        expand(settings | {"dtype": "float64"})
+    with pytest.raises(ValueError, match="dtype must be one of float32, float16, bfloat16, got 'float8'"):
+        make_target(name, str(pictures), dtype="float8")
+    with pytest.raises(ValueError, match="digits takes no prompt; leave prompt, guidance_scale, dtype out"):
+        make_target("digits:box", dtype="float16")
+
+
+def test_one_pipeline_is_held_for_all_its_targets(models, pictures):
+    """Several of them would not fit: those of ALM's Table 2 are 2 to 57 GB."""
+    box, half = (make_target(f"{models[LATENT]}:{mask}", str(pictures)) for mask in ("box", "half"))
+    assert box.model.layout.pipe is half.model.layout.pipe
+    assert make_target(f"{models[LATENT]}:half", str(pictures)) is half
+    network = weakref.ref(box.model.layout.pipe.unet)
+    del box, half
+    make_target(f"{models[TEXT]}:half", str(pictures))
+    gc.collect()
+    assert network() is None
