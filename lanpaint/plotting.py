@@ -123,6 +123,54 @@ def curves_along(
     save(figure, path)
 
 
+@dataclass
+class PointPanel:
+    """A panel of points: a value and its standard error for each name, and the value of exact samples."""
+
+    title: str
+    xlabel: str
+    points: dict[str, tuple[float, float]]
+    floor: float | None
+    logarithmic: bool
+
+
+def points_by_name(names: Sequence[str], panels: Sequence[PointPanel], path: str | Path) -> None:
+    """Plot a metric of several names, a line of the panel for each; panels stand five in a row.
+
+    Args:
+        names: The names, from top to bottom.
+        panels: The panels. A value of infinity is written as a word, and NaN is left out.
+        path: File to write.
+    """
+    columns = min(5, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(figsize=(2.2 + 2.4 * columns, rows * (1.0 + 0.24 * len(names))))
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    for axes, panel in zip(grid, panels, strict=False):
+        for place, name in enumerate(names):
+            value, error = panel.points.get(name, (math.nan, math.nan))
+            if math.isinf(value):
+                axes.text(
+                    0.5, place, "diverged", transform=axes.get_yaxis_transform(), ha="center", va="center", size=7
+                )
+            elif math.isfinite(value):
+                bar = None if math.isnan(error) else [[error], [error]]
+                axes.errorbar([value], [place], xerr=bar, color=COLOURS[0], marker="o", markersize=5, capsize=2)
+        if panel.floor is not None:
+            axes.axvline(panel.floor, color="black", linestyle=":", linewidth=1)
+        if panel.logarithmic:
+            axes.set_xscale("log")
+        axes.set_title(panel.title, fontsize=9)
+        axes.set_xlabel(panel.xlabel, fontsize=8)
+        axes.tick_params(labelsize=8)
+        axes.grid(visible=True, alpha=0.3)
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+    save(figure, path)
+
+
 def _draw(
     axes: Any,
     i: int,

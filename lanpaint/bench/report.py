@@ -21,7 +21,7 @@ from lanpaint.bench.results import Results
 from lanpaint.bench.runs import Result, Settings, names_of
 from lanpaint.bench.targets import LARGER_IS_BETTER, AnalyticTarget, Target
 from lanpaint.images import replacing
-from lanpaint.plotting import Curve, clouds, curves_along
+from lanpaint.plotting import Curve, PointPanel, clouds, curves_along, points_by_name
 
 SYMBOLS = {
     "inner_steps": "N",
@@ -232,6 +232,9 @@ def _part(
         picture = f"{stem}.png"
         _draw_curves(group, labels, along, merits[0], folder / picture)
         text.append(f"![{TITLES.get(merits[0], merits[0])} along {along}]({picture})\n")
+    elif merits and len(group) > 1:
+        _draw_points(group, labels, column, folder / f"{stem}.png")
+        text.append(f"![What every run comes to, with standard errors; exact samples are a dotted line]({stem}.png)\n")
     if _draw_clouds(group, labels, column, results, folder / f"{stem}-samples.png"):
         text.append(f"![Samples of every method beside exact ones; stray samples in red]({stem}-samples.png)\n")
     return text
@@ -380,6 +383,24 @@ def _draw_curves(group: Group, labels: dict[Settings, str], along: str, figure: 
         with_evaluations=along in ("steps", "inner_steps"),
         path=path,
     )
+
+
+def _draw_points(group: Group, labels: dict[Settings, str], column: str | None, path: Path) -> None:
+    """Draw the first metric of each label, in a panel for each target."""
+    panels = []
+    for value in _values(group, column) if column else [None]:
+        chosen = {s: rows for s, rows in group.items() if column is None or s.get(column) == value}
+        merit = next((row.merits[0] for rows in chosen.values() for row in rows if row.merits), None)
+        if merit is None:
+            continue
+        points = {labels[settings]: mean(rows, merit) for settings, rows in chosen.items()}
+        floors = [row.floors[merit] for rows in chosen.values() for row in rows if merit in row.floors]
+        floor = statistics.fmean(floors) if floors else None
+        finite = [number for number, _ in points.values() if math.isfinite(number)]
+        logarithmic = merit not in LARGER_IS_BETTER and bool(finite) and min([*finite, floor or 1.0]) > 0
+        title = next(iter(chosen)).target if value is None else str(value)
+        panels.append(PointPanel(title, TITLES.get(merit, merit), points, floor, logarithmic))
+    points_by_name(list(dict.fromkeys(labels.values())), panels, path)
 
 
 def _draw_clouds(group: Group, labels: dict[Settings, str], column: str | None, results: Results, path: Path) -> bool:

@@ -150,6 +150,30 @@ def test_runs_of_other_numbers_of_samples_or_other_images_have_lines_of_their_ow
     assert "| lanpaint, b | 6 ± 1 |" in text
 
 
+def test_a_section_without_an_axis_has_a_picture_with_a_panel_for_each_target(tmp_path, monkeypatch):
+    import lanpaint.bench.report as module
+
+    drawn, draw = [], module.points_by_name
+    monkeypatch.setattr(module, "points_by_name", lambda *given: (drawn.append(given), draw(*given)))
+    rows = [
+        _row("A", kl, target=target, method=method)
+        for target, method, kl in (("gaussian", "replace", 2.0), ("star", "replace", 3.0), ("star", "fld", math.inf))
+    ]
+    rows += [_row("A", psnr=(20.0, 1.0), target="digits:box", method=method) for method in ("replace", "fld")]
+    text = _report(tmp_path, rows)
+    assert "](a.png)" in text
+    assert (tmp_path / "out" / "a.png").stat().st_size > 5000
+    ((names, panels, _),) = drawn
+    assert names == ["replace", "fld"]
+    assert [(panel.title, panel.xlabel, panel.floor, panel.logarithmic) for panel in panels] == [
+        ("gaussian", "KL (nats)", 0.25, True),
+        ("star", "KL (nats)", 0.25, True),
+        ("digits:box", "PSNR on the hole (dB)", None, False),
+    ]
+    assert panels[2].points == {"replace": (20.0, 1.0), "fld": (20.0, 1.0)}
+    assert panels[1].points["fld"][0] == math.inf
+
+
 def test_infinite_figures_of_runs_that_did_not_diverge_are_not_called_diverged(tmp_path):
     perfect = _row("A", psnr=(math.inf, 0.0), target="digits:box")
     text = _report(tmp_path, [perfect, replace(_row("B", 1.0, target="gaussian"), figures={"kl": math.inf})])
