@@ -100,7 +100,7 @@ from lanpaint.score import CountedScore, GuidedScore, NetworkScore, Score, Score
 from lanpaint.series import complete_series
 from lanpaint.skeletons import Skeleton, read_skeleton
 from lanpaint.solvers import DDIM, DDPM, PNDM, DPMSolver, Euler, Heun, Solver, SolverState, UniPC
-from lanpaint.spacings import Focused, Karras, uniform_log_snr, uniform_time
+from lanpaint.spacings import Focused, Karras, linspace_time, uniform_log_snr, uniform_time
 from lanpaint.stein import SteinCheck, stein_check
 from lanpaint.time_path import TimePath, raster_patches
 from lanpaint.units import Units
@@ -232,6 +232,7 @@ __all__ = [
     "bridged",
     "complete_series",
     "likelihood_bound",
+    "linspace_time",
     "load_series_model",
     "open_painter",
     "paint_folder",

@@ -33,6 +33,17 @@ def uniform_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
     return _levels(schedule, schedule.times(steps))
 
 
+def linspace_time(schedule: Schedule, steps: int) -> list[NoiseLevel]:
+    """S + 1 levels at evenly spaced times (shifted for a flow with a shift), the last of which is replaced by σ = 0.
+
+    DPM-Solver and UniPC of diffusers have these levels by default (``timestep_spacing="linspace"``). With
+    :func:`uniform_time` the step before the last leads to nearly clean data. In log(α/σ), where those solvers
+    extrapolate, that step is much longer than the one before it.
+    """
+    _check(schedule, steps)
+    return _levels(schedule, schedule.times(steps + 1)[:-1])
+
+
 def _sigma_range(schedule: Schedule) -> tuple[torch.Tensor, torch.Tensor]:
     """Largest and smallest σ/α. Where the schedule starts at α = 0, its first time is lowered so that σ/α is finite."""
     first = schedule.level(schedule.first_time)
@@ -128,11 +139,12 @@ SPACINGS: dict[str, Spacing] = {
     "logsnr": uniform_log_snr,
     "karras": Karras(),
     "focused": Focused(),
+    "linspace": linspace_time,
 }
 
 
 def as_spacing(spacing: str | Spacing) -> Spacing:
-    """The spacing of a name (``"paper"``, ``"logsnr"``, ``"karras"``, ``"focused"``). A function is returned as it is.
+    """The spacing of a name in :data:`SPACINGS`. A function is returned as it is.
 
     Raises:
         ValueError: For an unknown name.

@@ -6,7 +6,7 @@ import torch
 
 from lanpaint.noise import NoiseLevel
 from lanpaint.schedules import VE, VP, Flow
-from lanpaint.spacings import SPACINGS, Focused, Karras, as_spacing, uniform_log_snr, uniform_time
+from lanpaint.spacings import SPACINGS, Focused, Karras, as_spacing, linspace_time, uniform_log_snr, uniform_time
 
 SCHEDULES = {
     "VP linear": VP.linear(),
@@ -56,9 +56,12 @@ def test_levels_are_in_the_coordinates_of_the_schedule(schedule, spacing):
 @pytest.mark.parametrize("steps", [2, 9])
 def test_first_and_last_noisy_levels_are_the_ends_of_the_schedule(schedule, spacing, steps):
     ratios = _ratios(spacing(schedule, steps))
-    paper = spacing is uniform_time
-    first = _ratios([schedule.level(schedule.first_time)])[0] if paper else _noisiest_ratio(schedule)
+    in_time = spacing in (uniform_time, linspace_time)
+    first = _ratios([schedule.level(schedule.first_time)])[0] if in_time else _noisiest_ratio(schedule)
     assert ratios[0] == pytest.approx(first, rel=1e-9)
+    if spacing is linspace_time:
+        ratios = _ratios(uniform_time(schedule, steps + 1))
+        np.testing.assert_array_equal(_ratios(linspace_time(schedule, steps))[:-1], ratios[:-2])
     assert ratios[-2] == pytest.approx(float(schedule.level(schedule.last_time).relative_sigma), rel=1e-9)
 
 

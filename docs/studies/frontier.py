@@ -19,7 +19,6 @@ import torch
 from lanpaint import (
     CountedScore,
     DivergenceError,
-    DPMSolver,
     Heun,
     LanPaint,
     Observation,
@@ -128,7 +127,6 @@ def choices() -> None:
         "no momentum kept, c = 0": {**fast, "dynamics": PartialRefresh(0.0)},
         "c = 0.2": {**fast, "dynamics": PartialRefresh(0.2)},
         "step length measured (the preset before)": {**fast, **SECANT},
-        "solver 2M": {**fast, "solver": DPMSolver()},
         "solver Heun (20 % more evaluations)": {**fast, "solver": Heun()},
     }
     budgets = {"gaussian": (5, 5), "star": (20, 5), "ar1": (20, 5)}

@@ -35,12 +35,12 @@ from lanpaint import (
     NoiseLevel,
     Observation,
     UniPC,
-    uniform_time,
 )
 from lanpaint.names import SOLVERS
 from lanpaint.randomness import NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
+from lanpaint.spacings import SPACINGS
 from lanpaint_toys import Gaussian, GaussianMixture, gauss2
 from lanpaint_toys.problems import PROBLEMS
 
@@ -127,9 +127,9 @@ def compare(
 # --- The solvers that the paper compares
 
 
-def in_time(count: int) -> list[NoiseLevel]:
-    """Levels even in time of the linear variance-preserving schedule, to clean data: those of the paper's tables."""
-    return uniform_time(VP.linear(), count)
+def in_time(spacing: str) -> Callable[[int], list[NoiseLevel]]:
+    """Levels of the linear variance-preserving schedule, to clean data."""
+    return lambda count: SPACINGS[spacing](VP.linear(), count)
 
 
 COMPARED: dict[str, Integrator] = {
@@ -148,8 +148,8 @@ COMPARED: dict[str, Integrator] = {
 
 
 def solvers() -> None:
-    """Print the table of solvers on both spacings. Each makes as many evaluations as steps."""
-    for spaced in (levels, in_time):
+    """Print the tables of solvers on three spacings. Each makes as many evaluations as steps."""
+    for spaced in (levels, in_time("linspace"), in_time("paper")):
         compare(COMPARED, (5, 6, 8, 10, 15, 20, 40), spaced)
 
 

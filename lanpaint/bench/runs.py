@@ -47,7 +47,7 @@ class Settings:
         method: One of :data:`lanpaint.bench.METHODS`, or ``module:name`` for your own method.
         steps: Number of outer steps.
         inner_steps: Number of inner steps at each level.
-        levels: Spacing of the levels: paper, logsnr, karras or focused.
+        levels: Spacing of the levels: paper, logsnr, karras, focused or linspace.
         dynamics: Name of the dynamics, or ``module:name``.
         solver: Name of the solver, or ``module:name``.
         preset: paper or fast.

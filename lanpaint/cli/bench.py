@@ -23,6 +23,7 @@ from lanpaint.cli.options import (
 from lanpaint.methods import METHODS, all_options
 from lanpaint.names import DYNAMICS, SOLVERS, all_dynamics_options
 from lanpaint.options import Option
+from lanpaint.spacings import SPACINGS
 from lanpaint_toys.problems import PROBLEMS
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def bench(
         _several("Inner steps N at each level", "5; for several dynamics 1,2,5,10,20; your own method: its default"),
     ] = None,
     levels: Annotated[
-        str | None, _several("Spacing of the noise levels: paper, logsnr, karras or focused", "paper; fast: focused")
+        str | None, _several(f"Spacing of the noise levels: {', '.join(SPACINGS)}", "paper; fast: focused")
     ] = None,
     dynamics: Annotated[
         str | None, _several(f"Dynamics of the inner steps: {', '.join(DYNAMICS)}, {OWN}, or all", "the method's")

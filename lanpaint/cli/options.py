@@ -19,6 +19,7 @@ from lanpaint.methods import METHODS, TIME_MAPS, all_options
 from lanpaint.names import DYNAMICS, SOLVERS
 from lanpaint.options import Option, short, split_pairs
 from lanpaint.plan import MOST_STEPS
+from lanpaint.spacings import SPACINGS
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -58,7 +59,7 @@ PictureMethod = Annotated[
 MethodName = Annotated[str, typer.Option(help=f"{', '.join(METHODS)}, or {OWN}.", rich_help_panel=SAMPLING)]
 Steps = Annotated[int, typer.Option(max=MOST_STEPS, help="Outer steps S.", rich_help_panel=SAMPLING)]
 Levels = Annotated[
-    str | None, sampling_flag("Spacing of the noise levels: paper, logsnr, karras or focused [paper; fast: focused].")
+    str | None, sampling_flag(f"Spacing of the noise levels: {', '.join(SPACINGS)} [paper; fast: focused].")
 ]
 DynamicsName = Annotated[
     str | None,

@@ -43,7 +43,7 @@ class Settings:
         method: Name of the method, see :func:`lanpaint.methods.find_method`. None for the model's: lanpaint, or async
             for a model with a time for each pixel.
         steps: Outer steps S, from 1 to 10,000.
-        levels: Spacing of the noise levels, for pixel models: paper, logsnr, karras or focused.
+        levels: Spacing of the noise levels, for pixel models: paper, logsnr, karras, focused or linspace.
         dynamics: Name of the dynamics of the inner steps; None for the method's.
         solver: Name of the solver of the outer steps; None for the method's, or for the pipeline's scheduler.
         options: Options of the method and the dynamics: ``inner_steps``, ``lam``, ``friction``, …

@@ -16,11 +16,12 @@ from lanpaint.methods import METHODS, TIME_MAPS, all_options, find_method
 from lanpaint.names import DYNAMICS, SOLVERS
 from lanpaint.options import short
 from lanpaint.serve.shelf import Model
+from lanpaint.spacings import SPACINGS
 
 MOST_TEXT = 2000
 """Longest text of a setting, in characters."""
 MOST_SEED = 2**32 - 1
-LEVELS = ("paper", "logsnr", "karras", "focused")
+LEVELS = tuple(SPACINGS)
 
 
 @dataclass(frozen=True)
