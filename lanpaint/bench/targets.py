@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -429,13 +429,18 @@ def make_target(
             raise ValueError(f"target {model} needs images; give a folder or a zip of held-out images (--images)")
         if _is_latent(model):
             return _latent_target(name, model_folder(model), mask, str(images), device, **of_pipelines)
-        if any(value is not None for value in of_pipelines.values()):
-            raise ValueError(f"{model} takes no prompt; leave {', '.join(of_pipelines)} out")
+        _refuse(model, of_pipelines)
         return _pixel_target(name, model, mask, images, device)
-    for what, value in {"images": images, **of_pipelines}.items():
-        if value is not None:
-            raise ValueError(f"the target {name} takes no {what}; leave {what} out")
-    return _other_target(name, device)
+    target = _other_target(name, device)  # a name that is unknown is told first
+    _refuse(name, {"images": images, **of_pipelines})
+    return target
+
+
+def _refuse(name: str, lacking: Mapping[str, Any]) -> None:
+    """Raise ValueError if one of the settings that a target lacks has a value."""
+    given = " or ".join(what for what, value in lacking.items() if value is not None)
+    if given:
+        raise ValueError(f"the target {name} takes no {given}; leave {given.replace(' or ', ' and ')} out")
 
 
 @cache

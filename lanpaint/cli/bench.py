@@ -107,7 +107,7 @@ def bench(
     gives a row; -o draws a picture of all. In brackets are the methods that have an option, and their defaults.
 
     By --option too: evaluations, a budget instead of --steps; fills, samples of each observation; lml, the β of LML;
-    and of a pipeline prompt and guidance_scale.
+    and of a pipeline prompt, guidance_scale and dtype.
     """
     from lanpaint.bench import Results, expand, read_grid, run_sections
     from lanpaint.bench.grid import Section, is_paper, paper_grid

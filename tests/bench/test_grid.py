@@ -89,6 +89,12 @@ def _counting(monkeypatch):
         ("target: [gaussian, digits:box]", {"images": "i"}, "needs images; leave them out"),
         ("target: [gaussian, star]\nimages: i", {}, "the target gaussian takes no images; leave images out"),
         ("target: motion:last-half\nprompt: p", {}, "the target motion:last-half takes no prompt; leave prompt out"),
+        (
+            "target: star\nimages: i\nprompt: p",
+            {},
+            "the target star takes no images or prompt; leave images and prompt out",
+        ),
+        ("target: emoji-pixel:bxo\nimages: i", {}, "unknown target 'emoji-pixel:bxo'"),
     ],
 )
 def test_settings_of_a_file_that_would_be_lost_are_told(tmp_path, text, given, told):

@@ -345,7 +345,7 @@ def test_a_pipeline_may_be_in_half_precision(models, pictures):
         expand(settings | {"dtype": "float64"})
     with pytest.raises(ValueError, match="dtype must be one of float32, float16, bfloat16, got 'float8'"):
         make_target(name, str(pictures), dtype="float8")
-    with pytest.raises(ValueError, match="digits takes no prompt; leave prompt, guidance_scale, dtype out"):
+    with pytest.raises(ValueError, match="the target digits takes no dtype; leave dtype out"):
         make_target("digits:box", dtype="float16")
 
 

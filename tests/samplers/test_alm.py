@@ -15,6 +15,7 @@ from lanpaint.samplers.partner import invert
 from lanpaint_toys import Gaussian, GaussianMixture
 from tests.adapters import tiny
 from tests.samplers.affine import law
+from tests.samplers.reference_problem import assert_invariant
 
 DOUBLE = torch.float64
 MEAN = torch.tensor([0.3, -0.2, 0.5], dtype=DOUBLE)
@@ -254,3 +255,14 @@ def test_a_pipeline_runs_them_through_the_bridge(method):
     assert bridge.planned == bridge.evaluations
     assert torch.equal(kept["x"][..., :3], kept["values"][..., :3])
     assert bool(torch.isfinite(kept["x"]).all())
+
+
+@pytest.mark.parametrize("coordinates", ["diffusion", "flow"])
+@pytest.mark.parametrize(
+    "options", [{}, {"pull_next": True}, {"precision": "constant"}, {"precision": "eq28"}, {"partner": "inversion"}]
+)
+def test_the_coordinates_of_the_model_change_nothing(coordinates, options):
+    """The formulas are those of one formalism; in a model of another one x, X_t and the updates are rescaled alike."""
+    options = {"partner": "fixed", "coordinates": coordinates, "w1": 0.3} | options
+    for make in (lp.SyncSDE, functools.partial(lp.ALM, iterations=2, scaled=True)):
+        assert_invariant(functools.partial(make, **options))
