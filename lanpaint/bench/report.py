@@ -39,6 +39,10 @@ TITLES = {
     "ssim": "SSIM on the hole",
     "ssim_whole": "SSIM",
     "ms_ssim": "MS-SSIM",
+    "fsim": "FSIM",
+    "mse": "MSE",
+    "lpips": "LPIPS",
+    "fid": "FID",
     "mmd": "MMD²",
     "mmd_p": "p of MMD²",
     "kernel": "MMD² in features",
@@ -70,7 +74,8 @@ TITLES = {
 }
 COSTS = {"seconds": "seconds a sample", "memory": "bytes a sample"}
 """Costs of a run that are tabulated like metrics where they are asked for, with their titles."""
-TITLES |= COSTS
+_OF_PICTURES = ("psnr_whole", "ssim", "ssim_whole", "ms_ssim", "fsim", "mse", "lpips")
+TITLES |= COSTS | {f"{name}_pasted": f"{TITLES[name]}, known pixels pasted" for name in _OF_PICTURES}
 MOST_CLOUDS = 16
 
 Group = dict[Settings, list[Result]]  # settings with the seed set to 0 → results with these settings, of all seeds
@@ -265,7 +270,8 @@ def _label(settings: Settings, names: Sequence[str]) -> str:
         value = settings.get(name)
         names_default = name in ("preset", "dynamics") and "method" not in names  # then a default gets a label, too
         if value is not None or names_default:
-            before = f"{SYMBOLS[name]} = " if name in SYMBOLS else "samples " if name == "samples" else ""
+            told = f"{SYMBOLS[name]} = " if name in SYMBOLS else f"{name.replace('_', ' ')} "
+            before = "" if isinstance(value, str) or value is None else told
             parts.append(before + cell(name, value))
     return ", ".join(parts).replace("lanpaint, fast", "lanpaint fast") or settings.method
 

@@ -61,6 +61,16 @@ def test_costs_have_a_table_along_the_axis_where_they_are_asked_for(tmp_path):
     assert f"**bytes a sample**\n\n{head}\n|---|---|---|\n| replace | 2.05e+03 ± 0 | 2.05e+03 ± 0 |" in text
 
 
+def test_numbers_of_a_label_have_the_names_of_their_settings(tmp_path):
+    rows = [
+        _row("A", 1.0, target="gaussian", method="alm", steps=steps, options=options)
+        for steps in (10, 20)
+        for options in ((("contrast", 0.0),), (("iterations", 500),), (("partner", "fresh"),))
+    ]
+    text = _report(tmp_path, rows)
+    assert all(f"| {label} | 1 | 1 |" in text for label in ("contrast 0", "iterations 500", "fresh"))
+
+
 def test_a_divergence_is_no_number_and_an_option_that_is_lacked_has_a_column(tmp_path):
     rows = [
         _row("B", kl, target="star", method="lanpaint", inner_steps=n, steps=5) for n, kl in ((1, math.inf), (2, 0.7))
