@@ -30,7 +30,7 @@ from lanpaint.observation import Observation
 from lanpaint.pasting import batched, given_back, pasted, seam_weight, with_pictures
 from lanpaint.preview import LinearDecoder, Preview
 from lanpaint.randomness import NormalNoise
-from lanpaint.samplers import ALM, LanPaint, Sampler
+from lanpaint.samplers import LanPaint, Sampler
 from lanpaint.solvers import Solver
 from lanpaint.window import Window
 
@@ -48,8 +48,8 @@ class Inpainter:
     Args:
         pipe: Any text-to-image, text-to-video or unconditional pipeline.
         sampler: The class of a sampler, or a function of a score that makes a sampler. The sampler must not take
-            gradients of the score, and must make no more evaluations than its plan declares. See
-            :func:`lanpaint.adapters.bridge.bridged`.
+            gradients of the score, and must make no more evaluations than its plan declares. It may ask for predictions
+            without guidance, by :attr:`lanpaint.Score.unguided`. See :func:`lanpaint.adapters.bridge.bridged`.
         solver: The solver of the outer steps, instead of the pipeline's scheduler. The levels are the scheduler's.
         layout: How the pipeline arranges pictures in its latents, for a family of pipelines that does not fit the
             default, :class:`~lanpaint.adapters.latents.LatentLayout`.
@@ -238,8 +238,6 @@ class Inpainter:
         with bridged(self.pipe, factory, known_part, solver=self.solver) as self.bridge:
             if known_guidance_scale is not None:
                 self._guide_known(call, self.bridge, known_guidance_scale)
-            elif _asks_without_guidance(factory):
-                self._guide_steps_alone(call, self.bridge)
             with checked_autoencoders(self.pipe, cells), replaced(self.pipe, prompts.functions(self.pipe)):
                 return self._called(call)
 
@@ -334,12 +332,6 @@ class Inpainter:
             )
         call[weight[0]] = bridge.guidance(weight[1], known_scale)
 
-    def _guide_steps_alone(self, call: dict[str, Any], bridge: Bridge) -> None:
-        """Let the bridge leave the guidance out of the evaluations that a sampler asks for without it."""
-        weight = None if is_modular(self.pipe) else self._weight(call)
-        if weight is not None and isinstance(weight[1], (int, float)) and not isinstance(weight[1], bool):
-            call[weight[0]] = bridge.guidance(weight[1])
-
     def _weight(self, call: dict[str, Any]) -> tuple[str, Any] | None:
         """Name and value of the weight of classifier-free guidance that a call has; None if the pipeline has none."""
         parameters = inspect.signature(self.pipe.__call__).parameters
@@ -347,12 +339,6 @@ class Inpainter:
             if name in parameters:
                 return name, call.get(name, parameters[name].default)
         return None
-
-
-def _asks_without_guidance(factory: SamplerFactory) -> bool:
-    """Whether the sampler asks for some evaluations without guidance."""
-    made = factory.func if isinstance(factory, functools.partial) else factory
-    return isinstance(made, type) and issubclass(made, ALM)
 
 
 def _shown(given: Given, weight: Tensor, window: Window, layout: LatentLayout) -> tuple[Tensor, Tensor]:

@@ -76,6 +76,11 @@ class InputGuidance(Score):
         """``needs_signal`` of the model, which also sees the region without signal if ``time`` is 1."""
         return self.guided.needs_signal
 
+    @property
+    def unguided(self) -> Score:
+        """The model without the guidance by the region, and without its own."""
+        return self.guided.unguided
+
     def reset(self) -> None:
         """Forget the noise: the next run draws its own."""
         self._drawn = None

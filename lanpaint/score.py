@@ -13,17 +13,19 @@ import copy
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lanpaint.checks import check_dtype, check_real, shown
 from lanpaint.noise import VIEWS, NoiseLevel, Prediction, View, cast_like
-from lanpaint.schedules import Schedule
+from lanpaint.schedules import Flow, Schedule
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def _check_gradient(x: Tensor, answer: Tensor) -> None:
@@ -45,6 +47,28 @@ def _outermost_scores(module: nn.Module) -> Iterator[Score]:
             yield part
         elif part is not None:
             yield from _outermost_scores(part)
+
+
+def _without_guidance(module: nn.Module) -> nn.Module:
+    """The module with the unguided form of each score that it holds; itself where that changes nothing."""
+    if isinstance(module, Score):
+        return module.unguided
+    return _holding(module, _unguided_parts(module))
+
+
+def _unguided_parts(module: nn.Module) -> dict[str, nn.Module]:
+    """The parts of a module that are another one without guidance, by name."""
+    parts = {name: (part, _without_guidance(part)) for name, part in module._modules.items() if part is not None}
+    return {name: other for name, (part, other) in parts.items() if other is not part}
+
+
+def _holding(module: Module, parts: dict[str, nn.Module]) -> Module:
+    """A copy of a module that holds other parts, and shares the rest with it; the module itself without any."""
+    if not parts:
+        return module
+    other = copy.copy(module)
+    vars(other)["_modules"] = {**module._modules, **parts}
+    return other
 
 
 class Score(nn.Module):
@@ -92,9 +116,18 @@ class Score(nn.Module):
         return type(self).predict is Score.predict
 
     @property
+    def is_flow(self) -> bool:
+        """Whether the model was made for rectified flow, as far as that is known."""
+        return isinstance(self.schedule, Flow)
+
+    @property
     def unguided(self) -> Score:
-        """The score without classifier-free guidance; this score itself where it has none."""
-        return self
+        """This score without the classifier-free guidance in it; the score itself where there is none.
+
+        A sampler asks for it where its method takes the model's own score, as the updates of ALM do. By default it is
+        the same score over the unguided forms of the scores that it holds: a copy that shares all networks.
+        """
+        return _holding(self, _unguided_parts(self))
 
     def reset(self) -> None:
         """Forget all that this score remembers of earlier runs. A sampler calls it at the start of a run.
@@ -249,6 +282,18 @@ class NetworkScore(Score):
         return next((p.dtype for p in self.parameters() if p.is_floating_point()), None)
 
     @property
+    def unguided(self) -> Score:
+        """The score of the network's ``unguided``, for a network that guides itself and has that attribute."""
+        network = getattr(self.network, "unguided", None)
+        if network is None:
+            return super().unguided
+        other = copy.copy(self)
+        vars(other)["_modules"] = {name: part for name, part in self._modules.items() if name != "network"}
+        vars(other).pop("network", None)  # where it is a function
+        other.network = network
+        return other
+
+    @property
     def needs_signal(self) -> bool:
         """True for networks that predict the score or ε."""
         return self.predicts in ("score", "epsilon")
@@ -337,7 +382,7 @@ class GuidedScore(Score):
     @property
     def unguided(self) -> Score:
         """The score with the prompt or class, without guidance."""
-        return self.conditional
+        return self.conditional.unguided
 
     @property
     def needs_signal(self) -> bool:
@@ -389,14 +434,9 @@ class ScoreWrapper(Score):
         return self.wrapped.needs_signal
 
     @property
-    def unguided(self) -> Score:
-        """A copy of this wrapper around the wrapped score without guidance; it remembers its own predictions."""
-        inner = self.wrapped.unguided
-        if inner is self.wrapped:
-            return self
-        other = copy.copy(self)
-        other._modules = {**self._modules, "wrapped": inner}
-        return other
+    def is_flow(self) -> bool:
+        """``is_flow`` of the wrapped score."""
+        return self.wrapped.is_flow
 
     def rewrite(self, prediction: Prediction) -> Prediction:
         """The new prediction, at the x and the level of the old prediction.
@@ -450,7 +490,7 @@ class CountedScore(ScoreWrapper):
         score: The score whose evaluations are counted. Each evaluation counts once, however many views are read.
 
     Attributes:
-        evaluations: Number of evaluations so far, over all runs.
+        evaluations: Number of evaluations so far, over all runs, with guidance and without it.
         rows: Number of rows of x in these evaluations, over all runs. Each particle of a sample is a row.
     """
 

@@ -717,3 +717,83 @@ def test_network_under_a_name_of_the_class_is_refused():
 
     with pytest.raises(AttributeError, match=r"Mine.score exists already.*choose another"):
         Mine(TARGET)
+
+
+# --- without guidance
+
+GUIDED = GuidedScore(MOVED, CENTRED, 3.0)
+X, LEVEL = torch.randn(4, 2, dtype=DOUBLE, generator=torch.Generator().manual_seed(0)), NoiseLevel(0.6, 0.8)
+
+
+class Mixed(Score):
+    """A score that holds others in a list, without a wrapper."""
+
+    def __init__(self, *parts):
+        self.parts = torch.nn.ModuleList(parts)
+
+    def score(self, x, level):
+        return sum(part.score(x, level) for part in self.parts)
+
+
+@pytest.mark.parametrize(
+    ("around", "expected"),
+    [
+        (lambda score: score, MOVED),
+        (CountedScore, MOVED),
+        (lambda score: Shrunk(CountedScore(score)), Shrunk(MOVED)),
+        (lambda score: GuidedScore(score, CENTRED, 2.0), MOVED),
+        (lambda score: lp.InputGuidance(score, torch.tensor([True, False]), 1.0), MOVED),
+        (lambda score: Mixed(score, CENTRED), Mixed(MOVED, CENTRED)),
+        (lambda score: lp.WindowedScore(score, window=2, overlap=0), MOVED),
+    ],
+    ids=["itself", "counted", "rewritten", "twice", "by the input", "in a list", "windows"],
+)
+def test_the_unguided_form_of_a_score_has_no_guidance_wherever_it_was(around, expected):
+    score = around(GUIDED)
+    torch.testing.assert_close(score.unguided.score(X, LEVEL), expected.score(X, LEVEL), rtol=0, atol=1e-12)
+    assert (score.score(X, LEVEL) - expected.score(X, LEVEL)).abs().max() > 0.1
+
+
+def test_a_score_without_guidance_is_its_own_unguided_form():
+    for score in (MOVED, CountedScore(MOVED), Mixed(MOVED), NetworkScore(torch.nn.Identity(), "epsilon", VP.linear())):
+        assert score.unguided is score
+
+
+def test_evaluations_without_guidance_are_counted_with_the_others():
+    counted = CountedScore(GUIDED)
+    counted.score(X, LEVEL)
+    counted.unguided.score(X, LEVEL)
+    counted.unguided.unguided.score(X, LEVEL)
+    assert (counted.evaluations, counted.rows) == (3, 12)
+    counted = CountedScore(GUIDED)
+    sampler = lp.ALM(counted, steps=5)
+    sampler(OBSERVATION, generator=torch.Generator().manual_seed(0))
+    assert counted.evaluations == sampler.plan.evaluations
+
+
+def test_a_network_that_guides_itself_tells_how_it_is_without_guidance():
+    class Times(torch.nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, x, time):
+            return self.factor * x
+
+    class Guiding(Times):
+        unguided = Times(2.0)
+
+    def function(x, time):
+        return 3 * x
+
+    function.unguided = lambda x, time: 2 * x
+    level = VP.linear().level(0.5)
+    for network in (Guiding(3.0), function):
+        score = NetworkScore(network, "epsilon", VP.linear())
+        torch.testing.assert_close(score.unguided.epsilon(X, level), 2 * X)
+        torch.testing.assert_close(score.epsilon(X, level), 3 * X)
+
+
+def test_what_remembers_is_reset_in_its_unguided_form_too():
+    sampler = lp.ALM(Momentum(GUIDED), steps=5)
+    assert torch.equal(_draw(sampler), _draw(sampler))

@@ -11,7 +11,6 @@ its loop are called from outside (:mod:`lanpaint.adapters.modular.score`), with 
 
 from __future__ import annotations
 
-import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lanpaint.adapters.guidance import Unguided
 from lanpaint.adapters.modular.blocks import guiders, is_modular
 from lanpaint.adapters.modular.score import LoopNetwork
 from lanpaint.adapters.reading import view_of
@@ -443,17 +443,7 @@ def network_score(
     view = view_of(pipe.scheduler)
     schedule: Schedule = Flow() if view == "flow" else VP(pipe.scheduler.alphas_cumprod)
     guided = _Guided(family, request, _clock(pipe.scheduler), known_guidance_scale, known)
-    return _PipelineNetwork(guided, view, schedule)
-
-
-class _PipelineNetwork(NetworkScore):
-    network: _Guided
-
-    @property
-    def unguided(self) -> NetworkScore:
-        if self.network.request.scale is None:
-            return self
-        return NetworkScore(functools.partial(self.network, guided=False), self.predicts, self.schedule)
+    return NetworkScore(guided, view, schedule)
 
 
 def _modular_score(pipe: Any, known_scale: float | None, known: Tensor | None, call: dict[str, Any]) -> NetworkScore:
@@ -492,9 +482,14 @@ class _Guided(nn.Module):
         self.request = replace(self.request, prompt=self.request.prompt | {"prompt": prompts})
         self.branches = self.family.condition(self.request)
 
+    @property
+    def unguided(self) -> Unguided | None:
+        """The same without guidance; None where there is none."""
+        return None if self.request.scale is None else Unguided(self)
+
     def forward(self, x: Tensor, time: Tensor, guided: bool = True) -> Tensor:
         family, request, time = self.family, self.request, self.clock(time)
-        branches = self.branches if guided else self.branches[-1:]
+        branches = self.branches if guided else self.branches[-1:]  # the last one is that of the prompt
         rows = [{name: _rows(_like(part, x), len(x)) for name, part in branch.items()} for branch in branches]
         if family.together and len(rows) == 2:
             both = {name: _joined(rows[0][name], rows[1][name]) for name in rows[0]}

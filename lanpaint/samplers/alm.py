@@ -22,7 +22,6 @@ from torch import Tensor
 
 from lanpaint.checks import check_real, check_whole
 from lanpaint.noise import NoiseLevel, Prediction, cast_like, reciprocal
-from lanpaint.observation import Observation
 from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
@@ -58,9 +57,8 @@ class ALM(SyncSDE):
         last_share: Share of the outer steps, the last ones, without updates; 0.2 in the paper's mesh texturing (B.4).
         reuse: Whether the outer step takes ε̂(Y_t) of before the update, which saves one evaluation.
         scaled: Whether the updates have the factor 1/√(1 − ᾱ) of Eq. 7 and 8, which Eq. 9 drops.
-        unguided: The model without classifier-free guidance, for the updates (Sec. 4.1); by default
-            :attr:`Score.unguided <lanpaint.Score.unguided>`: the conditional score of a
-            :class:`~lanpaint.GuidedScore`, what a pipeline gives without its guidance, and any other score itself.
+        unguided: The model without classifier-free guidance, for the updates (Sec. 4.1); by default the score's own
+            :attr:`~lanpaint.Score.unguided`.
         **options: Options of :class:`~lanpaint.SyncSDE`.
 
     Raises:
@@ -103,11 +101,6 @@ class ALM(SyncSDE):
                 raise ValueError("reuse=True takes a solver of one evaluation a step, such as Euler or DDIM")
             outer = [n - bool(new) for n, new in zip(self.plan.outer_evaluations or (), numbers, strict=True)]
             self.plan = replace(self.plan, outer_evaluations=outer)
-
-    def begin(self, observation: Observation, noise: NoiseSource, start: Tensor | None) -> SamplerState:
-        """The state at the first level."""
-        self.update_score.reset()
-        return super().begin(observation, noise, start)
 
     def refine(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """One update of the unknown part (Eq. 1 with N = 1, else Eq. 9)."""

@@ -15,12 +15,12 @@ The five verbs are methods of a :class:`~lanpaint.Sampler`, functions of one imm
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lanpaint.callbacks import FiniteCheck, RunningSampler, Stop, call_hooks
 from lanpaint.plan import Visit
@@ -35,6 +35,8 @@ class Method(RunningSampler, Protocol):
 
     @property
     def score(self) -> Score: ...  # noqa: D102
+
+    def children(self) -> Iterator[nn.Module]: ...  # noqa: D102
 
     def enter(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState: ...  # noqa: D102
 
@@ -52,7 +54,8 @@ def run(sampler: Method, state: SamplerState, noise: NoiseSource) -> Generator[S
     """
     state = _state(sampler, "begin", state)
     plan, visits = sampler.plan, list(sampler.plan.visits(state.step))
-    sampler.score.reset()
+    for score in dict.fromkeys((sampler.score, *(part for part in sampler.children() if isinstance(part, Score)))):
+        score.reset()
     try:
         stop = call_hooks(sampler, "on_run_start", state)
         for visit in visits:

@@ -23,7 +23,6 @@ from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.partner import Partner, PartnerMemory, check_weight, content, invert
 from lanpaint.samplers.pull import Coordinates, Precision, Pulled, decay, gain, norm
 from lanpaint.samplers.sampler import Sampler
-from lanpaint.schedules import Flow
 from lanpaint.score import Score
 
 
@@ -67,8 +66,7 @@ class SyncSDE(Sampler):
         super().__init__(score, **options)
         self.w1, self.pull_decay, self.partner = float(w1), pull_decay, partner
         self.pull_next, self.precision = pull_next, precision
-        on_flow = isinstance(self.score.schedule, Flow) or getattr(self.score, "is_flow", False)
-        self.flow = on_flow if coordinates == "auto" else coordinates == "flow"
+        self.flow = self.score.is_flow if coordinates == "auto" else coordinates == "flow"
         first, *others = self.plan.outer_evaluations or ()
         inversion = self.steps if partner == "inversion" else 0
         self.plan = replace(self.plan, outer_evaluations=(first + inversion, *others))

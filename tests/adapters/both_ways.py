@@ -58,15 +58,14 @@ def both_ways(made, paint, known_guidance_scale=None, unguided=None):
     if made.extra:
         call["image"] = made.extra["control_image"]
     guidance, paint_directly = {}, paint
+    if unguided is not None:
+        weight = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
+        paint_directly = functools.partial(paint, unguided=score_of(made, **{weight: unguided}))
     with lp.bridged(made.pipe, paint, first, generator=_g(1)) as bridge:
         if known_guidance_scale is not None:
             weight = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
             call[weight] = bridge.guidance(call.get(weight, 5.0), known_guidance_scale)
             guidance = {weight: float(call[weight]), "known_guidance_scale": known_guidance_scale}
-        elif unguided is not None:
-            weight = "true_cfg_scale" if "true_cfg_scale" in call else "guidance_scale"
-            call[weight] = bridge.guidance(call.get(weight, 5.0))
-            paint_directly = functools.partial(paint, unguided=score_of(made, **{weight: unguided}))
         through_bridge = made.pipe(**call)[0]
     latents = firsts[0]
     if guidance:

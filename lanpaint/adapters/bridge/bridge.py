@@ -6,10 +6,11 @@ import contextlib
 import copy
 import functools
 import inspect
+import math
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -30,15 +31,13 @@ from lanpaint.adapters.bridge.noise import apart_from, generator_states, restore
 from lanpaint.adapters.bridge.part import Part
 from lanpaint.adapters.bridge.run import DENOISED, KnownPart, Run, SamplerFactory, as_number
 from lanpaint.adapters.bridge.stand_in import Companion, StepArguments, make_stand_in
-from lanpaint.adapters.guidance import RegionalScale
-from lanpaint.adapters.modular.blocks import guiders, is_modular, loops, told_once, with_host
+from lanpaint.adapters.guidance import BESIDE, WEIGHTS, RegionalScale, conditional_weight
+from lanpaint.adapters.modular.blocks import guiders, is_modular, loops, told_once, with_host, without_guidance
 from lanpaint.adapters.schedulers import DiffusersSolver
 from lanpaint.observation import Observation
 from lanpaint.randomness import Generators, NoiseSource, NormalNoise
 from lanpaint.samplers import Sampler
 from lanpaint.solvers import Solver
-
-_ADDING_TO_CONDITIONAL = ("Cosmos", "Krea2", "ZImage")  # give s_c + w (s_c − s_u), so that w = 0 is no guidance
 
 
 class _OtherStartError(Exception):
@@ -83,6 +82,8 @@ class Bridge:
         self._part: Part | None = None
         self._tick: Callable[[int], Any] | None = None
         self._regional: list[RegionalScale] = []
+        self._weights: list[RegionalScale] = []
+        self._beside, self._guides = "", False
         self._known_scale: float | None = None
         self._steps: Steps | None = None
         self._generator: Any = None
@@ -112,16 +113,13 @@ class Bridge:
     def outer_steps(self) -> int:  # noqa: D102
         return 0 if self._run is None else self._run.outer_steps
 
-    def guidance(self, scale: float, known_scale: float | None = None) -> RegionalScale:
+    def guidance(self, scale: float, known_scale: float) -> RegionalScale:
         """A weight of classifier-free guidance to call the pipeline with: ``known_scale`` on what is known.
-
-        Samplers that ask for evaluations without guidance, as ALM does, get them with this weight.
 
         Raises:
             ValueError: For a weight that is no number; in the call, from a pipeline whose guidance it does not reach.
         """
-        conditional = 0.0 if type(self._pipe).__name__.startswith(_ADDING_TO_CONDITIONAL) else 1.0
-        regional = RegionalScale(scale, known_scale, conditional)
+        regional = RegionalScale(scale, known_scale, conditional_weight(self._pipe))
         self._regional = [regional]
         return regional
 
@@ -164,10 +162,11 @@ class Bridge:
         if is_modular(self._pipe):
             check_all_times(self._pipe, kwargs)
             self._steps, self._generator = None, kwargs.get("generator")
+            self._weights, self._beside = [], ""
         else:
             args, kwargs = self._arguments(original, args, kwargs)
         self._in_call, self._by_sight, self._part = True, False, None
-        self._has_companion = False
+        self._has_companion = self._guides = False
         replaced = self._regional_guiders() if self._known_scale is not None else {}
         own = {name: getattr(self._pipe, name) for name in replaced}
         try:
@@ -186,6 +185,7 @@ class Bridge:
         finally:
             for part, guider in own.items():
                 object.__setattr__(self._pipe, part, guider)
+            self._release()  # the pipeline may have kept a weight
             self._in_call, self._first, self.loop, self.state = False, None, None, None
             self.close()
 
@@ -203,6 +203,7 @@ class Bridge:
             steps = given.get("num_inference_steps", parameters["num_inference_steps"].default)
             if isinstance(steps, int) and not isinstance(steps, bool):
                 given["num_inference_steps"] = self._steps = Steps(steps)
+        self._weigh(given, parameters)
         callback = given.get("callback_on_step_end")
         if callback is not None:
             tensors = "callback_on_step_end_tensor_inputs"
@@ -212,6 +213,22 @@ class Bridge:
                 callback, lambda: self.outer_steps, self._count_outer_steps, self._check_interrupt
             )
         return bound.args[1:], bound.kwargs
+
+    def _weigh(self, given: dict[str, Any], parameters: Mapping[str, inspect.Parameter]) -> None:
+        """Put in the place of each weight of guidance one that can be left out of an evaluation."""
+        self._weights, self._beside = [], ""
+        for name in WEIGHTS:
+            weight: Any = given.get(name, parameters[name].default) if name in parameters else None
+            plain = isinstance(weight, (int, float)) and not isinstance(weight, bool) and math.isfinite(weight)
+            if plain and not isinstance(weight, RegionalScale):
+                weight = given[name] = RegionalScale(weight, conditional=conditional_weight(self._pipe, name))
+            if isinstance(weight, RegionalScale) and not any(weight is regional for regional in self._regional):
+                self._weights.append(weight)
+        self._beside = next((name for name in BESIDE if given.get(name)), "")
+
+    def _release(self) -> None:
+        for weight in self._weights:
+            weight.release()
 
     def _count_outer_steps(self) -> int:
         assert self._run is not None
@@ -248,6 +265,7 @@ class Bridge:
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         """Plan a run, and show the pipeline its times."""
         self.close()
+        self._release()
         scheduler = copy.deepcopy(self.scheduler)
         args = tuple(int(value) if isinstance(value, Steps) else value for value in args)
         kwargs = {name: int(value) if isinstance(value, Steps) else value for name, value in kwargs.items()}
@@ -323,7 +341,8 @@ class Bridge:
         assert self._run is not None
         if "i" in numbers:
             numbers, state.timesteps = {**numbers, "i": self._run.present_place}, self._run.scheduler.timesteps
-        stepped: tuple[Any, Any] = original(components, state, **numbers)
+        with contextlib.nullcontext() if self._run.guided else without_guidance(components, state):
+            stepped: tuple[Any, Any] = original(components, state, **numbers)
         return stepped
 
     def _begin(self) -> None:
@@ -339,9 +358,9 @@ class Bridge:
         self._hold_known(run)
 
     def _hold_known(self, run: Run) -> None:
-        for regional in self._regional:
+        for weight in (*self._regional, *self._weights):
             if run.known is not None:
-                regional.hold(run.known, functools.partial(getattr, weakref.proxy(run), "guided"))
+                weight.hold(run.known, functools.partial(getattr, weakref.proxy(run), "guided"))
 
     def scale_model_input(self, sample: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Scale the network's input as the scheduler would at the level of the evaluation."""
@@ -364,7 +383,10 @@ class Bridge:
             self._tick(1)
         run.step_options = given.options
         used = [regional.was_used() for regional in self._regional]
-        if used and not any(used):
+        self._guides = any(weight.was_used() for weight in self._weights) or any(used) or self._guides
+        if not run.guided:
+            self._check_unguided()
+        elif used and not any(used):
             raise ValueError(
                 f"{name} does not guide this evaluation where another weight can be given to the known part: it needs "
                 "classifier-free guidance that is on in all steps (a scale that is large enough, a negative prompt for "
@@ -404,6 +426,15 @@ class Bridge:
             return given.result(run.folding.fold(run.sample))
         run.dtype = given.sample.dtype  # some cast what they have prepared
         return given.result(run.folding.fold(run.resume(run.folding.unfold(given.output))))
+
+    def _check_unguided(self) -> None:
+        """Raise ValueError when the pipeline may have guided an evaluation that the sampler wants without guidance."""
+        name, on = type(self._pipe).__name__, getattr(self._pipe, "do_classifier_free_guidance", False)
+        told = f"the sampler asks {name} for predictions without guidance"
+        if self._beside:
+            raise ValueError(f"{told}, and with {self._beside} it always guides; leave {self._beside} out")
+        if self._weights and not self._guides and on is True:
+            raise ValueError(f"{told}, and it guides in a way of its own; call it without guidance (a scale of 1)")
 
     def _by_parts(self, latents: torch.Size, stepped: torch.Size) -> ValueError:
         if latents[1:] == stepped[1:]:

@@ -45,15 +45,20 @@ class PipelineScore(Score):
         self._run = weakref.proxy(run)
         self._guided = guided
         self._needs_signal = view_of(run.scheduler) == "epsilon"
-        self.is_flow = view_of(run.scheduler) == "flow"
+        self._is_flow = view_of(run.scheduler) == "flow"
 
     @property
     def unguided(self) -> PipelineScore:
-        """The same without classifier-free guidance, as far as the pipeline takes its weight from the bridge."""
+        """The same without classifier-free guidance: the network with the prompt alone."""
         other = PipelineScore.__new__(PipelineScore)
         other._run, other._guided = self._run, False
-        other._needs_signal, other.is_flow = self._needs_signal, self.is_flow
+        other._needs_signal, other._is_flow = self._needs_signal, self._is_flow
         return other
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the scheduler is one of rectified flow."""
+        return self._is_flow
 
     @property
     def needs_signal(self) -> bool:
@@ -299,7 +304,12 @@ class Run:
         """
         first = self._present
         asked = self._begin(latents, known, noise)
-        if asked is not None and self._present is first and torch.equal(asked, latents):
+        if asked is not None and self._present is first and self.guided and torch.equal(asked, latents):
+            if self.sighting:  # that evaluation is the sampler's first
+                self.sighting = False
+                del self._declared[0]
+                for number, place in enumerate(self._declared):
+                    self._write(number, place)
             return self.resume(output)
         return self._hand_over(asked)
 
@@ -353,7 +363,8 @@ class Run:
         else:
             views = Prediction(x, level, denoised=denoised.to(x.dtype))
         evaluation = Evaluation(views, output, latents)
-        self._last = evaluation
+        if guided or self._last is None:
+            self._last = evaluation
         return evaluation
 
     def stepped(self, x: Tensor, latents: Tensor) -> None:

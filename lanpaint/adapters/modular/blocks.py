@@ -78,6 +78,42 @@ def guiders(pipe: Any) -> dict[str, Any]:
     }
 
 
+_WEIGHT_OF_LOOP = {"Ideogram4": "gw"}
+"""Loops that guide without a guider, and the name of the weight in their state, which is 1 without guidance."""
+
+
+@contextlib.contextmanager
+def without_guidance(pipe: Any, state: Any) -> Iterator[None]:
+    """Within the context, the sub-blocks of a loop make the prediction with the prompt alone.
+
+    Guiders of all kinds are switched off, so that nothing else is evaluated, and their own state stays as it is.
+
+    Raises:
+        ValueError: For a guider that has no switch.
+    """
+    held = {name: part for name, part in pipe.components.items() if hasattr(part, "prepare_inputs")}
+    weight = next((name for kind, name in _WEIGHT_OF_LOOP.items() if type(pipe).__name__.startswith(kind)), "")
+    guidance = getattr(state, weight, None)
+    try:
+        for name, guider in held.items():
+            if not callable(getattr(guider, "disable", None)):
+                raise ValueError(
+                    f"the sampler asks {type(pipe).__name__} for predictions without guidance, and its {name} "
+                    f"({type(guider).__name__}) has no disable(); take a guider of diffusers"
+                )
+            off = copy.copy(guider)
+            off.disable()
+            object.__setattr__(pipe, name, off)
+        if guidance is not None:
+            setattr(state, weight, torch.ones_like(guidance))
+        yield
+    finally:
+        for name, guider in held.items():
+            object.__setattr__(pipe, name, guider)
+        if guidance is not None:
+            setattr(state, weight, guidance)
+
+
 def loops(block: Any) -> Iterator[Any]:
     """The denoising loops in a tree of blocks."""
     if is_loop(block):

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from lanpaint.adapters.bridge.stand_in import StepArguments, make_stand_in
-from lanpaint.adapters.guidance import RegionalScale
-from lanpaint.adapters.modular.blocks import guiders, inputs, told_once, with_host
+from lanpaint.adapters.guidance import RegionalScale, Unguided
+from lanpaint.adapters.modular.blocks import guiders, inputs, told_once, with_host, without_guidance
 
 
 class _Reached(BaseException):
@@ -138,7 +138,12 @@ class LoopNetwork(nn.Module):
             self._prepared[repeats] = pipe, loop, state, numbers
         return self._prepared[repeats]
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    @property
+    def unguided(self) -> Unguided:
+        """The same without guidance."""
+        return Unguided(self)
+
+    def forward(self, x: Tensor, time: Tensor, guided: bool = True) -> Tensor:
         """The network's output with guidance, (B, …), at x, (B, …), and at the schedule's time, (B,)."""
         if len(x) % self._rows or (self._per_prompt is None and len(x) != self._rows):
             raise ValueError(
@@ -155,9 +160,10 @@ class LoopNetwork(nn.Module):
             assert self._known is not None
             scale.hold(self._known.to(x.device).expand(x.shape))
         try:
-            for block in loop.sub_blocks.values():
-                call: Any = inspect.unwrap(type(block).__call__)  # past torch.no_grad
-                pipe, state = call(block, pipe, state, **{**numbers, "i": steps.index(min(steps)), "t": present})
+            with contextlib.nullcontext() if guided else without_guidance(pipe, state):
+                for block in loop.sub_blocks.values():
+                    call: Any = inspect.unwrap(type(block).__call__)  # past torch.no_grad
+                    pipe, state = call(block, pipe, state, **{**numbers, "i": steps.index(min(steps)), "t": present})
         except _Stepped as stepped:
             output = stepped.output
         else:
