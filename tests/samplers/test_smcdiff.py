@@ -60,6 +60,18 @@ def test_evidence_and_weighted_moments_are_unbiased_for_the_chains_conditional(p
         assert abs(estimates.mean() - truth) < 4 * error
 
 
+def test_a_path_begins_with_the_density_of_data_of_the_given_scale_over_that_it_was_drawn_from():
+    """N(y; 0, α² · 3² + σ²) over N(y; α y_o, σ²), for each group once."""
+    sampler = lp.SMCDiff(TARGET, particles=2, inner_steps=0, data_scale=3.0, levels=LEVELS)
+    state = next(
+        sampler.iterate(lp.Observation(VALUES.expand(4, 3), KNOWN), generator=torch.Generator().manual_seed(0))
+    )
+    y, (alpha, sigma) = state.x[::2], LEVELS[0].numbers
+    data = torch.distributions.Normal(0.0, (9 * alpha**2 + sigma**2) ** 0.5).log_prob(y)
+    drawn = torch.distributions.Normal(alpha * VALUES, sigma).log_prob(y)
+    assert torch.allclose(state.memory.particles.log_resampled, (data - drawn)[:, KNOWN].sum(1), atol=1e-12)
+
+
 def trapped(samples, generator):
     """Modes (∓2, ∓0.3) of standard deviation 0.15, y at its mode: at high noise it says next to nothing of x."""
     side = torch.where(torch.rand(samples, generator=generator) < 0.5, -1.0, 1.0)

@@ -172,6 +172,16 @@ def test_paths_are_forward_paths_of_the_observation():
         assert (path.std(0) - deviation).abs().max() <= 5 * deviation / math.sqrt(8_000) + 1e-12
 
 
+def test_all_particles_of_a_group_have_one_path_and_other_groups_others():
+    sampler = lp.FPSSMC(TARGET, particles=3, levels=LEVELS)
+    observation = lp.Observation(VALUES.expand(2, 3), KNOWN)
+    states = itertools.islice(sampler.iterate(observation, generator=torch.Generator().manual_seed(0)), 4)
+    for state in states:  # the last level has y
+        paths = state.memory.path.reshape(2, 3, 3)[..., KNOWN]
+        assert torch.equal(paths, paths[:, :1].expand_as(paths))
+        assert not torch.allclose(paths[0], paths[1])
+
+
 @pytest.mark.parametrize("make", [lp.MCGDiff, lp.FPSSMC])
 def test_each_particle_is_an_evaluation_and_each_group_has_its_generator(make):
     score = lp.CountedScore(TARGET)
