@@ -431,6 +431,8 @@ def make_target(
             return _latent_target(name, model_folder(model), mask, str(images), device, **of_pipelines)
         _refuse(model, of_pipelines)
         return _pixel_target(name, model, mask, images, device)
+    if name.partition(":")[0] in SEQUENCES:
+        _refuse(name, {"images": images, **of_pipelines})  # before a network is loaded
     target = _other_target(name, device)  # a name that is unknown is told first
     _refuse(name, {"images": images, **of_pipelines})
     return target
