@@ -52,6 +52,7 @@ from lanpaint.painting import (
     open_painter,
     paint_folder,
 )
+from lanpaint.pair_operator import PairOperator
 from lanpaint.pipeline_window import PipelineWindow
 from lanpaint.plan import Plan, Visit
 from lanpaint.preview import Preview
@@ -185,6 +186,7 @@ __all__ = [
     "NormalNoise",
     "Observation",
     "Painter",
+    "PairOperator",
     "PartialRefresh",
     "Particles",
     "PiGDM",

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.checks import check_real, check_whole
+from lanpaint.device import Constants
 from lanpaint.linear import LinearOperator, hartley
 
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
@@ -54,21 +55,22 @@ class AveragePooling(LinearOperator):
         if height % factor or width % factor:
             raise ValueError(f"factor must divide the sides of a picture, got {factor} for {height} × {width} pixels")
         self.factor = factor
-        self._block = _complete(torch.full((factor,), factor**-0.5, dtype=torch.float64))
+        block = _complete(torch.full((factor,), factor**-0.5, dtype=torch.float64))
+        self._block = Constants(block, block.mT)
         singular = torch.zeros(channels, height, width)
         singular[:, ::factor, ::factor] = 1 / factor
         super().__init__(singular)
 
     def rotate(self, x: Tensor) -> Tensor:
         """Each block, turned so that its first entry is f times the block's mean."""
-        return self._turn(x, self._block)
+        return self._turn(x, self._block.like(x)[0])
 
     def unrotate(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`rotate`."""
-        return self._turn(z, self._block.mT)
+        return self._turn(z, self._block.like(z)[1])
 
     def _turn(self, x: Tensor, block: Tensor) -> Tensor:
-        f, block = self.factor, block.to(x)
+        f = self.factor
         blocks = x.unflatten(-1, (-1, f)).unflatten(-3, (-1, f))  # (B, C, H/f, f, W/f, f)
         return torch.einsum("ip,jq,bchpwq->bchiwj", block, block, blocks).flatten(-2).flatten(-3, -2)
 
@@ -106,18 +108,18 @@ class Grey(LinearOperator):
         norm = float(row.norm())
         if len(row) != channels or not 0 < norm < math.inf:
             raise ValueError(f"weights must be {channels} finite numbers, not all 0, got {tuple(weights)}")
-        self._channels = _complete(row / norm)
+        self._channels = Constants(_complete(row / norm))
         singular = torch.zeros(channels, height, width)
         singular[0] = norm
         super().__init__(singular)
 
     def rotate(self, x: Tensor) -> Tensor:
         """The channels of each pixel, turned so that the first is the weighted sum over the norm of the weights."""
-        return torch.einsum("ij,bjhw->bihw", self._channels.to(x), x)
+        return torch.einsum("ij,bjhw->bihw", *self._channels.like(x), x)
 
     def unrotate(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`rotate`."""
-        return torch.einsum("ji,bjhw->bihw", self._channels.to(z), z)
+        return torch.einsum("ji,bjhw->bihw", *self._channels.like(z), z)
 
     def pack(self, c: Tensor) -> Tensor:
         """The first channel."""
@@ -194,7 +196,7 @@ class CompressiveSensing(LinearOperator):
         entries = math.prod(shape)
         check_whole("count", count, least=1, most=entries)
         generator = torch.Generator().manual_seed(seed)
-        self._signs = torch.randint(0, 2, tuple(shape), generator=generator).double() * 2 - 1
+        self._signs = Constants(torch.randint(0, 2, tuple(shape), generator=generator).double() * 2 - 1)
         self._rows = torch.randperm(entries, generator=generator)[:count].sort().values
         singular = torch.zeros(entries)
         singular[self._rows] = 1
@@ -202,11 +204,11 @@ class CompressiveSensing(LinearOperator):
 
     def rotate(self, x: Tensor) -> Tensor:
         """The Hartley transform of the entries with their signs."""
-        return hartley((self._signs.to(x) * x).flatten(1), (1,)).reshape(x.shape)
+        return hartley((self._signs.like(x)[0] * x).flatten(1), (1,)).reshape(x.shape)
 
     def unrotate(self, z: Tensor) -> Tensor:
         """The inverse of :meth:`rotate`."""
-        return self._signs.to(z) * hartley(z.flatten(1), (1,)).reshape(z.shape)
+        return self._signs.like(z)[0] * hartley(z.flatten(1), (1,)).reshape(z.shape)
 
     def pack(self, c: Tensor) -> Tensor:
         """The seen coefficients as a list."""

@@ -12,6 +12,14 @@ from lanpaint.methods import METHODS, make_sampler
 from lanpaint_toys import Gaussian
 
 SHAPE = (3, 4, 8)
+
+
+def _turned_back(y):
+    return (y @ _DEFICIENT).reshape(len(y), *SHAPE)
+
+
+_THIN = torch.randn(5, 96, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+_DEFICIENT = torch.randn(9, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(10)) @ _THIN
 MADE = {
     "pool2": lp.AveragePooling(SHAPE, 2),
     "pool4": lp.AveragePooling(SHAPE, 4),
@@ -21,6 +29,9 @@ MADE = {
     "sense": lp.CompressiveSensing(SHAPE, 20, seed=3),
     "odd": lp.CompressiveSensing((7,), 3),
     "channels": lp.Channels(SHAPE, [2, 0]),
+    "pair": lp.PairOperator(
+        SHAPE, lambda x: (x.flatten(1) @ _DEFICIENT.mT).unflatten(1, (3, 3)), lambda y: _turned_back(y.flatten(1))
+    ),
 }
 
 
