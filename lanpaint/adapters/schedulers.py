@@ -35,6 +35,9 @@ from lanpaint.solvers.base import Solver, SolverState
 _OLD, _BACK = REMEMBERED = ("old_pred_original_sample", "timestep_back")
 """Arguments of a ``step`` that a pipeline keeps from the step before: x̂₀, and the time."""
 
+_MEMORIES = ("lower_order_nums", "model_outputs", "timestep_list", "last_sample", "ets", "derivatives")
+"""Where schedulers of diffusers keep what they remember of earlier steps."""
+
 # (class, fingerprint) of the schedulers that have passed DiffusersSolver._check_known_answer in this process.
 _PASSED: set[tuple[type, str]] = set()
 
@@ -65,12 +68,19 @@ class SchedulerState(SolverState):
         index: Index of the scheduler's next step.
         levels: The noise levels of all of the scheduler's evaluations, in order.
         first: Index of the step with which it began.
+        reached: The state x as the last step left it, or None before the first step.
     """
 
     scheduler: Any = None
     index: int = 0
     levels: tuple[NoiseLevel, ...] = ()
     first: int = 0
+    reached: Tensor | None = None
+
+    @property
+    def was_moved(self) -> bool:
+        """Whether a sampler has changed x since the last step, so that what the scheduler remembers is of no use."""
+        return self.reached is not None and self.x is not self.reached and not torch.equal(self.x, self.reached)
 
 
 class DiffusersSolver(Solver):
@@ -84,6 +94,9 @@ class DiffusersSolver(Solver):
 
     A stochastic scheduler draws its random numbers from the run's generator. If the noise source has no generator, a
     new generator is made, with a seed that the noise source draws.
+
+    A scheduler that remembers earlier predictions begins anew, with a step of first order, where a sampler has changed
+    x since its last step, by inner steps or known values: :mod:`lanpaint.solvers.multistep` says why.
 
     Raises:
         ValueError: For an object that is not a scheduler, and for one whose ``step`` takes something else.
@@ -153,6 +166,9 @@ class DiffusersSolver(Solver):
         if not same_noise(level, state.levels[index]):  # the run begins later, or goes back to a noisier level
             index = first_index = self._index(state, level)
             begin(scheduler, index)
+        elif remembers(scheduler) and state.was_moved:
+            first_index = index
+            begin(scheduler, index)
         options = {**self._random(scheduler, noise, x), **_order(scheduler, index - first_index, first_index)}
         first = None
         while True:
@@ -162,7 +178,7 @@ class DiffusersSolver(Solver):
             x = self._advance(scheduler, index, prediction, x, options)
             index += 1
             if index >= len(state.levels) or not is_inner(scheduler, index):
-                return SchedulerState(x, first, scheduler, index, state.levels, first_index)
+                return SchedulerState(x, first, scheduler, index, state.levels, first_index, x)
 
     def _advance(
         self, scheduler: Any, index: int, prediction: Prediction, x: Tensor, options: dict[str, Any]
@@ -257,8 +273,23 @@ def begin(scheduler: Any, index: int) -> None:
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(index)
     vars(scheduler).pop(_OLD, None)
+    for name in _MEMORIES:
+        if (kept := vars(scheduler).get(name)) is not None:
+            setattr(scheduler, name, _forgotten(kept, name))
     if is_pseudo_numerical(scheduler):  # it counts its calls
-        scheduler.counter, scheduler.ets, scheduler.cur_model_output, scheduler.cur_sample = index, [], 0, None
+        scheduler.counter, scheduler.cur_model_output, scheduler.cur_sample = index, 0, None
+
+
+def remembers(scheduler: Any) -> bool:
+    """Whether a scheduler's step depends on what it was given in earlier steps."""
+    return any(name in vars(scheduler) for name in (*_MEMORIES, _OLD))
+
+
+def _forgotten(kept: Any, name: str) -> Any:
+    """What a scheduler has in place of a memory before its first step."""
+    if name == "lower_order_nums":
+        return 0
+    return [None] * len(kept) if name in ("model_outputs", "timestep_list") else [] if isinstance(kept, list) else None
 
 
 def _complete_history(scheduler: Any, output: Tensor) -> None:

@@ -340,3 +340,43 @@ def test_a_level_is_read_at_any_index():
     bar = scheduler.alphas_cumprod[scheduler.timesteps[3]].double()
     assert float(level.alpha) == pytest.approx(float(bar.sqrt()))
     assert float(level.sigma) == pytest.approx(float((1 - bar).sqrt()))
+
+
+MULTISTEP = ["DPM++ 2M", "DPM++ 2M, Karras", "DPM++ 3M", "UniPC", "DEIS", "LMS", "PNDM, without Runge-Kutta steps"]
+
+
+def _fourth(name, change):
+    """x after the fourth step of ten, where ``change`` was applied to x before it; and what a fresh run makes of it."""
+    target = Gaussian(mean=MEAN, cov=COV)
+    solver = lp.DiffusersSolver(_make(name))
+    levels, noise = solver.levels(10), lp.NormalNoise(torch.Generator().manual_seed(0))
+    state = solver.init(levels[0].perturb(torch.zeros(5, 2), torch.randn(5, 2)), 10)
+    for level, next_level in itertools.pairwise(levels[:4]):
+        state = solver.step(state, target, level, next_level, noise)
+    state = dataclasses.replace(state, x=change(state.x))
+    fresh = solver.step(dataclasses.replace(solver.init(state.x, 10)), target, *levels[3:5], noise)
+    return solver.step(state, target, *levels[3:5], noise).x, fresh.x
+
+
+@pytest.mark.parametrize("name", MULTISTEP)
+def test_a_scheduler_forgets_where_a_sampler_has_moved_x(name):
+    moved, fresh = _fourth(name, lambda x: x + 0.3)
+    assert torch.equal(moved, fresh)
+
+
+@pytest.mark.parametrize("name", MULTISTEP)
+def test_a_scheduler_remembers_where_x_is_as_it_left_it(name):
+    same, fresh = _fourth(name, torch.clone)
+    assert not torch.allclose(same, fresh, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["DPM++ 2M, Karras", "UniPC"])
+def test_with_inner_steps_at_each_level_a_multistep_scheduler_is_euler(name):
+    target = Gaussian(mean=MEAN, cov=COV)
+    observation = lp.Observation(torch.tensor([[0.0, 1.0]]).expand(50, 2), torch.tensor([False, True]))
+    solver = lp.DiffusersSolver(_make(name))
+    results = [
+        lp.LanPaint(target, inner_steps=2, **kind)(observation, generator=torch.Generator().manual_seed(0))
+        for kind in ({"solver": solver, "steps": 10}, {"solver": lp.Euler(), "levels": solver.levels(10)})
+    ]
+    assert torch.allclose(*results, atol=2e-3)
