@@ -270,3 +270,6 @@ OPERATORS: dict[str, Callable[[Shape], LinearOperator]] = {
 }
 """Name → operator for samples of a shape, as the benchmark spells them: means of 2 × 2 or 4 × 4 pixels, luma, a
 Gaussian blur of 1.5 pixels, random products (a quarter as many as entries), and the red channel alone."""
+
+PICTURES = ("pool2", "pool4", "grey", "blur", "red")
+"""Names of the operators whose measurement is a picture."""

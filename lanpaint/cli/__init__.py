@@ -21,6 +21,7 @@ from lanpaint.cli.demo import demo
 from lanpaint.cli.inpaint import inpaint
 from lanpaint.cli.models import models
 from lanpaint.cli.options import GroupedCommand, quiet_libraries
+from lanpaint.cli.restore import restore
 from lanpaint.cli.serve import serve
 from lanpaint.cli.texture import texture
 from lanpaint.cli.verify import verify
@@ -51,7 +52,7 @@ def _options(
     """Training-free conditional sampling with diffusion and flow models."""
 
 
-for command in (demo, inpaint, wide, complete, texture, serve, models, bench, report, verify):
+for command in (demo, inpaint, restore, wide, complete, texture, serve, models, bench, report, verify):
     app.command(cls=GroupedCommand)(command)
 
 
