@@ -2,6 +2,7 @@
 
     python docs/studies/lml.py            # LML as a correction of the prediction
     python docs/studies/lml.py solvers    # the solvers that its paper compares, with equal evaluations
+    python docs/studies/lml.py picture    # the same tables as docs/lml.png
     python docs/studies/lml.py inner      # the memory of multistep solvers between inner steps (docs/dynamics.md)
     python docs/studies/lml.py dynamics   # LML as a dynamics
 
@@ -37,6 +38,7 @@ from lanpaint import (
     UniPC,
 )
 from lanpaint.names import SOLVERS
+from lanpaint.plotting import COLOURS, MARKERS, new_figure, save
 from lanpaint.randomness import NormalNoise
 from lanpaint.score import Score
 from lanpaint.solvers import Solver
@@ -151,6 +153,27 @@ def solvers() -> None:
     """Print the tables of solvers on three spacings. Each makes as many evaluations as steps."""
     for spaced in (levels, in_time("linspace"), in_time("paper")):
         compare(COMPARED, (5, 6, 8, 10, 15, 20, 40), spaced)
+
+
+def picture() -> None:
+    """Draw errors against evaluations on the three spacings."""
+    counts = (5, 6, 8, 10, 15, 20, 40)
+    figure = new_figure(figsize=(12, 4.4))
+    panels = figure.subplots(1, 3, sharey=True)
+    titles = ("even in log σ/α", "linspace", "paper")
+    for axes, title, spaced in zip(panels, titles, (levels, in_time("linspace"), in_time("paper")), strict=True):
+        for place, (name, method) in enumerate(COMPARED.items()):
+            style = "--" if "LML" in name else ":" if place >= len(COLOURS) else "-"
+            colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+            errors = [error(method, count, spaced) for count in counts]
+            axes.plot(counts, errors, style, color=colour, marker=marker, markersize=4, linewidth=1.2, label=name)
+        axes.set(xscale="log", yscale="log", title=title, xlabel="evaluations")
+        axes.set_xticks(counts, [str(count) for count in counts])
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("root mean square error")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    save(figure, "docs/lml.png")
 
 
 class Kept(Solver):
@@ -318,4 +341,4 @@ def dynamics() -> None:
 
 
 if __name__ == "__main__":
-    {"dynamics": dynamics, "solvers": solvers, "inner": inner}.get(" ".join(sys.argv[1:]), main)()
+    {"dynamics": dynamics, "solvers": solvers, "picture": picture, "inner": inner}.get(" ".join(sys.argv[1:]), main)()
