@@ -93,7 +93,7 @@ class Chain:
         """
         if not isinstance(observation, Observation):
             observation = Observation.none(observation)
-        if observation.noise or observation.change is not None:
+        if observation.is_noisy or observation.change is not None:
             raise ValueError(
                 "a chain takes exact known values; give an observation without noise, and none that is soft"
             )

@@ -9,8 +9,7 @@ normal under a rotation. So z = Vᵀ x follows a diffusion with the levels of x 
 and conditioning on y is inpainting of z: the known entries are those with s_i > 0. Every sampler of this library runs
 there as it is, and needs no A. (DDRM is this for its own sampler: Kawar et al., 2022, arXiv:2201.11793, Sec. 3.)
 
-A measurement with noise, y = A x + s n, gives z_i with noise s/s_i. That is one number if all s_i > 0 are equal: A has
-orthonormal rows, up to a factor.
+A measurement with noise, y = A x + s n, gives z_i with noise s/s_i: one for each entry, where the s_i > 0 differ.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lanpaint.checks import check_real
 from lanpaint.noise import NoiseLevel, Prediction, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.score import Score, ScoreWrapper
@@ -97,23 +97,24 @@ class LinearOperator:
 
         Args:
             y: Measurements (B, …), floating point.
-            noise: Standard deviation s of the measurement's noise, in the units of y; see :class:`Observation`.
+            noise: Standard deviation s of the measurement's noise, in the units of y. z_i has the noise s/s_i; see
+                :class:`Observation`.
             jitter: Standard deviation of values that are drawn, in the units of y; see :class:`Observation`.
 
         Raises:
-            ValueError: For noise or jitter with an operator whose positive singular values differ.
+            TypeError: For noise that is no number.
+            ValueError: For jitter with an operator whose positive singular values differ, and as :class:`Observation`.
         """
-        scale = 1.0
-        if noise or jitter:
-            seen = self.singular[self.known]
-            least, most = (float(bound) for bound in seen.aminmax())
-            if most > least * (1 + 1e-6):
-                raise ValueError(
-                    f"noise and jitter need equal singular values, and those of {type(self).__name__} go from "
-                    f"{least:.3g} to {most:.3g}; leave noise and jitter out, or take an operator with orthonormal rows"
-                )
-            scale = most
-        return Observation(self._coordinates(y), self.known.to(y.device), noise / scale, jitter=jitter / scale)
+        check_real("noise", noise)
+        least, most = (float(bound) for bound in self.singular[self.known].aminmax())
+        is_one = most <= least * (1 + 1e-6)
+        if jitter and not is_one:
+            raise ValueError(
+                f"jitter needs equal singular values, and those of {type(self).__name__} go from {least:.3g} to "
+                f"{most:.3g}; give the noise of the measurement as noise, or take an operator with orthonormal rows"
+            )
+        each = noise / most if is_one or not noise else noise * reciprocal(self.singular)
+        return Observation(self._coordinates(y), self.known.to(y.device), each, jitter=jitter / most)
 
     def rotated(self, score: Score | Callable[[Tensor, NoiseLevel], Tensor]) -> RotatedScore:
         """The score of z = Vᵀ x, for a score of x."""

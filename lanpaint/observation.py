@@ -13,7 +13,7 @@ and y_o can be taken as two points of one forward diffusion of y₀, and both co
     σ < α s    the measurement is a diffusion of y_t     p(y_o | y_t) ∝ N(α y_o; y_t, α² s² − σ²)
 
 Above the level σ = α s a sampler conditions on y_o as on exact values, with the smaller variance. Below it y is free,
-and its score is that of the model plus that of the measurement.
+and its score is that of the model plus that of the measurement. With a noise for each entry, each has its own level.
 
 A *soft* observation says for each entry how much it may change, c from 0 to 1. During the first S (1 − c) of S outer
 steps, rounded up, the entry is held to the diffused observation. Then it is released: it is drawn from p_t(y | y_o)
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -43,7 +43,7 @@ from torch import Tensor
 
 from lanpaint.checks import check_real, shown
 from lanpaint.device import move_like
-from lanpaint.noise import NoiseLevel, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.randomness import NoiseSource
 
 _MOST_ENTRIES = 2**40  # of a state; more is a slip
@@ -82,14 +82,18 @@ class Observation:
         values: Observed values y_o, shape (B, …), floating point. Values at unknown entries are ignored, and may be
             NaN. float16 and bfloat16 become float32, the dtype of the sampler's state.
         known: Boolean mask, True where known, broadcastable to the shape of ``values``. All or no entries may be known.
-        noise: Standard deviation s ≥ 0 of the measurement, in the units of ``values``. With s > 0 the result follows
+        noise: Standard deviation s ≥ 0 of the measurement, in the units of ``values``: a number, or a floating-point
+            tensor, broadcastable to the shape of ``values``, with one for each entry. Where s > 0 the result follows
             the posterior p(x, y) N(y_o; y₀, s²): the model has its say in y, and known entries do not come back as
-            they were. Samplers that condition on exact values only refuse it (``Sampler.takes_noise``).
+            they were. Where s = 0 they do. Noise at unknown entries is ignored. Samplers that condition on exact
+            values only, or take one number only, refuse it (``Sampler.takes_noise``).
         jitter: Standard deviation of values that are drawn once per sample, y₀ ~ N(y_o, jitter²), and then conditioned
             on exactly. The result follows p(x | y) N(y; y_o, jitter²): the distribution of y comes from the observation
             alone, and not from the model. Every sampler takes it.
 
     Attributes:
+        noise: s, float64, on the CPU: of no dimensions if it is the same for all known entries, else 0 at unknown ones.
+        is_noisy: Whether s > 0 at a known entry.
         is_empty: Whether no entry is known.
         change: How much each entry may change, from 0 to 1, of a soft observation (:meth:`soft`), on the CPU; None of
             any other.
@@ -100,9 +104,20 @@ class Observation:
         TypeError: When ``values`` is not a floating-point tensor or ``known`` not a boolean one.
         ValueError: When the shapes do not broadcast, a known value is not finite, ``noise`` or ``jitter`` is negative,
             or both are given.
+
+    Example:
+        >>> import torch, lanpaint as lp
+        >>> from lanpaint_toys import Gaussian
+        >>> target = Gaussian(mean=[0.0, 0.0], cov=torch.eye(2))
+        >>> noise = torch.tensor([0.0, 1.0])  # the first entry is exact; the second one's posterior is N(1, 1/2)
+        >>> observation = lp.Observation(torch.full((4000, 2), 2.0), torch.tensor(True), noise)
+        >>> paint = lp.LanPaint(target, steps=10, expected_noise=1.0)
+        >>> x = paint(observation, generator=torch.Generator().manual_seed(0))
+        >>> [round(float(column), 1) for column in x.mean(0)]
+        [2.0, 1.0]
     """
 
-    def __init__(self, values: Tensor, known: Tensor, noise: float = 0.0, *, jitter: float = 0.0) -> None:
+    def __init__(self, values: Tensor, known: Tensor, noise: Tensor | float = 0.0, *, jitter: float = 0.0) -> None:
         if not isinstance(values, Tensor) or not values.is_floating_point():
             what = values.dtype if isinstance(values, Tensor) else type(values).__name__
             raise TypeError(f"values must be a floating-point tensor, got {what}; images: map 0…255 to −1…1 first")
@@ -126,11 +141,9 @@ class Observation:
             raise ValueError(
                 f"known must broadcast to the shape of values, got {tuple(known.shape)} for {tuple(values.shape)}"
             )
-        for name, deviation in {"noise": noise, "jitter": jitter}.items():
-            check_real(name, deviation)
-            if not (math.isfinite(deviation) and deviation >= 0):
-                raise ValueError(f"{name} must be a finite standard deviation of at least 0, got {deviation}")
-        if noise and jitter:
+        self.noise, self.jitter = _as_noise(noise, known, values.shape), _as_deviation("jitter", jitter)
+        self.is_noisy = bool((self.noise > 0).any())
+        if self.is_noisy and jitter:
             raise ValueError("give noise (of a measurement) or jitter (values that are drawn), not both")
         if values.dtype.itemsize < 4:
             values = values.float()
@@ -140,7 +153,6 @@ class Observation:
             bad = int((~torch.isfinite(values)).sum())
             raise ValueError(f"{bad} known values are NaN or infinite; mark those entries as unknown")
         self.values, self.known = values, known
-        self.noise, self.jitter = float(noise), float(jitter)
         self.is_empty = not bool(known.any())  # waits for the device here, so that a run does not have to
         self.change: Tensor | None = None
         self._whole: Observation | None = None  # of what is held of a soft observation
@@ -212,9 +224,18 @@ class Observation:
         """Largest magnitude of a known value; 0 when no entry is known. Waits for the device at the first access."""
         return float(self.values.abs().amax()) if self._whole is None else self._whole.largest
 
+    @property
+    def exact(self) -> Tensor:
+        """Which entries are known without noise, boolean, broadcastable to the shape."""
+        return self.known & cast_like(self.noise == 0, self.known)
+
+    def noise_or(self, default: float) -> Tensor:
+        """s, and ``default`` where it is 0: of a method whose likelihood needs a width."""
+        return torch.where(self.noise > 0, self.noise, default)
+
     def is_above(self, level: NoiseLevel) -> Tensor:
-        """Whether a level has at least the noise of the measurement, σ ≥ α s; boolean, shape of the level."""
-        return level.sigma >= level.alpha * self.noise * (1 - 1e-9)
+        """Whether a level has at least the noise of the measurement, σ ≥ α s; boolean, shape of the level and s."""
+        return level.sigma >= level.alpha * cast_like(self.noise, level.alpha) * (1 - 1e-9)
 
     @cached_property
     def spread(self) -> float:
@@ -227,25 +248,25 @@ class Observation:
         return math.sqrt(max(square - total**2 / count, 0.0) / (count - 1)) if count > 1 else 0.0
 
     def variance(self, level: NoiseLevel) -> Tensor:
-        """Variance σ² of p_t(y | y_o), shape of the level.
+        """Variance σ² of p_t(y | y_o), shape of the level and s.
 
         With the noise s of a measurement σ² − α² s², at levels with at least as much noise; at least (0.001 α s)², so
         that nothing is divided by 0 at the level σ = α s.
         """
-        if not self.noise:
+        if not self.is_noisy:
             return level.sigma**2
-        measured = (level.alpha * self.noise) ** 2
+        measured = (level.alpha * cast_like(self.noise, level.alpha)) ** 2
         return torch.maximum(level.sigma**2 - measured, 1e-6 * measured)
 
     def score(self, x: Tensor, level: NoiseLevel) -> Tensor:
         """Score of p_t(y | y_o) at the state x, (α y_o − x)/variance; meaningful at known entries only."""
         level = level.to(x)
-        return (level.alpha * self.values - x) * reciprocal(self.variance(level))
+        return (level.alpha * self.values - x) * cast_like(reciprocal(self.variance(level)), x)
 
     def diffused(self, level: NoiseLevel, noise: Tensor) -> Tensor:
         """A draw from p_t(y | y_o) (LanPaint, Eq. 8), given standard normal ``noise`` of the state's shape."""
         level = level.to(self.values)
-        return level.alpha * self.values + self.variance(level).sqrt() * noise
+        return level.alpha * self.values + cast_like(self.variance(level).sqrt(), noise) * noise
 
     def at_level(self, level: NoiseLevel) -> Observation:
         """What is known at a level: this observation, or below the noise of a measurement the measurement as a draw.
@@ -253,7 +274,7 @@ class Observation:
         Below it y is free, and known to have been diffused to y_o at the level (α, σ) = (1, s).
         """
         whole = self.whole
-        if not whole.noise or whole.is_empty:
+        if not whole.is_noisy or whole.is_empty:
             return whole
         above = whole.is_above(level)
         if bool(above.all()):
@@ -261,9 +282,10 @@ class Observation:
         held = copy.copy(whole)
         held.known = whole.known & move_like(above, whole.known)
         held.values = torch.where(held.known, whole.values, 0.0)
-        held.is_empty = not bool(above.any())
+        known, above = whole._known_on_cpu, above.cpu()
+        held.is_empty = not bool((known & above).any())
         held._whole = whole
-        held.draws = Draws(whole._known_on_cpu & ~above.cpu(), whole.values, NoiseLevel(1.0, whole.noise))
+        held.draws = Draws(known & ~above, whole.values, NoiseLevel(1.0, whole.noise))
         return held
 
     @cached_property
@@ -278,11 +300,22 @@ class Observation:
         drawn.jitter = 0.0
         return drawn
 
-    def like(self, values: Tensor, known: Tensor, change: Tensor | None = None) -> Observation:
-        """An observation of other values in which the same may change, or what ``change`` says, if this one is soft."""
+    def like(
+        self, values: Tensor, known: Tensor, change: Tensor | None = None, noise: Tensor | None = None
+    ) -> Observation:
+        """An observation of other values with the same noise, or with ``noise``; if soft, with what ``change`` says."""
         if self.change is None:
-            return Observation(values, known, self.noise, jitter=self.jitter)
+            return Observation(values, known, self.noise if noise is None else noise, jitter=self.jitter)
         return Observation.soft(values, self.change if change is None else change, jitter=self.jitter)
+
+    def rearranged_noise(self, rearrange: Callable[[Tensor], Tensor]) -> Tensor:
+        """The noise of entries that are rearranged by a function of tensors of the shape (B, …)."""
+        return rearrange(self.noise.expand(self.shape)) if self.noise.ndim else self.noise
+
+    def rows(self, which: Tensor | slice) -> Observation:
+        """The observation of some samples of the batch, as they are held now."""
+        noise = self.rearranged_noise(lambda each: each[which.cpu() if isinstance(which, Tensor) else which])
+        return Observation(self.values[which], self.known.expand(self.shape)[which], noise)
 
     # Soft observations
 
@@ -330,14 +363,52 @@ class Observation:
         return x if self.is_empty else torch.where(self.known, replacement, x)
 
     def finish(self, x: Tensor) -> Tensor:
-        """The state x with its known entries set to the observed values, bit for bit; x itself if they are noisy."""
-        return x if self.noise else self.replace_known(x, self.values)
+        """The state x with its known entries set to the observed values, bit for bit, but for those with noise."""
+        return torch.where(self.exact, self.values, x) if self.is_noisy else self.replace_known(x, self.values)
+
+    @property
+    def noise_in_words(self) -> str:
+        """The noise of known entries: a number, or the least and the largest."""
+        if not self.noise.ndim:
+            return f"{self.noise:g}"
+        of_known = self.noise.expand(self.shape)[self.whole._known_on_cpu.expand(self.shape)]
+        return f"{of_known.min():g}…{of_known.max():g}"
 
     def __repr__(self) -> str:
         share = float(self.known.float().mean())
         drawn = f", jitter={self.jitter:g}" if self.jitter else ""
         soft = "" if self.change is None else f", change={self._bounds[0]:g}…{self._bounds[1]:g}"
-        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise:g}{drawn}{soft})"
+        return f"Observation(shape={tuple(self.shape)}, known={share:.1%}, noise={self.noise_in_words}{drawn}{soft})"
+
+
+def _as_deviation(name: str, deviation: Tensor | float) -> float:
+    check_real(name, deviation)
+    if not (math.isfinite(deviation) and deviation >= 0):
+        raise ValueError(f"{name} must be a finite standard deviation of at least 0, got {deviation}")
+    return float(deviation)
+
+
+def _as_noise(noise: Tensor | float, known: Tensor, shape: torch.Size) -> Tensor:
+    """The noise of an observation as float64 on the CPU: one number if it is the same for all known entries."""
+    if not isinstance(noise, Tensor) or noise.numel() == 1:
+        return torch.tensor(_as_deviation("noise", noise), dtype=torch.float64)
+    if not noise.is_floating_point() or noise.layout is not torch.strided or noise.is_meta:
+        raise TypeError(f"noise must be a number or a dense floating-point tensor, got {noise.dtype}, {noise.layout}")
+    try:
+        fits = np.broadcast_shapes(shape, noise.shape) == tuple(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"noise must broadcast to the shape of values, got {tuple(noise.shape)} for {tuple(shape)}")
+    known = known.cpu()
+    each = torch.where(known, noise.detach().to("cpu", torch.float64), 0.0)
+    seen = each[known.expand(each.shape)]
+    bad = seen[~(torch.isfinite(seen) & (seen >= 0))]
+    if len(bad):
+        raise ValueError(
+            f"noise must be finite standard deviations of at least 0, got {float(bad[0])} at known entries"
+        )
+    return each if bool((seen != seen[:1]).any()) else each.amax()
 
 
 def release_step(change: Any, steps: int) -> Any:

@@ -136,6 +136,25 @@ def test_a_rotated_score_is_the_score_of_the_rotated_law(operator):
     torch.testing.assert_close(found.denoised.flatten(1), exact.denoised)
 
 
+def test_noise_of_a_measurement_differs_from_entry_to_entry_where_singular_values_do():
+    """Exact algebra: z given its values and the noise s/s_i, turned back, is the posterior given y = A x + s n."""
+    operator, s = MADE["blur"], 0.2
+    entries = math.prod(operator.shape)
+    law, turn, a = _law(entries, seed=4), _matrix(operator.rotate, SHAPE), _matrix(operator, SHAPE)
+    y = torch.randn(1, *SHAPE, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    observation = operator.observe(y, noise=s)
+    known = operator.known.flatten()
+    assert observation.noise.shape == SHAPE
+    assert observation.noise.max() > 2 * s
+    rows, spread = turn[known], observation.noise.flatten()[known] ** 2
+    cov = law.full_cov[0]
+    gain = torch.linalg.solve(rows @ cov @ rows.mT + torch.diag(spread), rows @ cov).mT
+    mean = law.mean + gain @ (observation.values.flatten()[known] - rows @ law.mean)
+    exact_mean, exact_cov = _posterior(law, a, y.flatten(), s)
+    torch.testing.assert_close(mean, exact_mean)
+    torch.testing.assert_close(cov - gain @ rows @ cov, exact_cov)
+
+
 def _posterior(law, a, y, noise=0.0):
     """Mean and covariance of x given y = A x + s n, by the textbook formula."""
     cov = law.full_cov[0]
@@ -167,11 +186,14 @@ def test_conditioning_in_the_rotated_basis_is_the_posterior_given_y(name):
     torch.testing.assert_close(back @ conditional.full_cov[0] @ back.mT, exact_cov)
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
-def test_samples_of_lanpaint_follow_the_exact_posterior(noise):
-    """2 × 2 means of a 4 × 4 picture. The fast preset with 240 evaluations; the bounds are four standard errors."""
+@pytest.mark.parametrize(
+    ("operator", "noise"),
+    [(lp.AveragePooling((1, 4, 4), 2), 0.0), (lp.AveragePooling((1, 4, 4), 2), 0.3), (lp.Blur((1, 4, 4), 0.7), 0.3)],
+    ids=["pool2", "pool2, noise", "blur, noise"],
+)
+def test_samples_of_lanpaint_follow_the_exact_posterior(operator, noise):
+    """Of a 4 × 4 picture. The fast preset with 240 evaluations; the bounds are four standard errors."""
     shape, count = (1, 4, 4), 4000
-    operator = lp.AveragePooling(shape, 2)
     index = torch.arange(4, dtype=torch.float64)
     near = 0.6 ** (index[:, None] - index).abs()
     law = Gaussian(torch.full((16,), 0.2), torch.kron(near, near))
@@ -206,8 +228,12 @@ def test_every_method_runs_in_the_rotated_basis_as_on_the_rotated_law(method):
 
 def test_mistakes_are_told():
     blur, law = MADE["blur"], _Flat(_law(math.prod(SHAPE)))
-    with pytest.raises(ValueError, match="noise and jitter need equal singular values, and those of Blur go from"):
-        blur.observe(torch.zeros(1, *SHAPE), noise=0.1)
+    with pytest.raises(ValueError, match="jitter needs equal singular values, and those of Blur go from"):
+        blur.observe(torch.zeros(1, *SHAPE), jitter=0.1)
+    with pytest.raises(TypeError, match="noise must be a number, got"):
+        blur.observe(torch.zeros(1, *SHAPE), noise=torch.ones(SHAPE))
+    with pytest.raises(ValueError, match="noise must be finite standard deviations of at least 0, got -"):
+        blur.observe(torch.zeros(1, *SHAPE), noise=-0.1)
     with pytest.raises(ValueError, match=r"for samples of shape \(3, 4, 8\), got \(4, 2, 4\); .* not on latents"):
         blur(torch.zeros(1, 4, 2, 4))
     with pytest.raises(ValueError, match="they need one noise level, got levels of shape"):

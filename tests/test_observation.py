@@ -84,6 +84,60 @@ def test_noise_that_is_no_standard_deviation_is_refused(noise):
         Observation(VALUES, KNOWN, noise)
 
 
+@pytest.mark.parametrize("shape", [(2,), (3, 1), (1, 2, 3), (5, 2, 3)])
+def test_noise_that_does_not_broadcast_to_the_values_is_refused_with_both_shapes(shape):
+    with pytest.raises(ValueError, match=r"noise must broadcast to the shape of values, got \(.*\) for \(2, 3\)"):
+        Observation(VALUES, KNOWN, torch.ones(shape))
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.nan, math.inf])
+def test_noise_is_checked_where_something_is_known_and_ignored_elsewhere(bad):
+    with pytest.raises(ValueError, match=f"noise must be finite standard deviations of at least 0, got {bad} at known"):
+        Observation(VALUES, KNOWN, torch.tensor([0.1, 0.2, bad], dtype=DOUBLE))
+    ignored = Observation(VALUES, KNOWN, torch.tensor([0.1, bad, 0.2], dtype=DOUBLE))
+    assert ignored.noise.tolist() == [0.1, 0.0, 0.2]
+
+
+def test_noise_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match=r"noise must be a number or a dense floating-point tensor, got torch.int64"):
+        Observation(VALUES, KNOWN, torch.tensor([1, 2, 3]))
+    with pytest.raises(TypeError, match=r"noise must be a number, got \[0.1, 0.2, 0.3\]"):
+        Observation(VALUES, KNOWN, [0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("noise", [torch.tensor([0.5, 7.0, 0.5]), torch.full((2, 3), 0.5), torch.tensor(0.5)])
+def test_noise_that_is_the_same_for_all_known_entries_is_one_number(noise):
+    assert Observation(VALUES, KNOWN, noise).noise.shape == ()
+    assert Observation(VALUES, KNOWN, noise).noise == 0.5
+
+
+@every_level
+def test_each_entry_has_the_law_of_its_own_noise(level):
+    noise = torch.tensor([0.0, 0.3, 1.5], dtype=DOUBLE)
+    together = Observation(VALUES, torch.tensor(True), noise)
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    for i in range(3):
+        alone = Observation(VALUES, torch.tensor(True), float(noise[i]))
+        for of in (
+            lambda each: each.score(x, level),
+            lambda each: each.diffused(level, x),
+            lambda each: each.finish(x),
+        ):
+            assert torch.equal(of(together)[:, i], of(alone)[:, i])
+        here, there = together.at_level(level), alone.at_level(level)
+        assert torch.equal(here.known.expand(2, 3)[:, i], there.known.expand(2, 3)[:, i])
+
+
+def test_entries_with_little_noise_are_held_where_those_with_much_are_free():
+    observation = Observation(VALUES, torch.tensor(True), torch.tensor([0.0, 0.3, 1.5], dtype=DOUBLE))
+    here = observation.at_level(NoiseLevel(0.8, 0.6))
+    assert here.known.tolist() == [True, True, False]
+    assert here.draws.entries.tolist() == [False, False, True]
+    assert not here.is_empty
+    assert here.at_level(NoiseLevel(0.2, 0.98)) is observation
+    assert observation.at_level(NoiseLevel(1.0, 0.0)).known.tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -217,6 +271,8 @@ def test_diffused_draws_follow_the_law_of_the_diffused_noisy_observation():
 
 def test_repr_says_how_much_is_known():
     assert repr(Observation(VALUES, KNOWN, noise=0.5)) == "Observation(shape=(2, 3), known=66.7%, noise=0.5)"
+    text = "Observation(shape=(2, 3), known=66.7%, noise=0.25…0.5)"
+    assert repr(Observation(VALUES, KNOWN, torch.tensor([0.25, 9.0, 0.5]))) == text
     text = "Observation(shape=(2, 3), known=66.7%, noise=0, jitter=0.5)"
     assert repr(Observation(VALUES, KNOWN, jitter=0.5)) == text
 

@@ -75,7 +75,7 @@ class ChainSampler(Sampler):
         observation = repeated(observation.draw(noise), count)
         step = observation.first_step(self.steps)
         level = repeated_level(self.plan.levels[step], count, len(observation.shape))
-        if observation.noise and level is not self.plan.levels[step]:
+        if observation.is_noisy and level is not self.plan.levels[step]:
             raise ValueError(
                 f"{type(self).__name__} takes a measurement with noise only where all samples have one level"
             )

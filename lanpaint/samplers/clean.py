@@ -61,7 +61,7 @@ def clean_step(clean: Tensor, epsilon: Tensor, next_level: NoiseLevel, tau: Tens
 
 def measured(observation: Observation) -> Observation:
     """What a likelihood of the clean values needs: of a measurement with noise all of it, at every level."""
-    return observation.whole if observation.noise else observation
+    return observation.whole if observation.is_noisy else observation
 
 
 def toward(prediction: Prediction, observation: Observation, weight: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class DAPS(Sampler):
     def _draw(self, flowed: Tensor, observation: Observation, visit: Visit, noise: NoiseSource) -> Tensor:
         """x₀ given the clean end of the flow and y, shape of x."""
         level = visit.level if bool((visit.level.alpha > 0).all()) else visit.next_level
-        wide, narrow = (level.sigma * reciprocal(level.alpha)) ** 2, (observation.noise or self.tau) ** 2  # r², τ²
+        wide, narrow = (level.sigma * reciprocal(level.alpha)) ** 2, observation.noise_or(self.tau) ** 2  # r², τ²
         if not self.langevin_steps:
             gain = wide * reciprocal(wide + narrow)
             fresh = noise(flowed)
@@ -107,7 +107,7 @@ class DAPS(Sampler):
             known = known + cast_like((gain * narrow).sqrt(), flowed) * fresh
             return observation.replace_known(flowed + cast_like(wide.sqrt(), flowed) * fresh, known)
         x, size = flowed, self.langevin_step_size * (1 - 0.99 * visit.step / self.steps)
-        zero, scale = torch.zeros_like(x), cast_like(reciprocal(wide), x)
+        zero, scale, narrow = torch.zeros_like(x), cast_like(reciprocal(wide), x), cast_like(narrow, x)
         for _ in range(self.langevin_steps):
             pull = observation.replace_known(zero, (observation.values - x) / narrow) + scale * (flowed - x)
             x = x + size * pull + (2 * size) ** 0.5 * noise(x)

@@ -81,24 +81,24 @@ class DDNM(CleanSampler):
 
     def clean(self, prediction: Prediction, observation: Observation, visit: Visit) -> Tensor:
         """x̃₀: the known entries of x̂₀ replaced by y, or moved towards y by Λ."""
-        if not observation.noise:
+        if not observation.is_noisy:
             return observation.replace_known(prediction.denoised, observation.values)
         return toward(prediction, observation, self._trust(visit, observation.noise)[0])
 
     def step(self, clean: Tensor, epsilon: Tensor, visit: Visit, observation: Observation, fresh: Tensor) -> Tensor:
         """D(x̃₀, ε̃; τ), with less noise on known entries if y has noise."""
         x = super().step(clean, epsilon, visit, observation, fresh)
-        if not observation.noise:
+        if not observation.is_noisy:
             return x
         tau = self.tau(visit.level, visit.next_level)
         known = cast_like(visit.next_level.alpha, x) * clean
         known = known + cast_like(self._trust(visit, observation.noise)[1], x) * fresh
         if self.epsilon == "recomputed":
             known = known + cast_like(kept_noise(visit.next_level, tau), x) * epsilon
-        return observation.replace_known(x, known)
+        return torch.where(observation.exact, x, observation.replace_known(x, known))
 
-    def _trust(self, visit: Visit, s: float) -> tuple[Tensor, Tensor]:
-        """Λ, and the standard deviation of the noise that is drawn on known entries; shape of the levels."""
+    def _trust(self, visit: Visit, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Λ, and the standard deviation of the noise that is drawn on known entries; shape of the levels and s."""
         level, next_level = visit.level, visit.next_level
         tau = self.tau(level, next_level)
         if self.epsilon == "network":

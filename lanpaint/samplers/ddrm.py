@@ -73,7 +73,7 @@ class DDRM(Sampler):
         denoised, fresh = prediction.denoised, noise(state.x)
         unknown = next_level.perturb(denoised, (1 - self.eta**2) ** 0.5 * prediction.epsilon + self.eta * fresh)
         clean, scatter = torch.lerp(denoised, observation.values, self.eta_b), next_level.sigma
-        if observation.noise:
+        if observation.is_noisy:
             brought = next_level.alpha * observation.noise
             above = next_level.sigma >= brought
             towards = cast_like((1 - self.eta**2) ** 0.5 * next_level.sigma / brought, denoised)

@@ -63,7 +63,7 @@ class DiffPIR(CleanSampler):
     def clean(self, prediction: Prediction, observation: Observation, visit: Visit) -> Tensor:
         """x̃₀: known entries moved by 1/(1 + ρ) of the way to y."""
         alpha, sigma = visit.level.alpha, visit.level.sigma
-        tied = self.prior_weight * (alpha * (observation.noise or self.sigma_y)) ** 2
+        tied = self.prior_weight * (alpha * observation.noise_or(self.sigma_y)) ** 2
         return toward(prediction, observation, sigma**2 * reciprocal(sigma**2 + tied))
 
     def tau(self, level: NoiseLevel, next_level: NoiseLevel) -> Tensor:

@@ -83,7 +83,7 @@ class DING(Sampler):
         if _is_noisy(next_level):
             mean = proxy - cast_like(eta, x) * fresh
             epsilon, fresh = self.score.epsilon(proxy, next_level), noise(state.x)
-            measured_noise = next_level.alpha * (observation.noise or self.sigma_y)
+            measured_noise = next_level.alpha * observation.noise_or(self.sigma_y)
             gain = eta**2 * reciprocal(eta**2 + measured_noise**2)  # γ
             guided = next_level.perturb(observation.values, epsilon)
             known = mean + cast_like(gain, x) * (guided - mean) + cast_like(measured_noise * gain.sqrt(), x) * fresh

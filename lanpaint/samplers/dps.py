@@ -8,7 +8,8 @@ The method is defined in variance-preserving coordinates z = x/c with c = √(α
 next level, it is x' ← x' − c' c (ζ / ‖y_o − x̂₀‖) ∇_x ‖y_o − x̂₀(x)‖². The norms are taken per sample.
 
 The step is that of a measurement with Gaussian noise too (their Alg. 1): ζ takes the place of the noise. What the
-noise changes is the end, where known entries are left as they are.
+noise changes is the end, where known entries are left as they are. Noise that differs from entry to entry is refused:
+it would weigh the errors, and ζ does not.
 
 The method is a heuristic: the point x̂₀ replaces the distribution p(x₀ | x). It takes one evaluation per outer step,
 differentiated through the network. The solver uses that evaluation too.
@@ -29,7 +30,7 @@ from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.clean import measured
 from lanpaint.samplers.gradients import Answered, check_checkpoint, differentiate, norm, square_error
 from lanpaint.samplers.langevin_sampler import check_step_size
-from lanpaint.samplers.sampler import Sampler
+from lanpaint.samplers.sampler import Sampler, TakesNoise
 from lanpaint.score import Score
 
 
@@ -52,7 +53,7 @@ class DPS(Sampler):
             first step: when the score gives no gradient.
     """
 
-    takes_noise = True
+    takes_noise: TakesNoise = "one number"
     remedy = "lower step_size (ζ)"
 
     def __init__(

@@ -93,7 +93,7 @@ class Guided(Sampler):
 
 def measured(observation: Observation) -> Observation:
     """The observation, with its measurement at all levels: a run holds a part of it only, below the noise."""
-    return observation.whole if observation.noise else observation
+    return observation.whole if observation.is_noisy else observation
 
 
 def on_known(observation: Observation, vector: Tensor) -> Tensor:

@@ -64,7 +64,7 @@ class LangevinPaint(LangevinSampler):
         """The decoupled drift at a level. The time step of the known part is 0, so the known part does not move."""
         unknown = self.step_size * level.sigma * torch.sqrt(level.alpha**2 + level.sigma**2)
         field = self.field(observation)
-        known = torch.zeros_like(unknown)
+        known = torch.zeros_like(field.time_scale(level)[1])
         if observation.draws is not None:  # what is released moves as the unknown part does, less where it is stiffer
             shorter = field.time_scale(level)[1] * reciprocal(field.time_scale(level)[0])
             known = torch.where(observation.draws.entries, unknown * shorter, 0.0)

@@ -18,7 +18,7 @@ from lanpaint.plan import Visit
 from lanpaint.randomness import NoiseSource
 from lanpaint.sampler_state import SamplerState
 from lanpaint.samplers.replace import Replace
-from lanpaint.samplers.sampler import Memory, check_same_kind, without_x
+from lanpaint.samplers.sampler import Memory, TakesNoise, check_same_kind, without_x
 from lanpaint.score import Score
 
 
@@ -59,7 +59,7 @@ class LangevinSampler(Replace):
         ValueError: For N < 0, a sequence that has not S numbers, and as :class:`Sampler`.
     """
 
-    takes_noise = True
+    takes_noise: TakesNoise = True
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class LATINO(CleanSampler):
         """x̃₀: known entries moved by γ/(1 + γ) of the way to y."""
         alpha, sigma = visit.level.alpha, visit.level.sigma
         pull = self.delta * sigma**2
-        tied = (alpha**2 + sigma**2) * (observation.noise or self.sigma_y) ** 2
+        tied = (alpha**2 + sigma**2) * observation.noise_or(self.sigma_y) ** 2
         return toward(prediction, observation, pull * reciprocal(pull + tied))
 
     def tau(self, level: NoiseLevel, next_level: NoiseLevel) -> Tensor:

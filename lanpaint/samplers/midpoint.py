@@ -95,7 +95,9 @@ class MidpointSampler(Sampler):
     ) -> Tensor:
         """A draw of the fit for the prior N(``mean``, ``variance``) of x at ``level``, shape of x."""
         observation = measured(observation)
-        precision = 1 / (2 * max(observation.noise, self.noise_floor) ** 2)
+        blur = observation.noise.clamp(min=self.noise_floor)
+        least = blur.min()
+        precision = 1 / (2 * float(least) ** 2)
         size = torch.where(variance > 0, (level.alpha**2 + level.sigma**2).sqrt(), 0.0)
         unit, deviation = (cast_like(each, mean) for each in (size, variance.sqrt()))
         weight = cast_like(size**2 * reciprocal(variance), mean)
@@ -103,7 +105,8 @@ class MidpointSampler(Sampler):
         moments = [torch.zeros_like(mean) for _ in range(4)]
 
         def misfit(prediction: Any) -> Tensor:
-            return precision * known_error(observation, prediction).square().flatten(1).sum(1)
+            share = cast_like((least / blur) ** 2, mean)  # 1 if the noise is one number
+            return precision * (share * known_error(observation, prediction).square()).flatten(1).sum(1)
 
         for step in range(1, self.inner_steps + 1):
             moved = deviation * log_ratio.exp() * noise(mean)

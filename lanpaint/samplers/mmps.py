@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lanpaint.checks import check_whole
-from lanpaint.noise import NoiseLevel, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.samplers.gradients import dot
 from lanpaint.samplers.guided import Guided, on_known
@@ -57,11 +57,11 @@ class MMPS(Guided):
         self, error: Tensor, covariance: Callable[[Tensor], Tensor], level: NoiseLevel, observation: Observation
     ) -> Tensor:
         """V Aᵀ u, with u from the solution of the linear equation."""
-        shift, residual = torch.zeros_like(error), error
+        shift, residual, square = torch.zeros_like(error), error, cast_like(observation.noise**2, error)
         passed: list[tuple[Tensor, Tensor]] = []  # V p and (s² I + A V Aᵀ) p of earlier directions p
         for _ in range(self.iterations):
             moved = covariance(residual)
-            image = observation.noise**2 * residual + on_known(observation, moved)
+            image = square * residual + on_known(observation, moved)
             for earlier_moved, earlier in passed:
                 share = dot(image, earlier) * reciprocal(dot(earlier, earlier))
                 moved, image = moved - share * earlier_moved, image - share * earlier

@@ -70,8 +70,7 @@ class Particles:
     def chosen(self, state: SamplerState, noise: NoiseSource) -> SamplerState:
         """The state of one particle of each group, drawn by weight, with known entries set to the observation."""
         rows = _rows(systematic(self.log_weights, noise, count=1), self.log_weights.shape[1])
-        known = state.observation.known.expand_as(state.x)[rows]
-        observation = Observation(state.observation.values[rows], known, state.observation.noise)
+        observation = state.observation.rows(rows)
         return replace(state, x=observation.finish(state.x[rows]), observation=observation)
 
 
@@ -152,7 +151,8 @@ def repeated(observation: Observation, count: int) -> Observation:
         return part.expand_as(observation.values).repeat_interleave(count, 0)
 
     change = None if observation.change is None else each(observation.change)
-    return observation.like(each(observation.values), each(observation.known), change=change)
+    noise = observation.rearranged_noise(each)
+    return observation.like(each(observation.values), each(observation.known), change, noise)
 
 
 def repeated_level(level: NoiseLevel, count: int, ndim: int) -> NoiseLevel:

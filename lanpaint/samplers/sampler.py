@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from lanpaint.solvers import Euler, Solver, SolverState
 from lanpaint.spacings import Spacing, as_spacing
 
 Part = TypeVar("Part", State, SolverState)
+TakesNoise = bool | Literal["one number"]
 _NOWHERE = torch.empty(0)
 
 
@@ -75,6 +76,7 @@ class Sampler(nn.Module):
     Attributes:
         plan: The :class:`~lanpaint.Plan` of every run, with the evaluations that this sampler declares.
         takes_noise: Whether the sampler conditions on a measurement with noise. If not, it conditions on exact values.
+            ``"one number"`` if the noise must be the same for all known entries.
 
     Raises:
         TypeError: When ``score`` is neither a Score nor a function, and when a solver, schedule, plan or callback is
@@ -88,7 +90,7 @@ class Sampler(nn.Module):
     """
 
     remedy: str = "the score is not finite there; check the model, its dtype and the levels"
-    takes_noise: bool = False
+    takes_noise: TakesNoise = False
 
     def __init__(
         self,
@@ -173,7 +175,7 @@ class Sampler(nn.Module):
     def advance(self, state: SamplerState, visit: Visit, noise: NoiseSource) -> SamplerState:
         """The state after the outer step to the next level, which the solver makes."""
         begun, observation = replace(state.memory.solver, x=state.x), state.observation
-        measured = observation.noise and observation.draws is not None
+        measured = observation.is_noisy and observation.draws is not None
         score = PosteriorFlow(self.score, observation) if measured else self.score
         return self.advanced(state, self.solver.step(begun, score, visit.level, visit.next_level, noise), visit)
 
@@ -207,9 +209,9 @@ class Sampler(nn.Module):
     def _start(level: NoiseLevel, observation: Observation, noise: NoiseSource, start: Tensor | None) -> Tensor:
         values, level = observation.values, level.to(observation.values)
         x = (level.alpha**2 + level.sigma**2).sqrt() * noise(values) if start is None else _checked(start, values)
-        if level.alpha.numel() == 1 or observation.noise:
+        if level.alpha.numel() == 1:
             return x
-        clean = observation.known & (level.sigma == 0)  # the model sees these values at every level
+        clean = observation.exact & (level.sigma == 0)  # the model sees these values at every level
         return torch.where(clean, level.alpha * values, x)
 
     # Running
@@ -308,10 +310,16 @@ class Sampler(nn.Module):
         if noise is not None and generator is not None:
             raise ValueError("give generator or noise, not both")
         noise = NormalNoise(generator) if noise is None else checked_noise(noise)
-        if observation.noise and not self.takes_noise:
+        if observation.is_noisy and not self.takes_noise:
             raise ValueError(
                 f"{type(self).__name__} conditions on exact values and takes no noise of a measurement "
-                f"(noise={observation.noise:g}); use LanPaint, or values that are drawn: Observation(…, jitter=…)"
+                f"(noise={observation.noise_in_words}); use LanPaint, "
+                "or values that are drawn: Observation(…, jitter=…)"
+            )
+        if observation.noise.ndim and self.takes_noise == "one number":
+            raise ValueError(
+                f"{type(self).__name__} takes one noise for all known entries, got {observation.noise_in_words}; "
+                "use LanPaint, or give the noise of the measurement as a number"
             )
         for level in self.plan.levels:
             _check_fit(level, observation)

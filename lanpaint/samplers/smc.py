@@ -96,10 +96,9 @@ class TwistedSMC(ChainSampler):
         A measurement with noise s weighs the particles by N(y_o; x₀, s²), which is ψ where v is 0.
         """
         observation = measured(state.observation)
-        if observation.noise:
+        if observation.is_noisy:
             error = torch.where(observation.known, observation.values - state.x, 0.0)
-            variance = torch.full((), observation.noise**2, dtype=torch.float64)
-            weighed = state.memory.weighted(log_normal(error, variance, observation.known))
+            weighed = state.memory.weighted(log_normal(error, observation.noise**2, observation.known))
             state = replace(state, memory=weighed)
         return super().finish(state, noise)
 
@@ -110,8 +109,7 @@ class TwistedSMC(ChainSampler):
         next_level = repeated_level(visit.next_level, count, x.ndim)
         variance = self.clean_variance(level)
         # Exact known entries that reach σ' = 0 in this step are set to y_o. Their weight is the twist itself.
-        ends = torch.zeros_like(next_level.sigma) if observation.noise else next_level.sigma == 0
-        pinned = observation.known & cast_like(ends, observation.known).bool()
+        pinned = observation.exact & cast_like(next_level.sigma == 0, observation.known)
         kept = observation.known & ~pinned
 
         # Weigh by ψ at x. The twist of the kept entries gives the pull, and is divided out of the weight below.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lanpaint.noise import NoiseLevel, reciprocal
+from lanpaint.noise import NoiseLevel, cast_like, reciprocal
 from lanpaint.observation import Observation
 from lanpaint.samplers.guided import Guided, on_known
 
@@ -41,4 +41,4 @@ class TMPD(Guided):
         """V Aᵀ u, with u from the row sums."""
         ones = on_known(observation, torch.ones_like(error))
         sums = on_known(observation, covariance(ones)).clamp(min=0)
-        return covariance(error * reciprocal(on_known(observation, observation.noise**2 + sums)))
+        return covariance(error * reciprocal(on_known(observation, cast_like(observation.noise**2, sums) + sums)))

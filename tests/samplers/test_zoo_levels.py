@@ -66,14 +66,16 @@ class Network(lp.Score):
         return lp.Prediction(x, level, epsilon=0.3 * x + 0.1)
 
 
-@pytest.mark.parametrize("kind", ["batch", "per entry"])
+@pytest.mark.parametrize("kind", ["batch", "per entry", "noise per entry"])
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("mcgdiff", "fpssmc")])
 def test_no_step_waits_for_the_device(name, kind, monkeypatch):
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     with PretendDevice():
         shape = (2, 3, 4, 5)
         numbers = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-        observation = lp.Observation(Elsewhere(numbers), numbers[0] < 0)
+        noisy = kind == "noise per entry" and ALL[name](Network(), steps=3).takes_noise
+        noise = torch.linspace(0, 0.5, 5) if noisy else 0.0
+        observation = lp.Observation(Elsewhere(numbers), numbers[0] < 0, noise)
         sigmas = [torch.tensor(sigma, dtype=DOUBLE) for sigma in (0.9, 0.6, 0.3)]
         if kind == "per entry":
             sigmas = [sigma - torch.linspace(0, 0.1, math.prod(shape)).double().reshape(shape) for sigma in sigmas]

@@ -68,8 +68,8 @@ class Part:
             if not isinstance(whole, Observation) or tuple(whole.shape[1:]) != self._latents:
                 return whole  # type: ignore[return-value]  # refused where it does not fit what is stepped
             taken = self.take(whole.values), self.take(whole.known.expand(whole.shape))
-            change = whole.change
-            return whole.like(*taken, None if change is None else self.take(change.expand(whole.shape)))
+            change = None if whole.change is None else self.take(whole.change.expand(whole.shape))
+            return whole.like(*taken, change, whole.rearranged_noise(self.take))
 
         return None if known is None else observe
 

@@ -417,8 +417,7 @@ class Run:
             return False
         held, denoised = self.observation, self._last.denoised
         every = len(held.values) // len(denoised)  # particles of a sample that share what is known, or 1
-        known = held.known.expand(held.shape)[::every]
-        guess = Observation(held.values[::every], known, held.noise).finish(denoised)
+        guess = held.rows(slice(None, None, every)).finish(denoised)
         self._conversation.close()
         self.latents.copy_(guess)
         self.sample = self.latents
@@ -485,7 +484,8 @@ def fit(observation: Observation | None, latents: Tensor) -> Observation:
     change = observation.change
     if change is not None:
         change = _compact(change.expand_as(observation.values).repeat_interleave(repeats, 0)).to(latents.device)
-    return observation.like(values, _compact(known).to(latents.device), change)
+    noise = observation.rearranged_noise(lambda each: _compact(each.repeat_interleave(repeats, 0)))
+    return observation.like(values, _compact(known).to(latents.device), change, noise)
 
 
 def _compact(mask: Tensor) -> Tensor:
