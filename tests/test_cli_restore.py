@@ -120,6 +120,12 @@ def test_methods_and_their_options_are_those_of_inpaint(options, run_here):
     assert "method.png: 75.0% restored, 3 NFE" in told
 
 
+def test_a_blurred_picture_may_have_noise(run_here):
+    status, told, errors = run_here("digit.png", "-o", "sharp.png", "--operator", "blur", "--noise", 0.1, *QUICK)
+    assert (status, errors) == (0, "")
+    assert told.startswith("sharp.png: ")
+
+
 MISTAKES = {
     "another size": (
         ("digit.png", "pool2"),
@@ -142,7 +148,10 @@ MISTAKES = {
         "emoji-latent is a pipeline, and an operator is one",
     ),
     "no model": (("small.png", "pool2", "--model", "dogs"), "unknown model 'dogs'"),
-    "noise of a blur": (("digit.png", "blur", "--noise", 0.1), "noise and jitter need equal singular values"),
+    "noise of a blur": (
+        ("digit.png", "blur", "--noise", 0.1, "--method", "dps"),
+        "DPS takes one noise for all known entries, got 0.1…",
+    ),
     "noise below 0": (("small.png", "pool2", "--noise", -1), "--noise must be between 0 and 1, got -1"),
     "noise of a method without": (("small.png", "pool2", "--noise", 0.1, "--method", "mcg"), "noise"),
     "an option of another": (("small.png", "pool2", "--method", "replace", "--lam", 3), "replace has no lam"),

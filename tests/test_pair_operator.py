@@ -130,11 +130,14 @@ def test_gradients_go_through_a_pair_that_was_made_and_used_without_them():
         assert torch.autograd.gradcheck(function, given)
 
 
-def test_noise_of_a_measurement_needs_equal_singular_values():
+def test_noise_of_a_measurement_is_divided_by_the_singular_values():
     equal = 3 * DENSE["orthonormal rows"]
     assert _pair(equal, (12,)).observe(torch.zeros(1, 5), noise=0.3).noise == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="need equal singular values, and those of PairOperator go from"):
-        _pair(DENSE["wide"], (12,)).observe(torch.zeros(1, 4), noise=0.3)
+    noise = _pair(DENSE["wide"], (12,)).observe(torch.zeros(1, 4), noise=0.3).noise
+    torch.testing.assert_close(noise[:4], 0.3 / torch.linalg.svdvals(DENSE["wide"]))
+    assert not noise[4:].any()
+    with pytest.raises(ValueError, match="jitter needs equal singular values, and those of PairOperator go from"):
+        _pair(DENSE["wide"], (12,)).observe(torch.zeros(1, 4), jitter=0.3)
 
 
 def test_weights_of_a_module_get_no_gradient_and_stay_as_they_are():

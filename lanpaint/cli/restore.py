@@ -67,7 +67,7 @@ def restore(
     ] = "digits",
     noise: Annotated[
         float,
-        typer.Option(help="Standard deviation of the picture's noise, for values in [−1, 1]; not for blur."),
+        typer.Option(help="Standard deviation of the picture's noise, for values in [−1, 1]."),
     ] = 0.0,
     count: Annotated[
         int, typer.Option(min=1, max=10_000, help="Number of results: out-1.png, …, with seeds that count up.")
