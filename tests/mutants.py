@@ -47,7 +47,8 @@ TESTS = {
     "spacings.py": "test_spacings.py",
     "randomness.py": "test_waits.py samplers/test_samplers.py test_observation.py test_bad_input.py",
     "score.py": "test_score.py",
-    "observation.py": "test_observation.py samplers/test_release.py samplers/test_noisy.py test_bad_input.py",
+    "observation.py": "test_observation.py samplers/test_release.py samplers/test_noisy.py "
+    "samplers/test_noise_per_entry.py test_bad_input.py",
     "drift.py": "dynamics/test_oscillator.py dynamics/test_fast_langevin.py test_fields.py dynamics/test_family.py",
     "fields.py": "test_fields.py test_theorem.py test_defaults.py samplers/test_release.py samplers/test_noisy.py",
     "plan.py": "test_plan.py samplers/test_samplers.py",

@@ -296,12 +296,19 @@ def test_a_callback_that_asks_for_something_else_than_to_stop_is_told():
         (lp.Karras, "rho"),
         (lp.EarlyStop, "threshold"),
         (lambda v: lp.GuidedScore(TARGET, TARGET, v), "scale"),
-        (lambda v: lp.Observation(torch.zeros(3, 2), torch.tensor(True), noise=v), "noise"),
+        (lambda v: lp.Observation(torch.zeros(3, 3), torch.tensor(True), jitter=v), "jitter"),
     ],
 )
 def test_what_is_no_number_is_told_by_the_name_of_the_argument(make, name, value):
     with pytest.raises(TypeError, match=rf"{name}.* must be a number, got ") as caught:
         make(value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("value", ["3", None, [1.0, 2.0], 1j, torch.zeros(3, dtype=torch.complex64), object()])
+def test_noise_that_is_neither_a_number_nor_a_tensor_of_real_numbers_is_told(value):
+    with pytest.raises(TypeError, match=r"noise must be a number( or a dense floating-point tensor)?, got ") as caught:
+        lp.Observation(torch.zeros(3, 3), torch.tensor(True), noise=value)
     assert len(str(caught.value).splitlines()) == 1
 
 
