@@ -185,11 +185,13 @@ def intervals(panels: Sequence[tuple[str, Table]], order: Sequence[str], path: P
     save(figure, path, dpi=110)
 
 
-def bars(parts: Sequence[tuple[str, Table, str]], path: Path, order: Sequence[str]) -> None:
-    """Draw metrics of pictures, a panel each: a dot for each target."""
+def bars(parts: Sequence[tuple[str, Table, str]], path: Path, order: Sequence[str], clip: bool = False) -> None:
+    """Draw metrics, a panel each: a dot for each target. With ``clip``, what is above 4 medians is drawn there."""
     figure = new_figure(figsize=(3.6 * len(parts) + 1, 0.24 * len(order) + 1.4))
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     for axes, (title, table, metric) in zip(panels, parts, strict=True):
+        every = [mean(rows, figure_of(metric)) for cells in table.values() for rows in cells.values()]
+        edge = 4 * statistics.median(filter(math.isfinite, every)) if clip else math.inf
         for i, column in enumerate(columns_of(table)):
             xy = [
                 (mean(table[name][column], figure_of(metric)), place)
@@ -198,7 +200,7 @@ def bars(parts: Sequence[tuple[str, Table, str]], path: Path, order: Sequence[st
             ]
             xy = [(x, y) for x, y in xy if math.isfinite(x)]
             if xy:
-                x, y = zip(*xy, strict=True)
+                x, y = zip(*((min(x, edge), y) for x, y in xy), strict=True)
                 axes.plot(x, y, MARKERS[i], color=COLOURS[i], markersize=4.5, label=column.rpartition(":")[2])
         axes.set_title(title, fontsize=9)
         axes.grid(alpha=0.3)
@@ -424,7 +426,7 @@ def main(source: Path, folder: Path) -> None:
                 elif each in (digits, faces) and (metric in ("psnr", "kernel") or (metric, each) == ("seam", digits)):
                     parts.append((f"{place}: {metric}", each, metric))
     if strides:
-        bars(strides, folder / "movements.png", [name for name in order if name in moves])
+        bars(strides, folder / "movements.png", [name for name in order if name in moves], clip=True)
     if parts:
         names = [n for n in order if any(n in part[1] for part in parts)]
         names += [n for part in parts for n in part[1] if n not in names]
