@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lanpaint.images import hole_psnr
-from lanpaint.metrics import fsim
+from lanpaint.metrics.fsim import SMALLEST as SMALLEST_OF_FSIM
+from lanpaint.metrics.fsim import feature_similarity
 from lanpaint.metrics.networks import SMALLEST, inception_network, lpips_network
 
 KERNEL, SMALL_KERNEL, SMALL = 11, 5, 32
@@ -69,8 +70,8 @@ def _figures_of(x: Tensor, truth: Tensor, known: Tensor) -> dict[str, Tensor]:
     if side // 16 >= KERNEL:
         scales = multiscale_structural_similarity_index_measure(bright, true_bright, reduction="none", data_range=1.0)
         figures["ms_ssim"] = scales.reshape(-1)
-    if side >= fsim.SMALLEST:
-        similarity = fsim.feature_similarity(x.to(_device()), truth.to(_device()))
+    if side >= SMALLEST_OF_FSIM:
+        similarity = feature_similarity(x.to(_device()), truth.to(_device()))
         figures["fsim"] = similarity.to(truth.device, truth.dtype)
     return figures
 

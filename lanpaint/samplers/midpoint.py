@@ -53,7 +53,7 @@ class MidpointSampler(Sampler):
 
     Args:
         score: The model, as in :class:`Sampler`; differentiable.
-        inner_steps: M ≥ 0, steps of Adam in each fit, each of one evaluation with its gradient. With few of them the
+        inner_steps: M ≥ 0, steps of Adam in each fit, of one evaluation with its gradient each. With few of them the
             guidance is weak: 20 are far better than 5 on the shipped digits.
         step_size: Rate of Adam, above 0.
         noise_floor: s > 0 of the fit where the observation has no noise, in units of the data.
@@ -61,8 +61,8 @@ class MidpointSampler(Sampler):
         **options: Options of :class:`Sampler`, except a solver.
 
     Raises:
-        ValueError: For settings outside of these ranges, for a solver, ``checkpoint=True`` with a score that holds no
-            network, and as :class:`Sampler`. In the first step: when the score gives no gradient.
+        ValueError: For settings outside of these ranges, a solver, ``checkpoint=True`` without a network, and as
+            :class:`Sampler`. In the first step: when the score gives no gradient.
     """
 
     remedy = "lower step_size, or raise noise_floor (s)"
@@ -85,8 +85,8 @@ class MidpointSampler(Sampler):
             raise ValueError(f"noise_floor (s) must be a positive finite number, got {noise_floor}")
         refuse_solver(type(self).__name__, options)
         super().__init__(score, **options)
-        self.inner_steps, self.step_size, self.noise_floor = inner_steps, step_size, float(noise_floor)
-        self.checkpoint = checkpoint
+        self.inner_steps, self.step_size, self.checkpoint = inner_steps, step_size, checkpoint
+        self.noise_floor = float(noise_floor)
         if checkpoint:
             check_checkpoint(self.score)
 
@@ -94,10 +94,8 @@ class MidpointSampler(Sampler):
         self, mean: Tensor, variance: Tensor, level: NoiseLevel, observation: Observation, noise: NoiseSource
     ) -> Tensor:
         """A draw of the fit for the prior N(``mean``, ``variance``) of x at ``level``, shape of x."""
-        observation = measured(observation)
-        blur = observation.noise.clamp(min=self.noise_floor)
-        least = blur.min()
-        precision = 1 / (2 * float(least) ** 2)
+        blur = (observation := measured(observation)).noise.clamp(min=self.noise_floor)
+        precision, share = 1 / (2 * float(blur.min()) ** 2), cast_like(blur.min() / blur, mean)
         size = torch.where(variance > 0, (level.alpha**2 + level.sigma**2).sqrt(), 0.0)
         unit, deviation = (cast_like(each, mean) for each in (size, variance.sqrt()))
         weight = cast_like(size**2 * reciprocal(variance), mean)
@@ -105,8 +103,7 @@ class MidpointSampler(Sampler):
         moments = [torch.zeros_like(mean) for _ in range(4)]
 
         def misfit(prediction: Any) -> Tensor:
-            share = cast_like((least / blur) ** 2, mean)  # 1 if the noise is one number
-            return precision * (share * known_error(observation, prediction).square()).flatten(1).sum(1)
+            return precision * (share * known_error(observation, prediction)).square().flatten(1).sum(1)
 
         for step in range(1, self.inner_steps + 1):
             moved = deviation * log_ratio.exp() * noise(mean)
