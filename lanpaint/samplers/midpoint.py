@@ -95,14 +95,14 @@ class MidpointSampler(Sampler):
     ) -> Tensor:
         """A draw of the fit for the prior N(``mean``, ``variance``) of x at ``level``, shape of x."""
         blur = (observation := measured(observation)).noise.clamp(min=self.noise_floor)
-        precision, share = 1 / (2 * float(blur.min()) ** 2), cast_like(blur.min() / blur, mean)
+        precision = 1 / (2 * float(blur.min()) ** 2)
         size = torch.where(variance > 0, (level.alpha**2 + level.sigma**2).sqrt(), 0.0)
         unit, deviation = (cast_like(each, mean) for each in (size, variance.sqrt()))
         weight = cast_like(size**2 * reciprocal(variance), mean)
-        shift, log_ratio = torch.zeros_like(mean), torch.zeros_like(mean)  # (μ − m)/c, and w − ½ log V
-        moments = [torch.zeros_like(mean) for _ in range(4)]
+        shift, log_ratio, *moments = (torch.zeros_like(mean) for _ in range(6))  # (μ − m)/c, w − ½ log V; of Adam
 
         def misfit(prediction: Any) -> Tensor:
+            share = cast_like(blur.min() / blur, mean)  # here, where a gradient may be taken
             return precision * (share * known_error(observation, prediction)).square().flatten(1).sum(1)
 
         for step in range(1, self.inner_steps + 1):
