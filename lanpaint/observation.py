@@ -34,7 +34,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -390,6 +390,8 @@ def _as_deviation(name: str, deviation: Tensor | float) -> float:
 
 def _as_noise(noise: Tensor | float, known: Tensor, shape: torch.Size) -> Tensor:
     """The noise of an observation as float64 on the CPU: one number if it is the same for all known entries."""
+    if not isinstance(noise, (Tensor, Real)):
+        raise TypeError(f"noise must be a number or a dense floating-point tensor, got {shown(noise)}")
     if not isinstance(noise, Tensor) or noise.numel() == 1:
         return torch.tensor(_as_deviation("noise", noise), dtype=torch.float64)
     if not noise.is_floating_point() or noise.layout is not torch.strided or noise.is_meta:

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 import lanpaint as lp
-from lanpaint.methods import make_sampler
 from lanpaint.operators import OperatorCount
 from lanpaint_toys import Gaussian
 from tests.pretend import Elsewhere, PretendDevice
-from tests.test_linear import MADE, _law, _matrix, _posterior
+from tests.test_linear import MADE, _law, _matrix, _posterior, assert_runs_as_on_the_rotated_law
 
 
 def _normal(*shape, seed=0):
@@ -103,18 +102,7 @@ def test_an_operator_given_as_a_pair_has_the_same_posterior(name):
 @pytest.mark.parametrize("method", ["lanpaint", "ddnm", "dps", "pigdm", "mmps"])
 def test_methods_run_as_on_the_rotated_law_draw_for_draw(method):
     """Those of gradients too, which go through the rotation."""
-    operator, law = _pair(_normal(3, 6), (6,)), _law(6)
-    turn = _matrix(operator.rotate, operator.shape)
-    cov = turn @ law.full_cov[0] @ turn.mT
-    y = operator(law.sample(3, torch.Generator().manual_seed(5)))
-    found, expected = (
-        make_sampler(method, score, steps=3, inner_steps=2)(
-            operator.observe(y), generator=torch.Generator().manual_seed(0)
-        )
-        for score in (operator.rotated(law), Gaussian(turn @ law.mean, (cov + cov.mT) / 2))
-    )
-    torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-7)
-    torch.testing.assert_close(operator(operator.unrotate(found)), y)
+    assert_runs_as_on_the_rotated_law(method, _pair(_normal(3, 6), (6,)), _law(6))
 
 
 def test_gradients_go_through_a_pair_that_was_made_and_used_without_them():
